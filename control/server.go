@@ -1,0 +1,215 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// ErrInUse is what Listen reports when another gateway answers on the socket.
+var ErrInUse = errors.New("another gateway is running")
+
+// The socket's group may flip hosts, so it is closed to everybody else.
+const (
+	socketMode = 0o660
+	dirMode    = 0o750
+)
+
+const (
+	// reloadTimeout bounds a reload asked for by a client. A reload reads one
+	// file and dials nothing: a minute means that something hangs, and the
+	// operator should hear that before the patience of a terminal ends.
+	reloadTimeout = time.Minute
+	// requestTimeout is for a whole request to arrive: it comes from the same
+	// machine, so ten seconds are generous, and a client that forgets to send
+	// cannot hold a goroutine.
+	requestTimeout = 10 * time.Second
+	// maxRequest is ample for the names of a few thousand hosts.
+	maxRequest = 256 << 10
+)
+
+// Server answers clients on the control socket. Use Listen, then Serve in a
+// goroutine of its own, then Shutdown.
+type Server struct {
+	board    Switchboard
+	log      *slog.Logger
+	http     *http.Server
+	path     string // set by Listen
+	listener *net.UnixListener
+}
+
+// NewServer returns a Server that asks board and speaks to log.
+func NewServer(board Switchboard, log *slog.Logger) *Server {
+	s := &Server{board: board, log: log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("POST /v1/reload", s.reload)
+	mux.HandleFunc("POST /v1/certificates/retry", s.retryCertificates)
+	mux.HandleFunc("GET /v1/local-root", s.localRoot)
+	s.http = &http.Server{
+		Handler:        http.MaxBytesHandler(mux, maxRequest),
+		ReadTimeout:    requestTimeout,
+		WriteTimeout:   requestTimeout + reloadTimeout, // counts from the request's header: an answer waits for the reload
+		IdleTimeout:    requestTimeout,
+		MaxHeaderBytes: 8 << 10, // our client sends a few hundred bytes
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	return s
+}
+
+// Listen opens the unix socket at path with mode 0660. A missing directory is
+// made, with mode 0750. A socket left behind by a gateway that was killed is
+// replaced; one that is answered is ErrInUse. Anything else at that path is an
+// error and stays.
+func (s *Server) Listen(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return fmt.Errorf("make the control socket's directory: %w", err)
+	}
+	if err := vacant(path); err != nil {
+		return fmt.Errorf("listen on control socket: %w", err)
+	}
+	// Bound under another name, given its mode, then renamed: nobody can
+	// connect before the mode is right, and a stale socket is replaced in one step.
+	temporary := path + "." + strconv.Itoa(os.Getpid())
+	if limit := len(syscall.RawSockaddrUnix{}.Path) - 1; len(temporary) > limit {
+		return fmt.Errorf("listen on control socket %s: the path is longer than the %d bytes that a socket may have", path, limit-(len(temporary)-len(path)))
+	}
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("listen on control socket: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("listen on control socket %s: %w", path, errors.Unwrap(err))
+	}
+	l.SetUnlinkOnClose(false) // its name changes; close removes it
+	if err := errors.Join(os.Chmod(temporary, socketMode), os.Rename(temporary, path)); err != nil {
+		l.Close()
+		os.Remove(temporary)
+		return fmt.Errorf("listen on control socket: %w", err)
+	}
+	s.path, s.listener = path, l
+	return nil
+}
+
+// vacant reports why a socket must not be put at path; nil when nothing is
+// there, or only a socket that nobody answers.
+func vacant(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s exists and is not a socket", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second) // a living gateway's kernel accepts at once
+	if err == nil {
+		conn.Close()
+		return fmt.Errorf("%w: it answers on %s", ErrInUse, path)
+	}
+	if !isAbsent(err) {
+		return err
+	}
+	return nil
+}
+
+// Serve answers until Shutdown; then it returns nil.
+func (s *Server) Serve() error {
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve control socket: %w", err)
+	}
+	return nil
+}
+
+// Shutdown removes the socket, lets the requests in flight end, and cuts them
+// when ctx ends first. It may be called more than once, and without Listen.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if s.listener != nil && s.path != "" {
+		os.Remove(s.path) // before closing: from then on a new gateway may own the name
+		s.path = ""
+	}
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		s.http.Close()
+	}
+	if s.listener != nil {
+		s.listener.Close() // of a Server that never served; else it is closed already
+	}
+	return err
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	s.answer(w, http.StatusOK, s.board.Status())
+}
+
+// reload goes on when its client goes away: the file has been changed, so the
+// gateway should follow it whoever still waits for the answer.
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), reloadTimeout)
+	defer cancel()
+	report := s.board.Reload(ctx)
+	code := http.StatusOK
+	if report.Refused() {
+		code = http.StatusUnprocessableEntity
+	}
+	s.answer(w, code, report)
+}
+
+// retryRequest is the body of POST /v1/certificates/retry.
+type retryRequest struct {
+	Names []string `json:"names"` // none = all that fail
+}
+
+func (s *Server) retryCertificates(w http.ResponseWriter, r *http.Request) {
+	var body retryRequest
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		s.answer(w, http.StatusBadRequest, errorAnswer{"body: " + err.Error()})
+		return
+	}
+	s.board.RetryCertificates(body.Names...)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) localRoot(w http.ResponseWriter, _ *http.Request) {
+	root, err := s.board.LocalRoot()
+	if err != nil {
+		s.answer(w, http.StatusInternalServerError, errorAnswer{err.Error()})
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	s.sent(w.Write(root))
+}
+
+// errorAnswer is the body of every answer that is not what was asked for.
+type errorAnswer struct {
+	Error string `json:"error"`
+}
+
+func (s *Server) answer(w http.ResponseWriter, code int, body any) {
+	data, err := json.MarshalIndent(body, "", "  ") // people read it too, with curl --unix-socket
+	if err != nil {
+		s.log.Error("control answer cannot be encoded", "error", err)
+		http.Error(w, `{"error":"answer cannot be encoded"}`, http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	s.sent(w.Write(append(data, '\n')))
+}
+
+func (s *Server) sent(_ int, err error) {
+	if err != nil {
+		s.log.Debug("control client went away", "error", err)
+	}
+}
