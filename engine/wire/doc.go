@@ -1,0 +1,7 @@
+// Package wire is the strict grammar of HTTP/1 on the wire (RFC 9112), for
+// bytes from strangers. What two parsers could read in two ways it refuses: that
+// is how requests are smuggled past a gateway.
+//
+// ParseHead and Chunked are pure: bytes in, meaning out, no I/O. Guard applies
+// them to a connection in front of a more tolerant server.
+package wire

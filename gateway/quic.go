@@ -1,0 +1,280 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+// QUICServer is Server for HTTP/3. It owns the socket it serves, one in its
+// life, and closes it at the end of Shutdown or Close.
+type QUICServer interface {
+	Serve(c net.PacketConn) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
+const (
+	// quicKeepAlive keeps a stream that is silent for long, such as a
+	// WebSocket, alive on the way: many NATs forget UDP after 30 s.
+	quicKeepAlive = 15 * time.Second
+
+	// quicLinger is how long clients may still fetch what was sent before the
+	// connection is closed under them; net/http gives HTTP/2 the same.
+	quicLinger = time.Second
+
+	// quicTrustedRate is how many handshakes a second begin without proof that
+	// the client's address is its own: far more than a small site ever sees,
+	// far fewer than a flood from forged addresses.
+	quicTrustedRate = 100
+)
+
+// NewQUICServer returns an HTTP/3 server on quic-go. o.TLS must be set.
+//
+// Its requests look like those net/http makes of HTTP/2: an extended CONNECT
+// (RFC 9220) carries its protocol in Header[":protocol"], and a request without
+// a body has http.NoBody.
+func NewQUICServer(o ServerOptions) QUICServer {
+	o.Limits = o.Limits.withDefaults()
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &quicServer{ServerOptions: o, finished: make(chan struct{}, 1)}
+	s.h3 = &http3.Server{
+		Handler:        s.counted(likeHTTP2(o.Handler, o.Limits.HeaderTimeout)),
+		MaxHeaderBytes: o.Limits.HeaderBytes,
+		IdleTimeout:    o.Limits.IdleTimeout,
+		// Its debug lines hold whole request URIs, secrets included.
+		Logger: slog.New(onlyWarnings{o.Log.Handler()}),
+	}
+	return s
+}
+
+type quicServer struct {
+	ServerOptions
+	h3       *http3.Server
+	inFlight atomic.Int64
+	finished chan struct{} // takes a token when inFlight falls to zero
+
+	mu        sync.Mutex // guards the rest; never held while waiting
+	closed    bool
+	listener  *quic.EarlyListener
+	transport *quic.Transport
+}
+
+func (s *quicServer) Serve(c net.PacketConn) error {
+	l, err := s.listen(c)
+	if err != nil {
+		return err
+	}
+	return s.h3.ServeListener(l)
+}
+
+func (s *quicServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
+	// quic-go writes its wish for larger UDP buffers to the standard logger,
+	// past ours, and knows no other way to be told not to.
+	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = c.Close()
+		return nil, http.ErrServerClosed
+	}
+	if s.transport != nil {
+		return nil, errors.New("serve QUIC: already serving another socket")
+	}
+	s.transport = &quic.Transport{Conn: c, VerifySourceAddress: new(handshakeRate).high}
+	l, err := s.transport.ListenEarly(http3.ConfigureTLSConfig(s.TLS), &quic.Config{
+		HandshakeIdleTimeout: s.Limits.HandshakeTimeout / 2, // quic-go gives the whole handshake twice this
+		MaxIdleTimeout:       s.Limits.IdleTimeout,
+		KeepAlivePeriod:      quicKeepAlive,
+		MaxIncomingStreams:   int64(s.Limits.Streams),
+		Allow0RTT:            false, // early data can be replayed
+	})
+	s.listener = l
+	return l, err
+}
+
+// Shutdown stops accepting, sends GOAWAY and waits for the requests in flight.
+func (s *quicServer) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	l := s.listener
+	s.mu.Unlock()
+	if l == nil {
+		return s.Close()
+	}
+	_ = l.Close()
+
+	// http3 waits for clients to leave, and one that has nothing in flight
+	// need not hurry. We wait for requests.
+	graceful, stop := context.WithCancel(ctx)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_ = s.h3.Shutdown(graceful)
+	}()
+	s.awaitIdle(ctx, gone)
+	stop()
+	<-gone
+	return errors.Join(ctx.Err(), s.Close())
+}
+
+// awaitIdle returns when all clients have left, when no request has been in
+// flight for quicLinger, or when ctx ends.
+func (s *quicServer) awaitIdle(ctx context.Context, gone <-chan struct{}) {
+	for {
+		var linger <-chan time.Time
+		if s.inFlight.Load() == 0 {
+			linger = time.After(quicLinger)
+		}
+		select {
+		case <-gone:
+			return
+		case <-ctx.Done():
+			return
+		case <-s.finished:
+		case <-linger:
+			if s.inFlight.Load() == 0 {
+				return
+			}
+		}
+	}
+}
+
+// Close cuts everything at once.
+func (s *quicServer) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	l, t := s.listener, s.transport
+	s.mu.Unlock()
+	if t == nil {
+		return nil
+	}
+	if l != nil {
+		_ = l.Close()
+	}
+	// The connections first, so that each client is told.
+	err := s.h3.Close()
+	_ = t.Close()
+	_ = t.Conn.Close()
+	return err
+}
+
+// counted keeps inFlight.
+func (s *quicServer) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.inFlight.Add(1)
+		defer func() {
+			if s.inFlight.Add(-1) == 0 {
+				select {
+				case s.finished <- struct{}{}:
+				default:
+				}
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// likeHTTP2 gives next requests in the shape that net/http's HTTP/2 gives them.
+func likeHTTP2(next http.Handler, patience time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodConnect:
+			if r.Proto != "HTTP/3.0" { // quic-go leaves :protocol here
+				r.Header[":protocol"] = []string{r.Proto}
+				r.Proto = "HTTP/3.0"
+			}
+		case http.MethodPost, http.MethodPut, http.MethodPatch:
+			// These have a body; it may be long in coming.
+		default:
+			if r.ContentLength < 0 {
+				settleBody(w, r, patience)
+			} else if r.ContentLength == 0 {
+				r.Body = http.NoBody
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// settleBody finds out whether a request without a length has a body. Its
+// stream usually ended in the packet of its header; nothing but a first byte or
+// the end can tell, and without knowing, a plain GET would go to the upstream
+// with a chunked body.
+func settleBody(w http.ResponseWriter, r *http.Request, patience time.Duration) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(patience))
+	var first [1]byte
+	n, err := r.Body.Read(first[:])
+	_ = rc.SetReadDeadline(time.Time{})
+	switch {
+	case n > 0:
+		r.Body = &resumedBody{first: first, ReadCloser: r.Body}
+	case err == io.EOF:
+		r.Body, r.ContentLength = http.NoBody, 0
+	}
+}
+
+// resumedBody is a body whose first byte was read already.
+type resumedBody struct {
+	first [1]byte
+	given bool
+	io.ReadCloser
+}
+
+func (b *resumedBody) Read(p []byte) (int, error) {
+	if b.given || len(p) == 0 {
+		return b.ReadCloser.Read(p)
+	}
+	b.given = true
+	return copy(p, b.first[:]), nil
+}
+
+// handshakeRate counts the handshakes that begin in each second.
+type handshakeRate struct {
+	mu     sync.Mutex
+	second int64 // unix time
+	count  int   // handshakes in that second
+}
+
+// high counts one handshake and reports whether this second has seen too many
+// to take the client's address on trust.
+func (h *handshakeRate) high(net.Addr) bool { return h.highAt(time.Now().Unix()) }
+
+func (h *handshakeRate) highAt(now int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now != h.second {
+		h.second, h.count = now, 0
+	}
+	h.count++
+	return h.count > quicTrustedRate
+}
+
+// onlyWarnings passes on what matters to an operator.
+type onlyWarnings struct{ slog.Handler }
+
+func (h onlyWarnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
+}
+
+func (h onlyWarnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return onlyWarnings{h.Handler.WithAttrs(attrs)}
+}
+
+func (h onlyWarnings) WithGroup(name string) slog.Handler {
+	return onlyWarnings{h.Handler.WithGroup(name)}
+}
