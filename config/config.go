@@ -5,6 +5,8 @@ package config
 
 import (
 	"net/netip"
+	"reflect"
+	"slices"
 	"time"
 )
 
@@ -22,6 +24,23 @@ type Config struct {
 	Control    Control
 	Watch      bool   // reload when the file changes
 	Hosts      []Host // in the file's order
+}
+
+// Equal reports whether two configurations mean the same, wherever they were
+// read from and on whichever lines their hosts stand.
+func Equal(a, b *Config) bool {
+	return reflect.DeepEqual(a.meaning(), b.meaning())
+}
+
+// meaning is c without the places of its text.
+func (c *Config) meaning() Config {
+	m := *c
+	m.File = ""
+	m.Hosts = slices.Clone(c.Hosts)
+	for i := range m.Hosts {
+		m.Hosts[i].Line = 0
+	}
+	return m
 }
 
 // Listen is the [listen] table.

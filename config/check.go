@@ -1,0 +1,262 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// check completes c with the hosts and what they inherit, and finds the
+// mistakes that only show when keys are seen together.
+func (d *decoder) check(c *Config, hosts []*hostEntry) {
+	d.checkListen(c)
+	d.checkACME(c)
+	names := d.names(c, hosts)
+	for _, h := range hosts {
+		d.checkHost(c, h)
+		c.Hosts = append(c.Hosts, h.Host)
+	}
+	if d.broken {
+		return // what follows judges what is absent, which may stand in the text that could not be read
+	}
+	if len(d.root.member("hosts").list()) == 0 {
+		at := max(d.root.member("hosts").place(), d.places.lines[0])
+		d.add(at, "hosts", `there is no host to serve; add [hosts] and below it, for example, blog = { upstream = "10.1.1.4" }`)
+	}
+	d.checkStatusPages(c, hosts, names)
+	d.resolvePaths(c)
+}
+
+func (n *node) list() []*node {
+	if n == nil {
+		return nil
+	}
+	return n.members
+}
+
+func (n *node) place() int {
+	if n == nil {
+		return 0
+	}
+	return n.keyAt
+}
+
+func (d *decoder) checkListen(c *Config) {
+	l := &c.Listen
+	_, https, _ := net.SplitHostPort(l.HTTPS)
+	if l.AdvertisePort == 0 {
+		l.AdvertisePort, _ = strconv.Atoi(https)
+	}
+	if l.AdvertisePort == 0 {
+		l.AdvertisePort = 443 // https = ":0": the system chooses, nobody else can know
+	}
+	if l.HTTP == l.HTTPS && https != "0" {
+		if n := d.root.member("listen", "http"); n != nil {
+			d.fail(n, errors.New("is the address of https too; each needs its own"))
+		} else if n := d.root.member("listen", "https"); n != nil {
+			d.fail(n, errors.New(`is the address of http too; move that, or turn it off with http = ""`))
+		}
+	}
+}
+
+func (d *decoder) checkACME(c *Config) {
+	if n := d.root.member("acme", "certificates"); c.ACME.Certificates == Wildcard && c.Domain == "" && !d.broken && d.root.member("domain") == nil {
+		d.fail(n, errors.New(`"wildcard" needs a domain; set domain = "…" at the top of the file`))
+	}
+	d.checkIssuer(&c.ACME.Issuer, d.root.member("acme"))
+	if c.ACME.Fallback != nil {
+		n := d.root.member("acme", "fallback")
+		if n.kind == kindTable && n.member("ca") == nil && !d.broken {
+			d.failKey(n, errors.New(`needs ca: which authority is asked when the first fails, for example ca = "zerossl"`))
+		}
+		d.checkIssuer(c.ACME.Fallback, n)
+	}
+}
+
+func (d *decoder) checkIssuer(i *Issuer, table *node) {
+	if table == nil || table.kind != kindTable || d.broken {
+		return
+	}
+	noID := table.member("eab_key_id") == nil || table.member("eab_key_id").text == ""
+	if ca := table.member("ca"); i.CA == zeroSSL && noID {
+		d.fail(ca, errors.New("ZeroSSL needs an external account binding; set eab_key_id and eab_key_file from its developer page"))
+	} else if n := table.member("eab_key_file"); i.EABKeyFile != "" && noID {
+		d.fail(n, errors.New("is useless without eab_key_id"))
+	}
+}
+
+// names fills in the hosts' canonical names and returns who serves each.
+func (d *decoder) names(c *Config, hosts []*hostEntry) map[string]*hostEntry {
+	if n := d.root.member("domain"); c.Domain == "" && (d.broken || n != nil) {
+		// The domain could not be read: every short name would be one more
+		// mistake that is none.
+		c.Domain = "domain.invalid"
+	}
+	owner := map[string]*hostEntry{}
+	claim := func(h *hostEntry, written string, at int, path string) (string, bool) {
+		name, err := hostName(written, c.Domain)
+		if err != nil {
+			d.add(at, path, err.Error())
+			return "", false
+		}
+		if first := owner[name]; first != nil {
+			d.add(at, path, fmt.Sprintf("%s is served twice; the first is %s on line %d", name, quote(first.Key), first.Line))
+			return "", false
+		}
+		owner[name] = h
+		return name, true
+	}
+	for _, h := range hosts {
+		h.Name, _ = claim(h, h.Key, h.node.keyAt, h.node.path())
+	}
+	for _, h := range hosts {
+		n := h.node.member("aliases")
+		if n == nil || n.kind != kindList {
+			continue
+		}
+		for _, e := range n.members {
+			if e.kind != kindText || e.text == "" {
+				continue // reported already
+			}
+			if name, ok := claim(h, e.text, e.at, n.path()); ok {
+				h.Aliases = append(h.Aliases, name)
+			}
+		}
+	}
+	return owner
+}
+
+// checkHost checks one host's keys together and inherits what it leaves open.
+func (d *decoder) checkHost(c *Config, h *hostEntry) {
+	n := h.node
+	if h.StatusPage == "" {
+		h.StatusPage = c.StatusPage
+	}
+	if h.Answer == "" {
+		h.Answer = c.Offline.Answer
+	}
+	if n.member("upstream") == nil && !d.broken {
+		d.failKey(n, errors.New(`needs upstream, for example upstream = "10.1.1.4"`))
+	}
+	switch cert, key := n.member("cert"), n.member("key"); {
+	case h.CertFile != "" && key == nil && !d.broken:
+		d.fail(cert, errors.New("needs its key file: set key"))
+	case h.KeyFile != "" && cert == nil && !d.broken:
+		d.fail(key, errors.New("is useless without cert"))
+	}
+	if t := n.member("upstream_tls"); t != nil && h.Upstream.Scheme != "" && h.Upstream.Scheme != "https" {
+		d.failKey(t, errors.New("is only for https:// upstreams"))
+	}
+	if i, ca := n.member("upstream_tls", "insecure"), h.UpstreamTLS.CA; h.UpstreamTLS.Insecure && ca != "" {
+		d.fail(i, errors.New("contradicts ca: either the certificate is verified or it is not"))
+	}
+}
+
+// checkStatusPages finds hosts without a page, and pages that would send
+// visitors round in a circle.
+func (d *decoder) checkStatusPages(c *Config, hosts []*hostEntry, names map[string]*hostEntry) {
+	var none []string
+	var first *hostEntry
+	for _, h := range hosts {
+		own := h.node.member("status_page")
+		switch {
+		case h.StatusPage != "":
+			d.checkLoop(c, h, hosts, names)
+		case own != nil && own.text != "" || d.root.member("status_page") != nil && d.root.member("status_page").text != "":
+			// there is one, and it was wrong
+		default:
+			none = append(none, strconv.Quote(h.Key))
+			if first == nil {
+				first = h
+			}
+		}
+	}
+	if first == nil {
+		return
+	}
+	if len(none) > 3 {
+		none = append(none[:3:3], "more")
+	}
+	d.add(first.node.keyAt, first.node.path()+".status_page",
+		fmt.Sprintf(`visitors of %s would have nowhere to go when offline; set status_page = "https://…{uri}" at the top of the file`, enumerate(none, "and")))
+}
+
+// checkLoop reports an offline host whose status page lies on an offline host
+// served here: the redirect would come back for ever.
+func (d *decoder) checkLoop(c *Config, h *hostEntry, hosts []*hostEntry, names map[string]*hostEntry) {
+	if h.Online {
+		return
+	}
+	for _, name := range h.Names() {
+		target, port := pageTarget(h.StatusPage, name)
+		to := servedBy(target, hosts, names)
+		if to == nil || to.Online || !c.serves(port) {
+			continue
+		}
+		n := h.node.member("status_page")
+		if n == nil || n.text == "" {
+			n = h.node.member("online")
+		}
+		what := fmt.Sprintf("lies on %s, which is offline itself", target)
+		if to == h {
+			what = fmt.Sprintf("lies on this host itself, as %s", target)
+		}
+		d.fail(n, fmt.Errorf("redirect loop: the status page of %s %s; use a page that this gateway does not serve, or an online host", quote(h.Key), what))
+		return
+	}
+}
+
+// serves reports whether a visitor's port is one of this gateway's.
+func (c *Config) serves(port string) bool {
+	_, http, _ := net.SplitHostPort(c.Listen.HTTP)
+	return port == strconv.Itoa(c.Listen.AdvertisePort) || c.Listen.HTTP != "" && (port == "80" || port == http)
+}
+
+// servedBy returns the host that answers for a name: as in routing the exact
+// one, else the wildcard. A wildcard label in target stands for any, and then an
+// offline host is found if there is one.
+func servedBy(target string, hosts []*hostEntry, names map[string]*hostEntry) *hostEntry {
+	if h := names[target]; h != nil {
+		return h
+	}
+	if !strings.Contains(target, "*") {
+		_, zone, _ := strings.Cut(target, ".")
+		return names["*."+zone]
+	}
+	for _, h := range hosts {
+		if !h.Online && slices.ContainsFunc(h.Names(), func(name string) bool { return within(name, target) }) {
+			return h
+		}
+	}
+	return nil
+}
+
+// resolvePaths makes relative paths relative to the file they stand in.
+func (d *decoder) resolvePaths(c *Config) {
+	dir := filepath.Dir(c.File)
+	resolve := func(path *string) {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+	for _, p := range []*string{&c.ACME.CARoot, &c.ACME.EABKeyFile, &c.ACME.TokenFile, &c.ACME.Storage, &c.Log.Dir, &c.Control.Socket} {
+		resolve(p)
+	}
+	if f := c.ACME.Fallback; f != nil {
+		resolve(&f.CARoot)
+		resolve(&f.EABKeyFile)
+	}
+	for i := range c.Hosts {
+		h := &c.Hosts[i]
+		resolve(&h.CertFile)
+		resolve(&h.KeyFile)
+		resolve(&h.UpstreamTLS.CA)
+	}
+	for i := range d.files {
+		resolve(&d.files[i].path)
+	}
+}

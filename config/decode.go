@@ -1,0 +1,225 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// decoder moves a document into a Config by the lists of keys.
+type decoder struct {
+	*document
+	files []fileCheck
+}
+
+// fileCheck is a file the configuration names, to be looked at by Load.
+type fileCheck struct {
+	node *node
+	path string
+	look func(path string) error
+}
+
+// hostEntry is a Host while it is decoded.
+type hostEntry struct {
+	Host
+	node    *node
+	aliases []string // as written
+}
+
+func (d *decoder) fail(n *node, err error) { d.add(n.at, n.path(), err.Error()) }
+
+// failKey is fail where not the value but the key is wrong.
+func (d *decoder) failKey(n *node, err error) { d.add(n.keyAt, n.path(), err.Error()) }
+
+// want reports whether n is of one of the kinds, and notes a mistake if not.
+func (d *decoder) want(n *node, what string, kinds ...kind) bool {
+	if slices.Contains(kinds, n.kind) {
+		return true
+	}
+	d.fail(n, fmt.Errorf("must be %s, not %s", what, n.kind))
+	return false
+}
+
+// each calls add for every text of a list.
+func (d *decoder) each(n *node, what string, add func(string) error) {
+	if !d.want(n, "a list of "+what+` in quotes, ["…", "…"]`, kindList) {
+		return
+	}
+	for _, e := range n.members {
+		if !d.want(e, "text in quotes", kindText) {
+			continue
+		}
+		if err := add(e.text); err != nil {
+			d.fail(e, err)
+		}
+	}
+}
+
+// decode moves the document into a new Config. What it holds where problems
+// were found is not meaningful.
+func (d *decoder) decode() *Config {
+	c := &Config{File: d.file, ACME: ACME{Fallback: &Issuer{}}}
+	keys := c.keys()
+	setDefaults(keys)
+	d.members(d.root, "", keys, "hosts")
+	if d.root.member("acme", "fallback") == nil {
+		c.ACME.Fallback = nil
+	}
+	d.check(c, d.hosts())
+	return c
+}
+
+// hosts decodes [hosts], in the file's order.
+func (d *decoder) hosts() []*hostEntry {
+	table := d.root.member("hosts")
+	if table == nil || !d.want(table, `a table of hosts: [hosts], then blog = { upstream = "10.1.1.4" }`, kindTable) {
+		return nil
+	}
+	var prototype hostEntry
+	setDefaults(prototype.keys())
+	var all []*hostEntry
+	for _, n := range table.members {
+		if !d.want(n, `a table such as { upstream = "10.1.1.4", online = true }`, kindTable) {
+			continue
+		}
+		h := prototype
+		h.Key, h.node, h.Line = n.key, n, d.places.line(n.keyAt)
+		d.members(n, "", h.keys())
+		all = append(all, &h)
+	}
+	return all
+}
+
+// setDefaults sets the keys to their defaults, which are written as in a file
+// so that the reference shows the very text that is decoded.
+func setDefaults(keys []key) {
+	var file strings.Builder
+	for _, k := range keys {
+		if k.def != "" {
+			fmt.Fprintf(&file, "%s = %s\n", k.name, k.def)
+		}
+	}
+	d := &decoder{document: parseDocument("defaults", []byte(file.String()))}
+	d.members(d.root, "", keys)
+	if err := d.err(); err != nil {
+		panic(err) // the lists in keys.go contradict themselves; every test would see it
+	}
+}
+
+// members decodes the members of table n, whose keys' names begin with prefix.
+// Members named in others are decoded elsewhere.
+func (d *decoder) members(n *node, prefix string, keys []key, others ...string) {
+	for _, m := range n.members {
+		name := prefix + m.key
+		i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
+		isTable := slices.ContainsFunc(keys, func(k key) bool { return strings.HasPrefix(k.name, name+".") })
+		switch {
+		case i >= 0 && !strings.Contains(m.key, "."):
+			keys[i].value.set(d, m)
+		case isTable && !strings.Contains(m.key, "."):
+			if d.want(m, "a table", kindTable) {
+				d.members(m, name+".", keys)
+			}
+		case slices.Contains(others, m.key):
+		default:
+			d.unknown(m, prefix, keys, others)
+		}
+	}
+}
+
+// unknown reports a key that is not in the lists. Its value is never shown: it
+// may be a secret someone put here.
+func (d *decoder) unknown(n *node, prefix string, keys []key, others []string) {
+	if secret(n.key) {
+		d.add(n.keyAt, n.path(), "secrets do not stand in this file; put it into a file of its own and name that (token_file, eab_key_file, key), or give the Cloudflare token as CLOUDFLARE_API_TOKEN")
+		return
+	}
+	siblings := slices.Clone(others)
+	for _, k := range keys {
+		if rest, ok := strings.CutPrefix(k.name, prefix); ok {
+			first, _, _ := strings.Cut(rest, ".")
+			siblings = append(siblings, first)
+		}
+	}
+	siblings = slices.Compact(siblings)
+	message := "unknown key; here can stand " + enumerate(siblings, "and")
+	if near := nearest(n.key, siblings); near != "" {
+		message = fmt.Sprintf("unknown key; did you mean %q?", near)
+	} else if home, ok := elsewhere(n.key); ok {
+		message = "unknown key; " + home
+	}
+	d.add(n.keyAt, n.path(), message)
+}
+
+// elsewhere says where a key of this name belongs.
+func elsewhere(name string) (string, bool) {
+	for _, k := range Reference() {
+		switch table := above(k.Name); {
+		case base(k.Name) != name:
+		case table == "":
+			return fmt.Sprintf("%q belongs at the top of the file, before the first [table]", name), true
+		case table+"." == hostPrefix:
+			return fmt.Sprintf("%q belongs to a host, in its table in [hosts]", name), true
+		default:
+			return fmt.Sprintf("%q belongs in [%s]", name, table), true
+		}
+	}
+	return "", false
+}
+
+// secret reports whether a key's name says that its value is one.
+func secret(key string) bool {
+	key = strings.ReplaceAll(strings.ToLower(key), "-", "_")
+	for _, word := range []string{"token", "secret", "password", "passwd", "api_key", "apikey", "hmac", "eab_key", "private_key"} {
+		if strings.Contains(key, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// nearest returns the candidate that key is most likely a slip of, "" if none.
+func nearest(key string, candidates []string) string {
+	key = strings.ToLower(key)
+	best, least := "", max(1, len(key)/3)+1
+	for _, c := range candidates {
+		if n := distance(key, strings.ToLower(c)); n < least {
+			best, least = c, n
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's: the fewest single-byte changes from a to b.
+func distance(a, b string) int {
+	if abs := len(a) - len(b); max(abs, -abs) > 8 {
+		return max(abs, -abs) // too far for anyone's slip; saves the work for absurd keys
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// enumerate joins words: "a, b and c".
+func enumerate(words []string, last string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	n := len(words) - 1
+	return strings.Join(words[:n], ", ") + " " + cmp.Or(last, "and") + " " + words[n]
+}

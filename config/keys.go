@@ -1,0 +1,118 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// A key is one key of proxy.toml. The lists below are the only place that names
+// the keys: they drive decoding, the defaults, the reference and the hints of
+// unknown keys.
+type key struct {
+	name  string // path in the file; below a host's table for the keys of a host
+	value value  // its type, and where it goes
+	def   string // default as one would write it; "" = none
+	doc   string // one or two sentences for the reference
+}
+
+// Key describes one key of the file for people.
+type Key struct {
+	Name    string // hosts.*.upstream
+	Type    string // "duration"
+	Default string // as one would write it; "" = none
+	Doc     string
+}
+
+// hostPrefix stands before the names of a host's keys in the reference.
+const hostPrefix = "hosts.*."
+
+// Reference returns every key of the file, in the order of the documentation.
+func Reference() []Key {
+	c := Config{ACME: ACME{Fallback: &Issuer{}}}
+	var ks []Key
+	for _, k := range c.keys() {
+		ks = append(ks, Key{Name: k.name, Type: k.value.typ, Default: k.def, Doc: k.doc})
+	}
+	for _, k := range new(hostEntry).keys() {
+		ks = append(ks, Key{Name: hostPrefix + k.name, Type: k.value.typ, Default: k.def, Doc: k.doc})
+	}
+	return ks
+}
+
+// keys are all keys but those of the hosts. c.ACME.Fallback must not be nil.
+func (c *Config) keys() []key {
+	return slices.Concat([]key{
+		{"domain", text("host name", &c.Domain, zoneName), "", "Names in [hosts] without a dot live below it; `\"@\"` is the domain itself."},
+		{"status_page", text("URL template", &c.StatusPage, statusPage), "", "Where visitors of an offline host go. `{uri}` is the path and query they asked for, `{host}` the host. A host may have its own; every host needs one."},
+		{"watch", boolean(&c.Watch), "false", "Reload when the file changes."},
+
+		{"listen.http", text("address", &c.Listen.HTTP, optional(listenAddress)), `":80"`, "Plain HTTP, which redirects to HTTPS. Empty: off."},
+		{"listen.https", text("address", &c.Listen.HTTPS, listenAddress), `":443"`, "TCP for HTTP/1.1 and HTTP/2, UDP for HTTP/3."},
+		{"listen.http3", boolean(&c.Listen.HTTP3), "true", "Offer HTTP/3."},
+		{"listen.advertise_port", integer("port", &c.Listen.AdvertisePort, 1, 65535), "", "The port visitors use, in `Alt-Svc` and redirects, when a port forward changes it. Without it, the port of `https`."},
+		{"listen.trusted_proxies", trustedProxies(&c.Listen.TrustedProxies), "[]", "Whose `X-Forwarded-For` is believed: networks, `\"cloudflare\"`, `\"private\"`."},
+		{"listen.grace", duration(&c.Listen.Grace, 0), `"10s"`, "How long SIGTERM lets running requests finish."},
+	},
+		issuerKeys("acme.", &c.ACME.Issuer, `"letsencrypt"`),
+		[]key{
+			{"acme.token_file", file(&c.ACME.TokenFile, secretFile), "", "File with the Cloudflare API token (Zone:Read and DNS:Edit). Without it: `CLOUDFLARE_API_TOKEN`, `CF_API_TOKEN`, or systemd's credential `cloudflare_token`."},
+			{"acme.certificates", choice(&c.ACME.Certificates, PerHost, Wildcard), `"per-host"`, "One certificate a host, or one for the domain and everything directly below it."},
+			{"acme.storage", text("path", &c.ACME.Storage, nonEmptyPath), `"/var/lib/detour"`, "Directory of certificates and accounts, in certmagic's layout: the data directory of Caddy will do."},
+			{"acme.resolvers", list("name servers", &c.ACME.Resolvers, resolver), "[]", "Who is asked whether the challenge's TXT record is visible; port 53 unless given. Empty: the zone's own name servers."},
+		},
+		issuerKeys("acme.fallback.", c.ACME.Fallback, ""),
+		[]key{
+			{"log.dir", text("path", &c.Log.Dir, nonEmptyPath), `"/var/log/detour"`, "Directory of the access logs, one file a host: `blog.log`."},
+			{"log.max_size", size(&c.Log.MaxSize, 1<<20), `"100MiB"`, "A file of this size is rotated; at least 1MiB."},
+			{"log.keep", integer("count", &c.Log.Keep, 0, 1_000_000), "7", "How many rotated files are kept. 0: all."},
+			{"log.max_age", duration(&c.Log.MaxAge, 0), `"90d"`, "Rotated files older than this are deleted. 0s: never."},
+			{"log.compress", boolean(&c.Log.Compress), "true", "Compress rotated files with gzip."},
+			{"log.mode", mode(&c.Log.Mode), `"0640"`, "Permissions of the files, octal."},
+			{"log.redact_query", list("names", &c.Log.RedactQuery, nonEmpty), `["token", "access_token", "key", "password", "code"]`, "Query parameters whose values are logged as `REDACTED`."},
+
+			{"offline.answer", choice(&c.Offline.Answer, Adaptive, Redirect), `"adaptive"`, "How an offline host answers: `adaptive` redirects page loads and tells machines 503; `redirect` sends everyone to the status page with 302."},
+			{"offline.retry_after", duration(&c.Offline.RetryAfter, minRetryAfter), `"5m"`, "When clients told 503 shall come back."},
+
+			{"control.socket", text("path", &c.Control.Socket, socketPath), `"/run/detour/control.sock"`, "Unix socket by which `detour status`, `reload`, `online` and `offline` reach the running gateway."},
+		})
+}
+
+func issuerKeys(prefix string, i *Issuer, ca string) []key {
+	return []key{
+		{prefix + "ca", text("authority", &i.CA, authority), ca, "`letsencrypt`, `letsencrypt-staging`, `zerossl`, `local` (the embedded CA), or the URL of an ACME directory."},
+		{prefix + "ca_root", file(&i.CARoot, certificateFile), "", "PEM file with the root of a private ACME server."},
+		{prefix + "email", text("address", &i.Email, optional(email)), "", "Contact given to the authority."},
+		{prefix + "eab_key_id", text("text", &i.EABKeyID, optional(nonEmpty)), "", "External account binding, as the authority gave it; ZeroSSL needs it."},
+		{prefix + "eab_key_file", file(&i.EABKeyFile, secretFile), "", "File with the binding's HMAC key, base64url. Without it: systemd's credential `eab_key`."},
+	}
+}
+
+// keys are the keys of one host.
+func (h *hostEntry) keys() []key {
+	return []key{
+		{"upstream", text("upstream", &h.Upstream, upstream), "", "Where requests go: `10.1.1.4`, `10.1.1.4:8080`, `http://…`, `https://…`, `h2c://…` or `unix//path`. Ports 80 and 443 are filled in. Required."},
+		{"online", boolean(&h.Online), "true", "The flag: false sends visitors to the status page. `detour offline` and `detour online` change it."},
+		{"aliases", list("names", &h.aliases, nonEmpty), "[]", "More names of the same host, short or full."},
+		{"status_page", text("URL template", &h.StatusPage, optional(statusPage)), "", "Its own status page. Without it: `status_page` of the file."},
+		{"answer", choice(&h.Answer, Adaptive, Redirect), "", "Its own `offline.answer`."},
+		{"compress", boolean(&h.Compress), "true", "Compress answers with zstd or gzip."},
+		{"log", boolean(&h.Log), "true", "Write its access log."},
+		{"cert", file(&h.CertFile, certificateFile), "", "PEM file of its own certificate and chain, instead of one from ACME."},
+		{"key", file(&h.KeyFile, secretFile), "", "PEM file of the key of `cert`."},
+		{"headers", headers(&h.Headers), "{}", "Headers set on its answers; an empty value removes the header."},
+		{"upstream_tls.ca", file(&h.UpstreamTLS.CA, certificateFile), "", "PEM file of the roots that vouch for an https upstream. Without it: the system's."},
+		{"upstream_tls.server_name", text("host name", &h.UpstreamTLS.ServerName, optional(dnsName)), "", "The name expected in the upstream's certificate. Without it: the upstream's address."},
+		{"upstream_tls.insecure", boolean(&h.UpstreamTLS.Insecure), "false", "Do not verify the upstream's certificate."},
+		{"response_timeout", duration(&h.ResponseTimeout, 0), `"60s"`, "How long the upstream may take until its answer begins. 0s: no limit."},
+		{"max_body", size(&h.MaxBody, 0), "0", "Largest body of a request. 0: no limit."},
+	}
+}
+
+// above returns the table a key stands in: "" for the top of the file.
+func above(name string) string {
+	i := strings.LastIndexByte(name, '.')
+	return name[:max(i, 0)]
+}
+
+// base returns the last part of a key's name.
+func base(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
