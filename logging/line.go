@@ -1,0 +1,215 @@
+package logging
+
+import (
+	"crypto/tls"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What a line may hold at most, so that a buffer has a bound. A server that
+// limits the header block to 64 KiB reaches these only with bytes that JSON has
+// to escape, and an upstream's answer only with enormous headers.
+const (
+	maxURI     = 128 << 10 // JSON bytes; the rest is cut off
+	maxHeaders = 128 << 10 // JSON bytes of one header block; further fields are left out
+	maxText    = 16 << 10  // JSON bytes of any other text
+)
+
+// line is one entry of an access log, field for field as Caddy writes it
+// (modules/caddyhttp/marshalers.go and server.go there), then our own.
+type line struct {
+	sink       *Sink
+	request    *http.Request
+	header     http.Header // of the response
+	record     *Record
+	status     int
+	bytesRead  int64
+	size       int64
+	time       time.Time // when the line is written
+	duration   time.Duration
+	connection string // "opened", "closed"; "" = not an upgraded connection
+}
+
+// append writes the line, with its line feed.
+func (l *line) append(b []byte) []byte {
+	if l.status >= 500 {
+		b = append(b, `{"level":"error","ts":`...)
+	} else {
+		b = append(b, `{"level":"info","ts":`...)
+	}
+	b = appendSeconds(b, l.time.Unix(), l.time.Nanosecond())
+	b = append(b, l.sink.name...) // logger and msg
+	b = l.appendRequest(b)
+	b = append(b, `},"bytes_read":`...)
+	b = strconv.AppendInt(b, l.bytesRead, 10)
+	b = append(b, `,"user_id":"","duration":`...)
+	b = appendSeconds(b, int64(l.duration/time.Second), int(l.duration%time.Second))
+	b = append(b, `,"size":`...)
+	b = strconv.AppendInt(b, l.size, 10)
+	b = append(b, `,"status":`...)
+	b = strconv.AppendInt(b, int64(l.status), 10)
+	b = append(b, `,"resp_headers":`...)
+	b = l.appendHeaders(b, l.header)
+	b = appendField(b, `,"action":`, l.record.Action)
+	b = appendField(b, `,"upstream":`, l.record.Upstream)
+	b = appendField(b, `,"request_id":`, l.record.RequestID)
+	b = appendField(b, `,"connection":`, l.connection)
+	if l.record.Err != nil {
+		b = append(b, `,"error":`...)
+		b = l.sink.redact.append(b, l.record.Err.Error(), maxText)
+	}
+	return append(b, '}', '\n')
+}
+
+// appendRequest writes the request object, without its closing brace.
+func (l *line) appendRequest(b []byte) []byte {
+	r := l.request
+	ip, port := splitAddr(r.RemoteAddr)
+	client := l.record.ClientIP
+	if client == "" {
+		client = ip
+	}
+	uri := r.RequestURI
+	if uri == "" {
+		uri = r.URL.RequestURI() // a request no server made
+	}
+	proto := r.Proto
+	if r.ProtoMajor == 3 {
+		proto = "HTTP/3.0" // quic-go puts an extended CONNECT's :protocol here
+	}
+	b = append(b, `,"request":{"remote_ip":`...)
+	b = appendString(b, ip, maxText)
+	b = append(b, `,"remote_port":`...)
+	b = appendString(b, port, maxText)
+	b = append(b, `,"client_ip":`...)
+	b = appendString(b, client, maxText)
+	b = append(b, `,"proto":`...)
+	b = appendString(b, proto, maxText)
+	b = append(b, `,"method":`...)
+	b = appendString(b, r.Method, maxText)
+	b = append(b, `,"host":`...)
+	b = appendString(b, r.Host, maxText)
+	b = append(b, `,"uri":`...)
+	b = l.sink.redact.append(b, uri, maxURI)
+	b = append(b, `,"headers":`...)
+	b = l.appendHeaders(b, r.Header)
+	if r.TLS != nil {
+		b = appendTLS(b, r.TLS)
+	}
+	return b
+}
+
+func appendTLS(b []byte, t *tls.ConnectionState) []byte {
+	b = append(b, `,"tls":{"resumed":`...)
+	b = strconv.AppendBool(b, t.DidResume)
+	b = append(b, `,"version":`...)
+	b = strconv.AppendUint(b, uint64(t.Version), 10)
+	b = append(b, `,"cipher_suite":`...)
+	b = strconv.AppendUint(b, uint64(t.CipherSuite), 10)
+	b = append(b, `,"proto":`...)
+	b = appendString(b, t.NegotiatedProtocol, maxText)
+	b = append(b, `,"server_name":`...)
+	b = appendString(b, t.ServerName, maxText)
+	b = append(b, `,"ech":`...)
+	b = strconv.AppendBool(b, t.ECHAccepted)
+	return append(b, '}')
+}
+
+// appendHeaders writes a header map as an object of arrays, sorted by name so
+// that equal requests give equal lines.
+func (l *line) appendHeaders(b []byte, h http.Header) []byte {
+	var few [32]string // enough for a browser's request, without an allocation
+	names := few[:0]
+	for name := range h {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+
+	b = append(b, '{')
+	first := len(b)
+	for _, name := range names {
+		before := len(b)
+		if before > first {
+			b = append(b, ',')
+		}
+		b = appendString(b, name, maxText)
+		b = l.appendValues(append(b, ':'), name, h[name])
+		if len(b)-first > maxHeaders {
+			b = b[:before]
+			break
+		}
+	}
+	return append(b, '}')
+}
+
+func (l *line) appendValues(b []byte, name string, values []string) []byte {
+	switch name {
+	case "Cookie", "Set-Cookie", "Authorization", "Proxy-Authorization":
+		return append(b, `["REDACTED"]`...)
+	}
+	b = append(b, '[')
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if carriesURI(name) {
+			b = l.sink.redact.append(b, v, maxHeaders)
+		} else {
+			b = appendString(b, v, maxHeaders)
+		}
+	}
+	return append(b, ']')
+}
+
+// carriesURI reports whether a header's value holds a URI, and so the same
+// secrets that a request's own may hold.
+func carriesURI(name string) bool {
+	switch name {
+	case "Referer", "Location", "Content-Location", "Link", "Refresh":
+		return true
+	}
+	return false
+}
+
+func appendField(b []byte, key, value string) []byte {
+	if value == "" {
+		return b
+	}
+	return appendString(append(b, key...), value, maxText)
+}
+
+// appendSeconds writes seconds as a decimal with at least one digit behind the
+// point, which GoAccess's "%x.%^" wants.
+func appendSeconds(b []byte, seconds int64, nanos int) []byte {
+	b = strconv.AppendInt(b, seconds, 10)
+	if nanos < 0 { // a duration below zero; the wall clock has none
+		nanos = 0
+	}
+	b = append(b, '.')
+	end := len(b) + 1
+	for unit := 100_000_000; unit > 0; unit /= 10 {
+		digit := nanos / unit % 10
+		b = append(b, byte('0'+digit))
+		if digit != 0 {
+			end = len(b)
+		}
+	}
+	return b[:end]
+}
+
+// splitAddr splits a server's RemoteAddr without an allocation; what has no
+// port is an address wholly.
+func splitAddr(addr string) (ip, port string) {
+	i := strings.LastIndexByte(addr, ':')
+	if i < 0 {
+		return addr, ""
+	}
+	ip, port = addr[:i], addr[i+1:]
+	if len(ip) > 1 && ip[0] == '[' && ip[len(ip)-1] == ']' {
+		ip = ip[1 : len(ip)-1]
+	}
+	return ip, port
+}

@@ -1,0 +1,61 @@
+package logging
+
+import (
+	"io"
+	"log/slog"
+	"math"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
+	"go.uber.org/zap/zapcore"
+)
+
+// Process is the process log: one zap core, offered as slog to our own code
+// and as zap to certmagic. Both may be used from any number of goroutines.
+type Process struct {
+	Slog  *slog.Logger
+	Zap   *zap.Logger
+	Level zap.AtomicLevel // may be changed at any time; applies at once
+}
+
+// NewProcess returns a process log that writes to w, one line an entry: made
+// for eyes (time, level, message, key=value) when terminal is true, one JSON
+// object otherwise. Entries below level are left out. Writes to w are
+// serialized.
+func NewProcess(w io.Writer, terminal bool, level slog.Level) *Process {
+	var encoder zapcore.Encoder
+	if terminal {
+		encoder = newTerminalEncoder()
+	} else {
+		encoder = zapcore.NewJSONEncoder(zapcore.EncoderConfig{
+			TimeKey:        "time",
+			LevelKey:       "level",
+			NameKey:        "logger",
+			MessageKey:     "msg",
+			EncodeTime:     zapcore.RFC3339NanoTimeEncoder,
+			EncodeLevel:    zapcore.LowercaseLevelEncoder,
+			EncodeDuration: zapcore.StringDurationEncoder,
+		})
+	}
+	atomic := zap.NewAtomicLevelAt(zapLevel(level))
+	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), atomic)
+	return &Process{
+		// zapslog adds a stack trace to every error by default; an
+		// operator's error says what to do next instead.
+		Slog:  slog.New(zapslog.NewHandler(core, zapslog.AddStacktraceAt(math.MaxInt))),
+		Zap:   zap.New(core),
+		Level: atomic,
+	}
+}
+
+func zapLevel(l slog.Level) zapcore.Level {
+	switch {
+	case l < slog.LevelInfo:
+		return zapcore.DebugLevel
+	case l < slog.LevelWarn:
+		return zapcore.InfoLevel
+	case l < slog.LevelError:
+		return zapcore.WarnLevel
+	}
+	return zapcore.ErrorLevel
+}

@@ -1,0 +1,84 @@
+package logging
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// StatusClientGone is the status in the log of a request whose client went
+// away before the answer; it is nginx's number and is never sent.
+const StatusClientGone = 499
+
+// Record is what the handlers know about one request beyond what can be seen
+// from outside. AccessLog makes it; the handlers below find it with RecordFrom
+// and fill it in. Only the request's own goroutine may touch it. Empty fields
+// are left out of the line.
+type Record struct {
+	Sink      *Sink  // where the line goes; nil = the fallback given to AccessLog
+	Discard   bool   // no line at all (a host with log = false)
+	Action    string // what was done: "proxy", "redirect", "unavailable", …
+	Upstream  string // "10.1.1.4:80"
+	RequestID string
+	ClientIP  string // the real client; "" = the peer
+	Err       error  // why the request did not succeed; logged as "error"
+
+	// Status replaces the status in the line; 0 = what was sent. Set it to
+	// StatusClientGone when the client went away: whatever was sent then was
+	// not received.
+	Status int
+
+	exchange *exchange // nil outside AccessLog
+}
+
+// RecordFrom returns the Record of the request that ctx belongs to. It is never
+// nil: outside AccessLog it is one that nobody reads.
+func RecordFrom(ctx context.Context) *Record {
+	if rec, ok := ctx.Value(recordKey{}).(*Record); ok {
+		return rec
+	}
+	return new(Record)
+}
+
+// Upgraded writes the opening line of a connection that has just been switched
+// to another protocol: status is 101, or 200 for an extended CONNECT (RFC 8441,
+// 9220). The closing line, with the bytes of both directions and the whole
+// duration, follows when the handler returns. The two lines are told apart by
+// "connection": "opened" and "closed". Further calls do nothing.
+func (rec *Record) Upgraded(status int) {
+	if x := rec.exchange; x != nil && !x.upgraded {
+		x.upgraded = true
+		x.response.status = status
+		x.log("opened")
+	}
+}
+
+type recordKey struct{}
+
+// exchange is one request under AccessLog: all that is needed per request, in
+// one allocation. It is the request's context too.
+type exchange struct {
+	context.Context // the request's own
+
+	record   Record
+	request  *http.Request // as it arrived
+	response response
+	body     countingBody
+	start    time.Time
+	fallback func() *Sink
+	upgraded bool
+}
+
+// Value implements context.Context.
+func (x *exchange) Value(key any) any {
+	if key == (recordKey{}) {
+		return &x.record
+	}
+	return x.Context.Value(key)
+}
+
+// AfterFunc is what package context looks for in a context that is not its own,
+// so that waiting for the end of a request needs no goroutine.
+func (x *exchange) AfterFunc(f func()) (stop func() bool) {
+	return context.AfterFunc(x.Context, f)
+}
