@@ -79,9 +79,9 @@ func (s *Server) Listen(path string) error {
 	}
 	// Bound under another name, given its mode, then renamed: nobody can
 	// connect before the mode is right, and a stale socket is replaced in one step.
-	temporary := path + "." + strconv.Itoa(os.Getpid())
-	if limit := len(syscall.RawSockaddrUnix{}.Path) - 1; len(temporary) > limit {
-		return fmt.Errorf("listen on control socket %s: the path is longer than the %d bytes that a socket may have", path, limit-(len(temporary)-len(path)))
+	temporary := filepath.Join(filepath.Dir(path), "."+strconv.Itoa(os.Getpid()))
+	if limit := len(syscall.RawSockaddrUnix{}.Path) - 1; max(len(path), len(temporary)) > limit {
+		return fmt.Errorf("listen on control socket %s: the path is longer than the %d bytes that a socket's may have", path, limit)
 	}
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("listen on control socket: %w", err)

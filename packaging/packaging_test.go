@@ -1,0 +1,81 @@
+// Package packaging_test holds the service and the package's scripts to what
+// the documentation promises.
+package packaging_test
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"detour/config"
+)
+
+// tool skips the test when name is not installed.
+func tool(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("%s is not installed", name)
+	}
+}
+
+func TestServiceExposure(t *testing.T) {
+	tool(t, "systemd-analyze")
+	if out, err := exec.Command("systemd-analyze", "security", "--offline=true", "./detour.service").CombinedOutput(); err != nil && strings.Contains(string(out), "unrecognized option") {
+		t.Skip("this systemd cannot look at a unit that is not loaded")
+	}
+	// The threshold is ten times the exposure.
+	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "./detour.service").CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze security: %v; want an exposure of at most 2.0\n%s", err, out)
+	}
+}
+
+func TestUnitsAreUnderstood(t *testing.T) {
+	tool(t, "systemd-analyze")
+	for _, unit := range []string{"./detour.service", "./detour.socket"} {
+		out, _ := exec.Command("systemd-analyze", "verify", "--man=no", unit).CombinedOutput()
+		for line := range strings.Lines(string(out)) {
+			switch {
+			case strings.Contains(line, "notify-reload"): // before systemd 253; Type=notify stands above it
+			case strings.Contains(line, "is not executable"): // not installed here
+			case strings.Contains(line, "detour."):
+				t.Errorf("systemd-analyze verify %s: %s", unit, line)
+			}
+		}
+	}
+}
+
+// A stop timeout below the grace would have systemd kill what still drains.
+func TestServiceWaitsForTheDrain(t *testing.T) {
+	unit, err := os.ReadFile("detour.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^TimeoutStopSec=(\w+)$`).FindSubmatch(unit)
+	if found == nil {
+		t.Fatal("detour.service has no TimeoutStopSec")
+	}
+	timeout, err := time.ParseDuration(string(found[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Parse("proxy.toml", []byte("[hosts]\n\"a.example.org\" = { upstream = \"127.0.0.1\", status_page = \"https://status.example.net\" }\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if timeout <= cfg.Listen.Grace {
+		t.Errorf("TimeoutStopSec = %v; want more than the default grace of %v", timeout, cfg.Listen.Grace)
+	}
+}
+
+func TestScriptsParse(t *testing.T) {
+	tool(t, "sh")
+	for _, script := range []string{"build", "postinst", "prerm", "postrm"} {
+		if out, err := exec.Command("sh", "-n", script).CombinedOutput(); err != nil {
+			t.Errorf("sh -n %s: %v\n%s", script, err, out)
+		}
+	}
+}
