@@ -1,0 +1,128 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"syscall"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// storage is certmagic's file storage, which also knows the locks it holds: an
+// order holds one from its first try until it ends, so Close can wait for them.
+type storage struct {
+	certmagic.FileStorage
+
+	mu       sync.Mutex // guards held
+	held     map[string]bool
+	released chan struct{} // one token: a lock was given back
+}
+
+func newStorage(dir string) *storage {
+	return &storage{
+		FileStorage: certmagic.FileStorage{Path: dir},
+		held:        map[string]bool{},
+		released:    make(chan struct{}, 1),
+	}
+}
+
+// Lock implements certmagic.Locker.
+func (s *storage) Lock(ctx context.Context, name string) error {
+	err := s.FileStorage.Lock(ctx, name)
+	if err == nil {
+		s.hold(name)
+	}
+	return err
+}
+
+// TryLock implements certmagic.TryLocker.
+func (s *storage) TryLock(ctx context.Context, name string) (bool, error) {
+	ok, err := s.FileStorage.TryLock(ctx, name)
+	if ok && err == nil {
+		s.hold(name)
+	}
+	return ok, err
+}
+
+// Unlock implements certmagic.Locker.
+func (s *storage) Unlock(ctx context.Context, name string) error {
+	err := s.FileStorage.Unlock(ctx, name)
+	s.mu.Lock()
+	delete(s.held, name)
+	s.mu.Unlock()
+	select {
+	case s.released <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+func (s *storage) hold(name string) {
+	s.mu.Lock()
+	s.held[name] = true
+	s.mu.Unlock()
+}
+
+// release waits until no lock is held. When ctx ends first it gives back what is
+// left, so that another process need not wait until they look stale.
+func (s *storage) release(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		left := make([]string, 0, len(s.held))
+		for name := range s.held {
+			left = append(left, name)
+		}
+		s.mu.Unlock()
+		if len(left) == 0 {
+			return nil
+		}
+		select {
+		case <-s.released:
+		case <-ctx.Done():
+			err := ctx.Err()
+			for _, name := range left {
+				err = errors.Join(err, s.Unlock(context.WithoutCancel(ctx), name))
+			}
+			return err
+		}
+	}
+}
+
+// probe reports whether the storage can be written, in words that help.
+func (s *storage) probe(ctx context.Context) error {
+	const key = "detour_probe"
+	err := s.Store(ctx, key, []byte("written to see whether it can be\n"))
+	if err == nil {
+		err = s.Delete(ctx, key)
+	}
+	if err == nil {
+		return nil
+	}
+	remedy := "check the directory"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		remedy = "give the directory to the user that detour runs as"
+	case errors.Is(err, syscall.EROFS):
+		remedy = "the file system is mounted read-only; choose another acme.storage"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		remedy = "the disk is full; make room"
+	case errors.Is(err, syscall.ENOTDIR):
+		remedy = "a part of its path is a file"
+	}
+	return &storageError{dir: s.Path, remedy: remedy, err: err}
+}
+
+// storageError says that certificates cannot be stored.
+type storageError struct {
+	dir, remedy string
+	err         error
+}
+
+func (e *storageError) Error() string {
+	return fmt.Sprintf("storage %s cannot be written: %s: %v", e.dir, e.remedy, e.err)
+}
+
+func (e *storageError) Unwrap() error { return e.err }
