@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+
+	"detour/logging"
+)
+
+// page is what a client is told when there is no answer of an upstream: every
+// error and decision that has a body looks like this. Title and Text may be
+// left empty where pageTexts knows the status.
+type page struct {
+	Status     int
+	Title      string // a few calm words for people
+	Text       string // a sentence or two: what happened, what to do
+	StatusPage string // address of the host's status page; "" = none
+}
+
+// pageTexts are the words for a status, when the caller has none that are
+// more to the point.
+var pageTexts = map[int]struct{ title, text string }{
+	http.StatusBadRequest:                  {"That request makes no sense", "The request could not be understood, so it was not passed on."},
+	http.StatusForbidden:                   {"Not allowed", "This request is not allowed here."},
+	http.StatusNotFound:                    {"Nothing here", "There is nothing at this address."},
+	http.StatusRequestTimeout:              {"That took too long", "The request did not arrive in time. Please try again."},
+	http.StatusRequestEntityTooLarge:       {"That is too large", "What was sent is larger than this service accepts. Nothing of it was kept."},
+	http.StatusMisdirectedRequest:          {"No such site here", "This server does not serve a site of that name. Please check the address."},
+	http.StatusRequestHeaderFieldsTooLarge: {"That request is too large", "The request's header is larger than this server accepts. Deleting this site's cookies often helps."},
+	http.StatusInternalServerError:         {"Something went wrong", "This is our mistake, not yours. Please try again in a moment."},
+	http.StatusBadGateway:                  {"This service is not answering", "It cannot be reached right now. That is usually over soon; please try again in a moment."},
+	http.StatusServiceUnavailable:          {"Back soon", "This service is offline for the moment. Please come back a little later."},
+	http.StatusGatewayTimeout:              {"This service is taking too long", "It did not answer in time. Please try again in a moment."},
+}
+
+//go:embed page.html
+var pageHTML string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+
+// writePage answers r with p as HTML, as problem details (RFC 9457) or as
+// plain text, whichever Accept prefers. It is never cached, names the request
+// id of the request's log record, and loads nothing from elsewhere. A HEAD
+// gets the header alone.
+func writePage(w http.ResponseWriter, r *http.Request, p page) {
+	if words := pageTexts[p.Status]; p.Title == "" && p.Text == "" {
+		p.Title, p.Text = words.title, words.text
+	}
+	if p.Title == "" {
+		p.Title = http.StatusText(p.Status)
+	}
+	id := logging.RecordFrom(r.Context()).RequestID
+
+	h := w.Header()
+	var body []byte
+	switch preferredFormat(r.Header["Accept"]) {
+	case formatHTML:
+		body = p.html(id, isSafe(r.Method))
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'")
+	case formatJSON:
+		body = p.json(id)
+		h.Set("Content-Type", "application/problem+json")
+	default:
+		body = p.text(id)
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	for _, of := range [...]string{"Content-Encoding", "Etag", "Last-Modified", "Accept-Ranges", "Trailer"} {
+		delete(h, of) // of an answer that is not sent
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.Status)
+	if r.Method != http.MethodHead {
+		w.Write(body) // a client that went away misses nothing
+	}
+}
+
+func (p page) html(requestID string, retry bool) []byte {
+	var b bytes.Buffer
+	err := pageTemplate.Execute(&b, struct {
+		page
+		Phrase, RequestID string
+		Retry             bool
+	}{p, http.StatusText(p.Status), requestID, retry && retryHelps(p.Status)})
+	if err != nil {
+		return p.text(requestID) // cannot happen: the template is ours and a buffer does not fail
+	}
+	return b.Bytes()
+}
+
+// retryHelps reports whether the same request may fare better a little later.
+func retryHelps(status int) bool {
+	return status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
+}
+
+func (p page) json(requestID string) []byte {
+	body, err := json.Marshal(struct {
+		Type       string `json:"type"`
+		Title      string `json:"title"`
+		Status     int    `json:"status"`
+		Detail     string `json:"detail,omitempty"`
+		RequestID  string `json:"request_id,omitempty"`
+		StatusPage string `json:"status_page,omitempty"`
+	}{"about:blank", http.StatusText(p.Status), p.Status, p.Text, requestID, p.StatusPage})
+	if err != nil {
+		return []byte("{}") // cannot happen: strings and a number
+	}
+	return append(body, '\n')
+}
+
+func (p page) text(requestID string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%d %s\n\n%s. %s\n", p.Status, http.StatusText(p.Status), p.Title, p.Text)
+	if p.StatusPage != "" {
+		fmt.Fprintf(&b, "\nStatus:  %s\n", p.StatusPage)
+	}
+	if requestID != "" {
+		fmt.Fprintf(&b, "\nRequest: %s\n", requestID)
+	}
+	return b.Bytes()
+}
+
+// isSafe reports whether method only reads (RFC 9110, 9.2.1).
+func isSafe(method string) bool { return method == http.MethodGet || method == http.MethodHead }
