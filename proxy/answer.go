@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"detour/logging"
+)
+
+// answer passes the upstream's answer to the client. When one side breaks off,
+// it panics with http.ErrAbortHandler, so that the client of any protocol sees
+// a broken answer, never a clean end of half of it.
+func (f *forwarding) answer(res *http.Response) {
+	defer res.Body.Close()
+	header := f.w.Header()
+	responseHeader(header, res, f.rt)
+	if f.rt.Compress {
+		c := newCompressor(f.w, f.r)
+		f.w, f.rc = c, http.NewResponseController(c)
+	}
+	for name := range res.Trailer { // announced
+		header.Add("Trailer", name)
+	}
+	f.w.WriteHeader(res.StatusCode)
+	if bodiless(f.r, res) {
+		f.close()
+		return
+	}
+	if err := f.copyBody(res); err != nil {
+		f.abort(err)
+	}
+	copyTrailer(header, res.Trailer)
+	f.close()
+}
+
+// bodiless reports whether res cannot have a body (RFC 9110, 6.4.1).
+func bodiless(r *http.Request, res *http.Response) bool {
+	return r.Method == http.MethodHead || res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified
+}
+
+// atOnce reports whether each piece of res, and its header, must leave as it
+// arrives: streams of events, bodies that may be made while they are sent, and
+// HTTP/2 on both sides, which gRPC needs. A body of known length fills packets.
+func atOnce(r *http.Request, res *http.Response) bool {
+	return res.ContentLength < 0 || len(res.Trailer) > 0 ||
+		r.ProtoMajor >= 2 && res.ProtoMajor >= 2 ||
+		strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
+}
+
+// copyBuffers are what bodies are copied through. 64 KiB is four TLS records
+// and about one write to a socket; larger ones gained nothing.
+var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// copyBody copies the body of res to the client. The error is the client's
+// when it is errClientGone, else the upstream's.
+func (f *forwarding) copyBody(res *http.Response) error {
+	flush := atOnce(f.r, res)
+	if flush {
+		if err := f.rc.Flush(); err != nil {
+			return errClientGone
+		}
+	}
+	if res.ContentLength == 0 {
+		// Read all the same: an HTTP/2 upstream's trailers come with the end.
+		_, err := io.Copy(io.Discard, res.Body)
+		return err
+	}
+	buf := copyBuffers.Get().(*[64 << 10]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		n, err := res.Body.Read(buf[:])
+		if n > 0 {
+			if _, err := f.w.Write(buf[:n]); err != nil {
+				return errClientGone
+			}
+			if flush && f.rc.Flush() != nil {
+				return errClientGone
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// copyTrailer sets what came behind the upstream's body. Announced names take
+// their own key, the others net/http's prefix for them.
+func copyTrailer(header, trailer http.Header) {
+	if len(trailer) == 0 {
+		return
+	}
+	announced := header["Trailer"]
+	for name, values := range trailer {
+		switch {
+		case hopByHop(name) || len(values) == 0:
+		case hasToken(announced, name):
+			header[name] = values
+		default:
+			header[http.TrailerPrefix+name] = values
+		}
+	}
+}
+
+// close ends a compressed stream.
+func (f *forwarding) close() {
+	if c, ok := f.w.(*compressWriter); ok && c.Close() != nil {
+		f.abort(errClientGone)
+	}
+}
+
+// abort breaks an answer off whose header has been sent.
+func (f *forwarding) abort(err error) {
+	f.rec.Err = f.blame(err)
+	switch {
+	case errors.Is(f.rec.Err, errClientGone), errors.Is(f.rec.Err, errClientBody):
+		f.rec.Status = logging.StatusClientGone
+	case !errors.Is(f.rec.Err, errBodyTooLarge):
+		f.rt.Stats.failed(f.rec.Err)
+	}
+	panic(http.ErrAbortHandler)
+}

@@ -1,0 +1,129 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// requestBody is a request's body on its way to the upstream. It tells a
+// client's failure from an upstream's, counts against max_body, and lets go of
+// the client's body before the handler returns: a RoundTripper may answer, and
+// even return its answer's end, while it still reads.
+type requestBody struct {
+	src     io.Reader
+	limited bool
+	left    int64 // bytes still allowed when limited; only Read's
+
+	mu      sync.Mutex // guards what follows; never held while reading
+	idle    sync.Cond  // reading became false
+	reading bool       // a Read is on the way
+	closed  bool       // no further Read
+	err     error      // why the client's side failed; nil = it did not
+}
+
+// newRequestBody returns the body to forward and its length, -1 = unknown.
+// There is none (nil, 0) when the client sent none: HTTP/2 and HTTP/3 need not
+// say so in the header, and to an HTTP/1 upstream a GET with an unknown length
+// would become a chunked one, which some servers refuse.
+func newRequestBody(r *http.Request, limit int64) (*requestBody, int64, error) {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return nil, 0, nil
+	}
+	if limit > 0 && r.ContentLength > limit {
+		return nil, 0, errBodyTooLarge
+	}
+	b := &requestBody{src: r.Body, limited: limit > 0, left: limit}
+	b.idle.L = &b.mu
+	if r.ContentLength < 0 && rarelyHasBody(r.Method) {
+		// The end of the stream arrives with the header, so this does not wait.
+		first := make([]byte, 1)
+		n, err := io.ReadFull(r.Body, first)
+		switch {
+		case err == io.EOF:
+			return nil, 0, nil
+		case err != nil:
+			return nil, 0, clientError(r, err)
+		}
+		b.src = io.MultiReader(&prefix{first[:n]}, r.Body)
+	}
+	return b, r.ContentLength, nil
+}
+
+// rarelyHasBody names the methods whose requests carry a body only by accident.
+func rarelyHasBody(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// prefix reads a few bytes that were read ahead.
+type prefix struct{ rest []byte }
+
+func (p *prefix) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
+// Read implements io.Reader for the RoundTripper.
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	b.reading = true
+	b.mu.Unlock()
+
+	n, err := b.src.Read(p)
+	if b.limited {
+		if b.left -= int64(n); b.left < 0 {
+			n, err = 0, errBodyTooLarge
+		}
+	}
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = false
+	b.idle.Signal()
+	if err != nil && err != io.EOF && !b.closed {
+		b.err = err
+	}
+	return n, err
+}
+
+// Close implements io.Closer for the RoundTripper, which may call it while a
+// Read is on the way.
+func (b *requestBody) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	return nil
+}
+
+// failure is why the client's side failed; nil = it did not.
+func (b *requestBody) failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// release ends reading and waits for a Read on the way, which it cuts short:
+// a client that sends the rest of a body that nobody wants is not waited for.
+func (b *requestBody) release(rc *http.ResponseController) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	if b.reading && rc.SetReadDeadline(time.Unix(1, 0)) == nil {
+		for b.reading {
+			b.idle.Wait()
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+
+	"detour/logging"
+)
+
+// Why a request was not forwarded, or its answer was not passed on. Errors
+// that are none of these are the upstream's.
+var (
+	errMalformed    = errors.New("malformed request")
+	errNotServed    = errors.New("no such host here")
+	errPlainConnect = errors.New("CONNECT is for forward proxies")
+	errBodyTooLarge = errors.New("request body is over the host's max_body")
+	errClientBody   = errors.New("request body did not arrive whole")
+	errClientGone   = errors.New("client went away")
+	errStopping     = errors.New("shutting down, no new upgrades")
+)
+
+// failureStatus is the one place where a failure becomes a status.
+func failureStatus(err error) int {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, errMalformed), errors.Is(err, errClientBody):
+		return http.StatusBadRequest
+	case errors.Is(err, errNotServed):
+		return http.StatusMisdirectedRequest
+	case errors.Is(err, errPlainConnect):
+		return http.StatusNotImplemented
+	case errors.Is(err, errBodyTooLarge):
+		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, errClientGone):
+		return logging.StatusClientGone
+	case errors.Is(err, errStopping):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return http.StatusGatewayTimeout // dial, TLS handshake, response header
+	}
+	return http.StatusBadGateway // refused, reset, DNS, an answer that is not HTTP
+}
+
+// fail answers r for which nothing has been sent yet. rt is nil when no host's.
+func fail(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, err error) {
+	status := failureStatus(err)
+	if rec.Action == "" {
+		rec.Action = "refused"
+	}
+	if status == logging.StatusClientGone {
+		rec.Status, rec.Err = status, err
+		panic(http.ErrAbortHandler) // nobody reads an answer
+	}
+	p := page{Status: status}
+	if rt != nil {
+		if host, err := CanonicalHost(r.Host); err == nil {
+			p.StatusPage = rt.StatusPage.Link(host)
+		}
+	}
+	switch status {
+	case http.StatusBadRequest:
+		w.Header().Set("Connection", "close") // what follows may be part of the same confusion
+	case http.StatusNotImplemented:
+		p.Title, p.Text = "Not a forward proxy", "This server does not open tunnels to other places."
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		rec.Err = err
+		rt.Stats.failed(err)
+	}
+	writePage(w, r, p)
+}

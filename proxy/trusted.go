@@ -1,0 +1,137 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// Trusted knows which peers are believed when they say for whom they speak.
+// It is immutable; its zero value believes nobody.
+type Trusted struct {
+	networks   []netip.Prefix
+	cloudflare []netip.Prefix
+	private    bool
+}
+
+// TrustedOptions name the peers to believe.
+type TrustedOptions struct {
+	Cloudflare       bool           // Cloudflare's ranges, and their CF-Connecting-IP
+	Private          bool           // loopback, RFC 1918, RFC 4193 and link-local addresses
+	Networks         []netip.Prefix // others
+	CloudflareRanges []netip.Prefix // used when Cloudflare is set; nil = the embedded list
+}
+
+// NewTrusted makes a Trusted.
+func NewTrusted(o TrustedOptions) *Trusted {
+	t := &Trusted{private: o.Private}
+	for _, p := range o.Networks {
+		t.networks = append(t.networks, p.Masked())
+	}
+	if o.Cloudflare {
+		t.cloudflare = o.CloudflareRanges
+		if t.cloudflare == nil {
+			t.cloudflare = embeddedCloudflareRanges()
+		}
+	}
+	return t
+}
+
+// origin is where a request comes from.
+type origin struct {
+	peer    netip.Addr // the other end of the connection; invalid when it is no IP socket
+	client  netip.Addr // whom it speaks for; the peer itself when it is not believed
+	trusted bool       // the peer is believed
+}
+
+// origin finds who sent r. From a believed peer it is the right-most address
+// of X-Forwarded-For that is not itself believed, for everything left of that
+// was written by strangers; CF-Connecting-IP counts only from Cloudflare.
+func (t *Trusted) origin(r *http.Request) origin {
+	var o origin
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		o.peer = peer.Addr().Unmap().WithZone("")
+	}
+	o.client = o.peer
+	fromCloudflare := contains(t.cloudflare, o.peer)
+	if !fromCloudflare && !t.believes(o.peer) {
+		return o
+	}
+	o.trusted = true
+	if fromCloudflare {
+		if v := r.Header["Cf-Connecting-Ip"]; len(v) == 1 {
+			if client, ok := parseForwarded(v[0]); ok {
+				o.client = client
+				return o
+			}
+		}
+	}
+	o.client = t.rightmost(r.Header["X-Forwarded-For"], o.peer)
+	return o
+}
+
+// rightmost walks the hops that values name from the right, the nearest first,
+// to the first that is not believed. When something that is no address stands
+// in the way, the hop before it is as far as can be believed.
+func (t *Trusted) rightmost(values []string, nearest netip.Addr) netip.Addr {
+	for i := len(values) - 1; i >= 0; i-- {
+		rest, more := values[i], true
+		for more {
+			hop := rest
+			if comma := strings.LastIndexByte(rest, ','); comma >= 0 {
+				rest, hop = rest[:comma], rest[comma+1:]
+			} else {
+				more = false
+			}
+			addr, ok := parseForwarded(hop)
+			if !ok {
+				return nearest
+			}
+			nearest = addr
+			if !t.believes(addr) && !contains(t.cloudflare, addr) {
+				return nearest
+			}
+		}
+	}
+	return nearest
+}
+
+func (t *Trusted) believes(a netip.Addr) bool {
+	if t.private && (a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast()) {
+		return true
+	}
+	return contains(t.networks, a)
+}
+
+// contains looks through a list that has some twenty entries at most.
+func contains(networks []netip.Prefix, a netip.Addr) bool {
+	for _, p := range networks {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseForwarded reads one hop as proxies write it: an address, also in
+// brackets, with or without a port.
+func parseForwarded(s string) (netip.Addr, bool) {
+	s = strings.Trim(s, " \t")
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		if hop, err := netip.ParseAddrPort(s); err == nil {
+			addr = hop.Addr()
+		} else if n := len(s); n > 2 && s[0] == '[' && s[n-1] == ']' {
+			addr, _ = netip.ParseAddr(s[1 : n-1])
+		}
+	}
+	return addr.Unmap().WithZone(""), addr.IsValid()
+}
+
+// text is the client's address for logs and headers; "" = unknown.
+func (o origin) text() string {
+	if !o.client.IsValid() {
+		return ""
+	}
+	return o.client.String()
+}

@@ -1,0 +1,186 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const (
+	// dialTimeout is enough for two lost SYNs on a local network, where an
+	// upstream lives; a visitor should not wait longer for a dead one.
+	dialTimeout = 3 * time.Second
+	// handshakeTimeout bounds the TLS handshake, which computes on small
+	// machines too.
+	handshakeTimeout = 5 * time.Second
+	// idleTimeout keeps connections over the pauses of a visitor who reads.
+	// Application servers close after 5 s to 75 s themselves; then a request
+	// that met the dying connection is repeated.
+	idleTimeout = 2 * time.Minute
+	// idleConnections a host are kept; more are only opened under load.
+	idleConnections = 32
+	// responseTimeout is how long an upstream may think by default.
+	responseTimeout = 60 * time.Second
+	// continueTimeout is how long "Expect: 100-continue" waits for an upstream
+	// that does not know it. curl waits as long.
+	continueTimeout = time.Second
+	// responseHeaderLimit bounds what an upstream can make us hold: far over
+	// every application's header, far below the memory of a router.
+	responseHeaderLimit = 1 << 20
+	// pingAfter and pingTimeout find a dead HTTP/2 upstream connection, on
+	// which requests would otherwise queue until TCP gives up.
+	pingAfter   = 15 * time.Second
+	pingTimeout = 10 * time.Second
+)
+
+// UpstreamOptions name an upstream and how to talk to it. They are comparable:
+// routes with equal options are meant to share one Upstream, and with it its
+// connections.
+type UpstreamOptions struct {
+	Scheme          string        // "http", "https", "h2c" or "unix"
+	Address         string        // host:port, or the path of a unix socket; without a port the scheme's
+	RootsPEM        string        // for https: whom to believe; "" = the system's roots
+	ServerName      string        // for https: the name in the certificate; "" = the address's
+	Insecure        bool          // for https: do not verify
+	ResponseTimeout time.Duration // to the response header; 0 = 60 s, negative = none; never for upgrades
+}
+
+// Upstream is where requests are forwarded, with the connections to it. It may
+// be used by several goroutines at once.
+type Upstream struct {
+	name    string // for logs
+	scheme  string // of the URL: http or https
+	address string // of the URL; host:port
+	host    string // the Host field to send; "" = the client's
+
+	transport http.RoundTripper // for requests
+	upgrades  http.RoundTripper // for HTTP/1.1 upgrades
+}
+
+// NewUpstream makes an Upstream; nothing is dialled yet. rt takes the place of
+// the connections, also for upgrades, when it is not nil: http.Transport is
+// the default, and what else there may be is held to its behaviour.
+func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
+	u := &Upstream{name: o.Address, scheme: "http", address: o.Address, transport: rt, upgrades: rt}
+	switch o.Scheme {
+	case "http", "h2c":
+		u.address = withPort(o.Address, "80")
+		u.name = u.address
+	case "https":
+		u.scheme = "https"
+		u.address = withPort(o.Address, "443")
+		u.name = u.address
+		u.host = strings.TrimSuffix(u.address, ":443") // the default port is left out (RFC 9110, 4.2.2)
+	case "unix":
+		u.address = "localhost" // only a key for the connection pool
+	default:
+		return nil, fmt.Errorf("upstream %s: scheme %q is none of http, https, h2c, unix", o.Address, o.Scheme)
+	}
+	if rt != nil {
+		return u, nil
+	}
+	tlsConfig, err := o.tlsConfig()
+	if err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", o.Address, err)
+	}
+	transport := o.transport(tlsConfig)
+	transport.ResponseHeaderTimeout = max(o.ResponseTimeout, 0)
+	if o.ResponseTimeout == 0 {
+		transport.ResponseHeaderTimeout = responseTimeout
+	}
+	transport.Protocols = o.protocols()
+
+	// An upgrade speaks HTTP/1.1 whatever the requests speak, and its
+	// application may take its time before it switches.
+	upgrades := o.transport(tlsConfig.Clone())
+	upgrades.Protocols = new(http.Protocols)
+	upgrades.Protocols.SetHTTP1(true)
+
+	u.transport, u.upgrades = transport, upgrades
+	return u, nil
+}
+
+// String is the upstream's address for logs: "10.1.1.4:80", or a socket's path.
+func (u *Upstream) String() string { return u.name }
+
+// Retire closes the connections that are idle, now; the others close when
+// their request is done or soon after. Requests still work, so whoever loaded
+// an older Table a moment ago is served.
+func (u *Upstream) Retire() {
+	for _, rt := range []http.RoundTripper{u.transport, u.upgrades} {
+		if t, ok := rt.(interface{ CloseIdleConnections() }); ok {
+			t.CloseIdleConnections()
+		}
+	}
+}
+
+// transport has what requests and upgrades have in common. Proxy stays nil:
+// HTTP_PROXY is meant for the way out of the house, not for the way in.
+func (o *UpstreamOptions) transport(tlsConfig *tls.Config) *http.Transport {
+	return &http.Transport{
+		DialContext:            o.dial(),
+		TLSClientConfig:        tlsConfig,
+		TLSHandshakeTimeout:    handshakeTimeout,
+		DisableCompression:     true, // Accept-Encoding is the client's
+		MaxIdleConnsPerHost:    idleConnections,
+		IdleConnTimeout:        idleTimeout,
+		ExpectContinueTimeout:  continueTimeout,
+		MaxResponseHeaderBytes: responseHeaderLimit,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
+}
+
+func (o *UpstreamOptions) protocols() *http.Protocols {
+	p := new(http.Protocols)
+	switch o.Scheme {
+	case "h2c":
+		p.SetUnencryptedHTTP2(true)
+	case "https":
+		p.SetHTTP1(true)
+		p.SetHTTP2(true)
+	default:
+		p.SetHTTP1(true)
+	}
+	return p
+}
+
+func (o *UpstreamOptions) dial() func(ctx context.Context, network, address string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: dialTimeout}
+	if o.Scheme != "unix" {
+		return d.DialContext
+	}
+	path := o.Address
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return d.DialContext(ctx, "unix", path)
+	}
+}
+
+func (o *UpstreamOptions) tlsConfig() (*tls.Config, error) {
+	const sessions = 64 // one upstream needs a few; resumption saves it the handshakes after a quiet hour
+	conf := &tls.Config{
+		ServerName:         o.ServerName,
+		InsecureSkipVerify: o.Insecure, // the operator's word for a machine in the same house
+		ClientSessionCache: tls.NewLRUClientSessionCache(sessions),
+	}
+	if o.RootsPEM != "" {
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM([]byte(o.RootsPEM)) {
+			return nil, errors.New("no certificate in the roots' PEM")
+		}
+	}
+	return conf, nil
+}
+
+// withPort adds the default port to an address that has none.
+func withPort(address, port string) string {
+	if _, _, err := net.SplitHostPort(address); err == nil {
+		return address
+	}
+	return net.JoinHostPort(strings.Trim(address, "[]"), port)
+}
