@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// The header fields that tell these clients apart, as they send them.
+const (
+	chrome     = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36\r\n"
+	firefox    = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"
+	safari     = "User-Agent: Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15\r\n"
+	acceptPage = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
+	navigation = "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-User: ?1\r\nSec-Fetch-Dest: document\r\n"
+)
+
+func TestKindOf(t *testing.T) {
+	tests := []struct {
+		name, line, fields string
+		want               kind
+	}{
+		{"Chrome opens a page", "GET /", chrome + acceptPage + navigation, kindPage},
+		{"Chrome reloads", "GET /", chrome + acceptPage + navigation + "Cache-Control: max-age=0\r\n", kindPage},
+		{"Chrome prefetches a page", "GET /next", chrome + acceptPage + "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nSec-Purpose: prefetch\r\nPurpose: prefetch\r\n", kindPage},
+		{"Firefox opens a page", "GET /", firefox + acceptPage + navigation, kindPage},
+		{"Safari opens a page", "GET /", safari + acceptPage + "Sec-Fetch-Mode: navigate\r\n", kindPage},
+		{"old Safari opens a page", "GET /", safari + acceptPage, kindPage},
+		{"page in a frame", "GET /", chrome + acceptPage + "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n", kindPage},
+		{"app's web view", "GET /", chrome + acceptPage + navigation + "X-Requested-With: com.example.app\r\n", kindPage},
+		{"HEAD", "HEAD /", chrome, kindPage},
+		{"curl", "GET /", "User-Agent: curl/8.14.1\r\nAccept: */*\r\n", kindPage},
+		{"nothing said", "GET /", "", kindPage},
+		{"feed reader", "GET /feed", "User-Agent: Miniflux/2.2\r\nAccept: application/atom+xml,text/xml,*/*;q=0.1\r\n", kindPage},
+		{"Cubot phone", "GET /", "User-Agent: Mozilla/5.0 (Linux; Android 9; CUBOT_X19) AppleWebKit/537.36 Chrome/138.0 Mobile Safari/537.36\r\n" + acceptPage, kindPage},
+		{"another Cubot phone", "GET /", "User-Agent: Mozilla/5.0 (Linux; Android 12; Cubot Note 20) AppleWebKit/537.36\r\n", kindPage},
+		{"accepts JSON and HTML", "GET /", "Accept: application/json, text/html\r\n", kindPage},
+		{"refuses JSON", "GET /", "Accept: application/json;q=0\r\n", kindPage},
+		{"preflight without its header", "OPTIONS /", "Origin: https://a.example\r\n", kindSubmit},
+		{"HTTP/1.1 upgrade to h2c", "GET /", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n", kindPage},
+		{"browser at /status.php", "GET /status.php", firefox + acceptPage + navigation, kindPage},
+		{"old browser at /status.php", "GET /status.php", firefox + acceptPage, kindPage},
+		{"curl at a status.php elsewhere", "GET /shop/status.php", "Accept: */*\r\n", kindPage},
+
+		{"Chrome's image", "GET /a.png", chrome + "Accept: image/avif,image/webp,*/*;q=0.8\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n", kindPart},
+		{"Firefox's font", "GET /a.woff2", firefox + "Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: font\r\n", kindPart},
+		{"Chrome prefetches a script", "GET /a.js", chrome + "Accept: */*\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: empty\r\nSec-Purpose: prefetch\r\n", kindPart},
+		{"fetch", "GET /api", chrome + "Accept: */*\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n", kindPart},
+		{"fetch that posts", "POST /api", chrome + "Accept: */*\r\nSec-Fetch-Mode: same-origin\r\n", kindPart},
+		{"XHR by jQuery", "GET /api", "Accept: */*\r\nX-Requested-With: XMLHttpRequest\r\n", kindPart},
+		{"EventSource", "GET /events", chrome + "Accept: text/event-stream\r\nSec-Fetch-Mode: cors\r\n", kindPart},
+		{"service worker's script", "GET /sw.js", chrome + "Service-Worker: script\r\nSec-Fetch-Mode: same-origin\r\nSec-Fetch-Dest: serviceworker\r\n", kindPart},
+		{"API client", "GET /api", "User-Agent: okhttp/4.12\r\nAccept: application/json\r\n", kindPart},
+		{"axios", "GET /api", "Accept: application/json, text/plain, */*\r\n", kindPart},
+		{"the Fediverse", "GET /users/a", "User-Agent: Mastodon/4.3\r\nAccept: application/activity+json, application/ld+json\r\n", kindPart},
+		{"WooCommerce's cart", "POST /?wc-ajax=add_to_cart", chrome + "Accept: application/json, text/javascript, */*; q=0.01\r\nX-Requested-With: XMLHttpRequest\r\nSec-Fetch-Mode: cors\r\nContent-Type: application/x-www-form-urlencoded; charset=UTF-8\r\n", kindPart},
+
+		{"CORS preflight", "OPTIONS /api", chrome + "Origin: https://a.example\r\nAccess-Control-Request-Method: PUT\r\nSec-Fetch-Mode: cors\r\n", kindPreflight},
+		{"CORS preflight to Nextcloud", "OPTIONS /remote.php/dav", chrome + "Origin: https://a.example\r\nAccess-Control-Request-Method: PROPFIND\r\n", kindPreflight},
+
+		{"form post", "POST /checkout", firefox + acceptPage + navigation + "Content-Type: application/x-www-form-urlencoded\r\n", kindSubmit},
+		{"curl uploads", "PUT /a", "User-Agent: curl/8.14.1\r\nAccept: */*\r\n", kindSubmit},
+		{"curl deletes", "DELETE /a", "Accept: */*\r\n", kindSubmit},
+		{"Stripe's webhook", "POST /wc-api/stripe", "User-Agent: Stripe/1.0 (+https://stripe.com/docs/webhooks)\r\nAccept: */*; q=0.5, application/xml\r\nContent-Type: application/json; charset=utf-8\r\n", kindSubmit},
+		{"OPTIONS *", "OPTIONS *", "", kindSubmit},
+		{"CONNECT", "CONNECT blog.example:443", "", kindSubmit},
+
+		{"WebSocket", "GET /ws", chrome + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-Fetch-Mode: websocket\r\n", kindWebSocket},
+		{"Firefox's WebSocket", "GET /ws", firefox + "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n", kindWebSocket},
+
+		{"gRPC", "POST /svc.S/Do", "User-Agent: grpc-go/1.76\r\nTe: trailers\r\nContent-Type: application/grpc\r\n", kindGRPC},
+		{"gRPC with protobuf", "POST /svc.S/Do", "Content-Type: application/grpc+proto\r\n", kindGRPC},
+		{"gRPC-Web", "POST /svc.S/Do", chrome + "X-Grpc-Web: 1\r\nContent-Type: application/grpc-web-text\r\nSec-Fetch-Mode: cors\r\n", kindGRPC},
+
+		{"Nextcloud desktop", "GET /", "User-Agent: Mozilla/5.0 (Linux) mirall/3.16.6git (Nextcloud, debian-6.12 ClientArchitecture: x86_64 OsArchitecture: x86_64)\r\n", kindDAV},
+		{"Nextcloud Android", "GET /index.php/apps/files", "User-Agent: Mozilla/5.0 (Android) Nextcloud-android/3.32.1\r\n", kindDAV},
+		{"Nextcloud iOS", "POST /index.php/login/v2", "User-Agent: Mozilla/5.0 (iOS) Nextcloud-iOS/6.6.4\r\n", kindDAV},
+		{"ownCloud desktop", "PUT /a", "User-Agent: Mozilla/5.0 (Windows) mirall/5.3.2 (ownCloud, windows-10.0)\r\n", kindDAV},
+		{"ownCloud iOS", "GET /", "User-Agent: ownCloudApp/12.5 (App/300; iOS/18.0; iPhone)\r\n", kindDAV},
+		{"DAVx5", "GET /", "User-Agent: DAVx5/4.4.11-ose (dav4jvm; okhttp/4.12.0) Android/15\r\n", kindDAV},
+		{"iOS calendar", "PROPFIND /", "User-Agent: iOS/18.5 (22F76) dataaccessd/1.0\r\n", kindDAV},
+		{"Finder locks", "LOCK /a", "User-Agent: WebDAVFS/3.0.0\r\n", kindDAV},
+		{"DAV path", "GET /remote.php/dav/files/a", "Accept: */*\r\n", kindDAV},
+		{"DAV path in a folder", "GET /cloud/remote.php/webdav/", "Accept: */*\r\n", kindDAV},
+		{"OCS", "GET /ocs/v2.php/cloud/user?format=json", "Accept: application/json\r\n", kindDAV},
+		{"connectivity check", "GET /index.php/204", "", kindDAV},
+		{"discovery", "GET /.well-known/caldav", "", kindDAV},
+
+		{"Nextcloud's probe", "GET /status.php", "User-Agent: Mozilla/5.0 (Linux) mirall/3.16.6 (Nextcloud)\r\n", kindProbe},
+		{"Nextcloud's probe in a folder", "GET /cloud/status.php", "User-Agent: Mozilla/5.0 (Android) Nextcloud-android/3.32.1\r\n", kindProbe},
+		{"curl probes", "GET /status.php", "User-Agent: curl/8.14.1\r\nAccept: */*\r\n", kindProbe},
+		{"HEAD probes", "HEAD /status.php", "", kindProbe},
+
+		{"Googlebot", "GET /", "User-Agent: Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)\r\n" + acceptPage, kindBot},
+		{"AdsBot", "GET /", "User-Agent: AdsBot-Google (+http://www.google.com/adsbot.html)\r\n", kindBot},
+		{"bingbot", "GET /", "User-Agent: Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)\r\n", kindBot},
+		{"Slurp", "GET /", "User-Agent: Mozilla/5.0 (compatible; Yahoo! Slurp; http://help.yahoo.com/help/us/ysearch/slurp)\r\n", kindBot},
+		{"Baidu", "GET /", "User-Agent: Mozilla/5.0 (compatible; Baiduspider/2.0)\r\n", kindBot},
+		{"Twitter", "GET /", "User-Agent: Twitterbot/1.0\r\n", kindBot},
+		{"Facebook's preview", "GET /", "User-Agent: facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)\r\n", kindBot},
+		{"Slack's preview", "HEAD /", "User-Agent: Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)\r\n", kindBot},
+		{"a crawler", "GET /", "User-Agent: my crawler\r\n", kindBot},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := readRequest(t, tt.line+" HTTP/1.1\r\nHost: blog.example\r\n"+strings.TrimSuffix(tt.fields, "\r\n"))
+			if got := kindOf(r); got != tt.want {
+				t.Errorf("kindOf(%s %q) = %d; want %d", tt.line, tt.fields, got, tt.want)
+			}
+		})
+	}
+}
+
+// Extended CONNECT as the two servers hand it over.
+func TestKindOfExtendedConnect(t *testing.T) {
+	h2 := readRequest(t, "GET /ws HTTP/1.1\r\nHost: blog.example")
+	h2.Method, h2.Header = http.MethodConnect, http.Header{":protocol": {"websocket"}}
+	h3 := readRequest(t, "GET /ws HTTP/1.1\r\nHost: blog.example")
+	h3.Method, h3.Proto = http.MethodConnect, "websocket"
+	for name, r := range map[string]*http.Request{"h2": h2, "h3": h3} {
+		if got := kindOf(r); got != kindWebSocket {
+			t.Errorf("%s: kindOf(extended CONNECT) = %d; want %d", name, got, kindWebSocket)
+		}
+	}
+}
+
+func TestKindOfAllocatesNothing(t *testing.T) {
+	r := readRequest(t, "GET / HTTP/1.1\r\nHost: blog.example\r\n"+strings.TrimSuffix(chrome+acceptPage+navigation, "\r\n"))
+	if n := testing.AllocsPerRun(100, func() { kindOf(r) }); n != 0 {
+		t.Errorf("kindOf allocates %v times; want 0", n)
+	}
+}
+
+func BenchmarkKindOf(b *testing.B) {
+	r := readRequest(b, "GET / HTTP/1.1\r\nHost: blog.example\r\n"+strings.TrimSuffix(chrome+acceptPage+navigation, "\r\n"))
+	b.ReportAllocs()
+	for b.Loop() {
+		kindOf(r)
+	}
+}
