@@ -51,13 +51,13 @@ func unixPath(s string) (path string, ok bool) {
 // hostPort returns s as host:port with the port filled in. low is the smallest
 // port that makes sense.
 func hostPort(s, port string, low uint64) (string, error) {
-	host := s
-	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
-		if ip.Is4() && s != ip.String() {
-			return "", fmt.Errorf("%s is not an address", quote(s))
-		}
+	if ip, err := netip.ParseAddr(s); err == nil {
 		return net.JoinHostPort(ip.String(), port), nil
 	}
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		s += ":" + port
+	}
+	host := s
 	if strings.Contains(s, ":") {
 		var err error
 		if host, port, err = net.SplitHostPort(s); err != nil {
@@ -69,7 +69,7 @@ func hostPort(s, port string, low uint64) (string, error) {
 		return "", fmt.Errorf("%s: the port must be a number from %d to 65535", quote(s), low)
 	}
 	port = strconv.FormatUint(n, 10)
-	if ip, err := netip.ParseAddr(host); err == nil {
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() == strings.HasPrefix(s, "[") {
 		return net.JoinHostPort(ip.String(), port), nil
 	}
 	// Names of machines and containers may hold underscores, which no public

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,27 +22,19 @@ func (d *decoder) check(c *Config, hosts []*hostEntry) {
 	if d.broken {
 		return // what follows judges what is absent, which may stand in the text that could not be read
 	}
-	if len(d.root.member("hosts").list()) == 0 {
-		at := max(d.root.member("hosts").place(), d.places.lines[0])
+	if table := d.root.member("hosts"); table == nil || table.kind == kindTable && len(table.members) == 0 {
+		at := d.places.lines[0]
+		if table != nil {
+			at = table.keyAt
+		}
 		d.add(at, "hosts", `there is no host to serve; add [hosts] and below it, for example, blog = { upstream = "10.1.1.4" }`)
 	}
 	d.checkStatusPages(c, hosts, names)
 	d.resolvePaths(c)
 }
 
-func (n *node) list() []*node {
-	if n == nil {
-		return nil
-	}
-	return n.members
-}
-
-func (n *node) place() int {
-	if n == nil {
-		return 0
-	}
-	return n.keyAt
-}
+// given reports whether a key is in the file, and not as an empty text.
+func (n *node) given() bool { return n != nil && (n.kind != kindText || n.text != "") }
 
 func (d *decoder) checkListen(c *Config) {
 	l := &c.Listen
@@ -81,10 +72,10 @@ func (d *decoder) checkIssuer(i *Issuer, table *node) {
 	if table == nil || table.kind != kindTable || d.broken {
 		return
 	}
-	noID := table.member("eab_key_id") == nil || table.member("eab_key_id").text == ""
-	if ca := table.member("ca"); i.CA == zeroSSL && noID {
+	id := table.member("eab_key_id").given()
+	if ca := table.member("ca"); i.CA == zeroSSL && !id {
 		d.fail(ca, errors.New("ZeroSSL needs an external account binding; set eab_key_id and eab_key_file from its developer page"))
-	} else if n := table.member("eab_key_file"); i.EABKeyFile != "" && noID {
+	} else if n := table.member("eab_key_file"); n.given() && !id {
 		d.fail(n, errors.New("is useless without eab_key_id"))
 	}
 }
@@ -143,9 +134,9 @@ func (d *decoder) checkHost(c *Config, h *hostEntry) {
 		d.failKey(n, errors.New(`needs upstream, for example upstream = "10.1.1.4"`))
 	}
 	switch cert, key := n.member("cert"), n.member("key"); {
-	case h.CertFile != "" && key == nil && !d.broken:
+	case cert.given() && !key.given() && !d.broken:
 		d.fail(cert, errors.New("needs its key file: set key"))
-	case h.KeyFile != "" && cert == nil && !d.broken:
+	case key.given() && !cert.given() && !d.broken:
 		d.fail(key, errors.New("is useless without cert"))
 	}
 	if t := n.member("upstream_tls"); t != nil && h.Upstream.Scheme != "" && h.Upstream.Scheme != "https" {
@@ -162,11 +153,10 @@ func (d *decoder) checkStatusPages(c *Config, hosts []*hostEntry, names map[stri
 	var none []string
 	var first *hostEntry
 	for _, h := range hosts {
-		own := h.node.member("status_page")
 		switch {
 		case h.StatusPage != "":
-			d.checkLoop(c, h, hosts, names)
-		case own != nil && own.text != "" || d.root.member("status_page") != nil && d.root.member("status_page").text != "":
+			d.checkLoop(c, h, names)
+		case h.node.member("status_page").given() || d.root.member("status_page").given():
 			// there is one, and it was wrong
 		default:
 			none = append(none, strconv.Quote(h.Key))
@@ -187,27 +177,21 @@ func (d *decoder) checkStatusPages(c *Config, hosts []*hostEntry, names map[stri
 
 // checkLoop reports an offline host whose status page lies on an offline host
 // served here: the redirect would come back for ever.
-func (d *decoder) checkLoop(c *Config, h *hostEntry, hosts []*hostEntry, names map[string]*hostEntry) {
-	if h.Online {
+func (d *decoder) checkLoop(c *Config, h *hostEntry, names map[string]*hostEntry) {
+	target, port := pageTarget(h.StatusPage)
+	to := servedBy(target, names)
+	if h.Online || to == nil || to.Online || !c.serves(port) {
 		return
 	}
-	for _, name := range h.Names() {
-		target, port := pageTarget(h.StatusPage, name)
-		to := servedBy(target, hosts, names)
-		if to == nil || to.Online || !c.serves(port) {
-			continue
-		}
-		n := h.node.member("status_page")
-		if n == nil || n.text == "" {
-			n = h.node.member("online")
-		}
-		what := fmt.Sprintf("lies on %s, which is offline itself", target)
-		if to == h {
-			what = fmt.Sprintf("lies on this host itself, as %s", target)
-		}
-		d.fail(n, fmt.Errorf("redirect loop: the status page of %s %s; use a page that this gateway does not serve, or an online host", quote(h.Key), what))
-		return
+	n := h.node.member("status_page")
+	if !n.given() {
+		n = h.node.member("online")
 	}
+	what := fmt.Sprintf("lies on %s, which is offline itself", target)
+	if to == h {
+		what = fmt.Sprintf("lies on this host itself, as %s", target)
+	}
+	d.fail(n, fmt.Errorf("redirect loop: the status page of %s %s; use a page that this gateway does not serve, or an online host", quote(h.Key), what))
 }
 
 // serves reports whether a visitor's port is one of this gateway's.
@@ -217,22 +201,13 @@ func (c *Config) serves(port string) bool {
 }
 
 // servedBy returns the host that answers for a name: as in routing the exact
-// one, else the wildcard. A wildcard label in target stands for any, and then an
-// offline host is found if there is one.
-func servedBy(target string, hosts []*hostEntry, names map[string]*hostEntry) *hostEntry {
-	if h := names[target]; h != nil {
+// one, else the wildcard.
+func servedBy(name string, names map[string]*hostEntry) *hostEntry {
+	if h := names[name]; h != nil {
 		return h
 	}
-	if !strings.Contains(target, "*") {
-		_, zone, _ := strings.Cut(target, ".")
-		return names["*."+zone]
-	}
-	for _, h := range hosts {
-		if !h.Online && slices.ContainsFunc(h.Names(), func(name string) bool { return within(name, target) }) {
-			return h
-		}
-	}
-	return nil
+	_, zone, _ := strings.Cut(name, ".")
+	return names["*."+zone]
 }
 
 // resolvePaths makes relative paths relative to the file they stand in.

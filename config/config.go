@@ -76,7 +76,7 @@ type Issuer struct {
 	CARoot     string // PEM file of a private CA's root; "" = the system's roots
 	Email      string
 	EABKeyID   string // external account binding; "" = none
-	EABKeyFile string // file with the base64url HMAC key; "" = environment or credential
+	EABKeyFile string // file with the base64url HMAC key; "" = ACME_EAB_KEY or the credential acme_eab_key
 }
 
 // CALocal is the Issuer.CA of the embedded local CA.

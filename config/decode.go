@@ -135,14 +135,14 @@ func (d *decoder) unknown(n *node, prefix string, keys []key, others []string) {
 		d.add(n.keyAt, n.path(), "secrets do not stand in this file; put it into a file of its own and name that (token_file, eab_key_file, key), or give the Cloudflare token as CLOUDFLARE_API_TOKEN")
 		return
 	}
-	siblings := slices.Clone(others)
+	var siblings []string
 	for _, k := range keys {
 		if rest, ok := strings.CutPrefix(k.name, prefix); ok {
 			first, _, _ := strings.Cut(rest, ".")
 			siblings = append(siblings, first)
 		}
 	}
-	siblings = slices.Compact(siblings)
+	siblings = append(slices.Compact(siblings), others...)
 	message := "unknown key; here can stand " + enumerate(siblings, "and")
 	if near := nearest(n.key, siblings); near != "" {
 		message = fmt.Sprintf("unknown key; did you mean %q?", near)

@@ -142,7 +142,7 @@ func (d *document) read(base int) int {
 			done = d.header(e, base)
 		default:
 			done = base + int(e.Raw.Offset+e.Raw.Length)
-			d.table = d.keyValue(d.table, e, base, false)
+			d.keyValue(d.table, e, base, false)
 		}
 	}
 	if p.Error() == nil {
@@ -182,9 +182,8 @@ func (d *document) header(e *unstable.Node, base int) (end int) {
 	return end
 }
 
-// keyValue adds `key = value` below table, and returns table.
-func (d *document) keyValue(table *node, e *unstable.Node, base int, inline bool) *node {
-	n := table
+// keyValue adds `key = value` below the table n.
+func (d *document) keyValue(n *node, e *unstable.Node, base int, inline bool) {
 	for it := e.Key(); it.Next(); {
 		k := it.Node()
 		key := string(k.Data)
@@ -193,17 +192,16 @@ func (d *document) keyValue(table *node, e *unstable.Node, base int, inline bool
 		if it.IsLast() {
 			if old != nil {
 				d.doubled(old, at)
-				return table
+				return
 			}
-			v := d.value(e.Value(), base, d.valueAt(at+int(k.Raw.Length)))
-			v.keyAt, v.inline = at, inline
+			v := n.adopt(key, &node{at: d.valueAt(at + int(k.Raw.Length)), keyAt: at, inline: inline})
 			v.start, v.end = base+int(e.Raw.Offset), base+int(e.Raw.Offset+e.Raw.Length)
-			n.adopt(key, v)
-			return table
+			d.fill(v, e.Value(), base)
+			return
 		}
 		if old != nil && (old.kind != kindTable || old.origin != byDots) {
 			d.doubled(old, at)
-			return table
+			return
 		}
 		if old == nil {
 			old = n.adopt(key, newTable(byDots))
@@ -211,12 +209,11 @@ func (d *document) keyValue(table *node, e *unstable.Node, base int, inline bool
 		}
 		n = old
 	}
-	return table
 }
 
-// value converts a value that starts at offset at.
-func (d *document) value(v *unstable.Node, base, at int) *node {
-	n := &node{at: at, text: string(v.Data)}
+// fill puts a value into its node, which knows its place.
+func (d *document) fill(n *node, v *unstable.Node, base int) {
+	n.text = string(v.Data)
 	switch v.Kind {
 	case unstable.String:
 		n.kind = kindText
@@ -229,26 +226,21 @@ func (d *document) value(v *unstable.Node, base, at int) *node {
 	case unstable.Array:
 		n.kind = kindList
 		for it := v.Children(); it.Next(); {
-			elementAt := at // the parser tells no place of a list in a list
+			element := &node{parent: n, at: n.at} // the parser tells no place of a list in a list
 			if r := it.Node().Raw; r.Length > 0 {
-				elementAt = base + int(r.Offset)
+				element.at = base + int(r.Offset)
 			}
-			element := d.value(it.Node(), base, elementAt)
-			element.parent = n
 			n.members = append(n.members, element)
+			d.fill(element, it.Node(), base)
 		}
 	case unstable.InlineTable:
-		table := newTable(byInline)
-		table.at = at
-		table.inline = true
+		n.kind, n.origin, n.index = kindTable, byInline, map[string]*node{}
 		for it := v.Children(); it.Next(); {
-			d.keyValue(table, it.Node(), base, true)
+			d.keyValue(n, it.Node(), base, true)
 		}
-		return table
 	default:
 		n.kind = kindDate
 	}
-	return n
 }
 
 // valueAt returns where the value begins whose key ends at offset end.

@@ -43,7 +43,7 @@ func Reference() []Key {
 func (c *Config) keys() []key {
 	return slices.Concat([]key{
 		{"domain", text("host name", &c.Domain, zoneName), "", "Names in [hosts] without a dot live below it; `\"@\"` is the domain itself."},
-		{"status_page", text("URL template", &c.StatusPage, statusPage), "", "Where visitors of an offline host go. `{uri}` is the path and query they asked for, `{host}` the host. A host may have its own; every host needs one."},
+		{"status_page", text("URL template", &c.StatusPage, optional(statusPage)), "", "Where visitors of an offline host go. `{uri}` is the path and query they asked for, `{host}` the host. A host may have its own; every host needs one."},
 		{"watch", boolean(&c.Watch), "false", "Reload when the file changes."},
 
 		{"listen.http", text("address", &c.Listen.HTTP, optional(listenAddress)), `":80"`, "Plain HTTP, which redirects to HTTPS. Empty: off."},
@@ -83,7 +83,7 @@ func issuerKeys(prefix string, i *Issuer, ca string) []key {
 		{prefix + "ca_root", file(&i.CARoot, certificateFile), "", "PEM file with the root of a private ACME server."},
 		{prefix + "email", text("address", &i.Email, optional(email)), "", "Contact given to the authority."},
 		{prefix + "eab_key_id", text("text", &i.EABKeyID, optional(nonEmpty)), "", "External account binding, as the authority gave it; ZeroSSL needs it."},
-		{prefix + "eab_key_file", file(&i.EABKeyFile, secretFile), "", "File with the binding's HMAC key, base64url. Without it: systemd's credential `eab_key`."},
+		{prefix + "eab_key_file", file(&i.EABKeyFile, secretFile), "", "File with the binding's HMAC key, base64url. Without it: `ACME_EAB_KEY` or systemd's credential `acme_eab_key`."},
 	}
 }
 

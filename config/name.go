@@ -97,18 +97,3 @@ func hostName(s, domain string) (string, error) {
 	}
 	return name, nil
 }
-
-// within reports whether two names, each maybe with a wildcard label, can be
-// the same host.
-func within(a, b string) bool {
-	as, bs := strings.Split(a, "."), strings.Split(b, ".")
-	if len(as) != len(bs) {
-		return false
-	}
-	for i := range as {
-		if as[i] != bs[i] && as[i] != "*" && bs[i] != "*" {
-			return false
-		}
-	}
-	return true
-}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -12,9 +11,9 @@ import (
 
 var placeholder = regexp.MustCompile(`\{[^{}]*\}?|\}`)
 
-// statusPage checks a template: an absolute http or https URL, all of whose
-// text up to the end of the host is constant or {host}, so that no request can
-// move the redirect to another site.
+// statusPage checks a template: an absolute http or https URL with no
+// placeholder before the end of its host, so that no request can move the
+// redirect to another site.
 func statusPage(s string) (string, error) {
 	const form = `must be an absolute URL, such as "https://status.example.org{uri}"`
 	for _, p := range placeholder.FindAllString(s, -1) {
@@ -28,61 +27,50 @@ func statusPage(s string) (string, error) {
 		}
 	}
 	authority, ok := pageAuthority(s)
-	if !ok || authority == "" {
-		return "", errors.New(form + "; {uri} can only follow the host")
-	}
-	if strings.Contains(authority, "@") {
-		return "", errors.New("must not hold a user or password")
-	}
-	example := strings.NewReplacer("{host}", "host.example", "{uri}", "/")
-	if _, err := url.Parse(example.Replace(s)); err != nil {
+	switch {
+	case strings.Contains(authority, "{"), ok && strings.Contains(s, "://{uri}"):
+		return "", errors.New("the host must be constant: {uri} and {host} stand behind it")
+	case !ok || authority == "":
 		return "", errors.New(form)
+	case strings.Contains(authority, "@"):
+		return "", errors.New("must not hold a user or password")
+	case strings.HasSuffix(authority, ":"):
+		return "", errors.New("has a colon without a port")
+	case strings.Count(authority, ":") > 1 && authority[0] != '[':
+		return "", errors.New("an IPv6 address stands in brackets in a URL")
 	}
-	if err := checkPageHost(example.Replace(authority)); err != nil {
+	if _, err := hostPort(authority, "443", 1); err != nil {
 		return "", err
+	}
+	if _, err := url.Parse(strings.NewReplacer("{host}", "host.example", "{uri}", "/").Replace(s)); err != nil {
+		return "", errors.New(form)
 	}
 	return s, nil
 }
 
-// checkPageHost checks host[:port]. A page may lie on an address.
-func checkPageHost(s string) error {
-	if strings.HasSuffix(s, ":") {
-		return errors.New("has a colon without a port")
-	}
-	if _, err := hostPort(s, "443", 1); err != nil {
-		return err
-	}
-	if ip, err := netip.ParseAddr(s); err == nil && ip.Is6() {
-		return errors.New("an IPv6 address stands in brackets in a URL")
-	}
-	return nil
-}
-
-// pageAuthority returns what stands between :// and the path of a template.
+// pageAuthority returns what stands between :// and the path of a template. {uri}
+// begins with a slash, so it may end the authority.
 func pageAuthority(template string) (authority string, ok bool) {
 	scheme, rest, ok := strings.Cut(template, "://")
 	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
 		return "", false
 	}
-	if i := strings.Index(rest, "{uri}"); i >= 0 {
-		rest = rest[:i]
-	}
+	rest, _, _ = strings.Cut(rest, "{uri}")
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		rest = rest[:i]
 	}
 	return rest, true
 }
 
-// pageTarget returns the host and port a template sends the visitors of host to.
-func pageTarget(template, host string) (name, port string) {
+// pageTarget returns the host and port a valid template sends visitors to.
+func pageTarget(template string) (host, port string) {
 	authority, _ := pageAuthority(template)
-	authority = strings.ToLower(strings.ReplaceAll(authority, "{host}", host))
-	name, port, err := net.SplitHostPort(authority)
+	host, port, err := net.SplitHostPort(authority)
 	if err != nil {
-		name, port = authority, "443"
+		host, port = authority, "443"
 		if strings.HasPrefix(strings.ToLower(template), "http:") {
 			port = "80"
 		}
 	}
-	return strings.TrimSuffix(name, "."), port
+	return strings.TrimSuffix(strings.ToLower(host), "."), port
 }

@@ -24,7 +24,7 @@ type value struct {
 // parse says what is wrong and what would be right.
 func text[T any](typ string, to *T, parse func(string) (T, error)) value {
 	return value{typ, func(d *decoder, n *node) {
-		if !d.want(n, typ+" in quotes", kindText) {
+		if !d.want(n, withArticle(typ)+" in quotes", kindText) {
 			return
 		}
 		v, err := parse(n.text)
@@ -34,6 +34,16 @@ func text[T any](typ string, to *T, parse func(string) (T, error)) value {
 		}
 		*to = v
 	}}
+}
+
+func withArticle(typ string) string {
+	switch {
+	case strings.HasPrefix(typ, `"`):
+		return typ
+	case strings.ContainsAny(typ[:1], "aeiou"):
+		return "an " + typ
+	}
+	return "a " + typ
 }
 
 // optional lets a text be empty, which leaves the zero value.
