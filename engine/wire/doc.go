@@ -2,6 +2,7 @@
 // bytes from strangers. What two parsers could read in two ways it refuses: that
 // is how requests are smuggled past a gateway.
 //
-// ParseHead and Chunked are pure: bytes in, meaning out, no I/O. Guard applies
-// them to a connection in front of a more tolerant server.
+// HeadEnd, ParseHead, Chunked and ParseTrailers are pure: bytes in, meaning
+// out, no I/O, no allocation. Guard applies them to a connection in front of a
+// more tolerant server.
 package wire

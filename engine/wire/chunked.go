@@ -1,0 +1,170 @@
+package wire
+
+const (
+	errChunkSize    = Malformed("chunk size")
+	errChunkEnd     = Malformed("no CRLF after chunk")
+	errChunkExt     = Malformed("chunk extension")
+	errChunkWaste   = Malformed("more chunk extensions than content")
+	errTrailerField = Malformed("field that must not be a trailer")
+	errTrailersLong = Malformed("trailers too long")
+)
+
+const (
+	// maxChunkLine bounds one chunk line. A size has at most 16 digits, and
+	// the extensions anybody was ever seen to send, signatures, have about 90.
+	maxChunkLine = 256
+
+	// maxChunkWaste bounds what a body may spend on chunk lines beyond the
+	// content they carry (CVE-2023-39326). net/http's limit.
+	maxChunkWaste = 16 << 10
+)
+
+// Chunked follows a chunked body (RFC 9112, section 7.1) without changing it.
+// Its zero value stands before the first chunk.
+type Chunked struct {
+	state chunkState
+	left  uint64 // of the chunk's data; while in its line: the size so far
+	line  int    // bytes of the chunk line so far
+	waste int64  // see maxChunkWaste
+}
+
+type chunkState uint8
+
+const (
+	inSize chunkState = iota
+	inExtension
+	inSizeLF // after the line's CR
+	inData
+	inDataCR
+	inDataLF
+)
+
+// Scan reads the next bytes of the body from b. It returns how many of them
+// belong to the body and are well-formed. done reports that they end with the
+// last chunk's line: what follows is the trailer section, for HeadEnd and
+// ParseTrailers. The error is a Malformed; the byte at b[n] is the culprit.
+func (c *Chunked) Scan(b []byte) (n int, done bool, err error) {
+	for n < len(b) {
+		if c.state == inData {
+			take := min(uint64(len(b)-n), c.left)
+			n += int(take)
+			if c.left -= take; c.left == 0 {
+				c.state = inDataCR
+			}
+			continue
+		}
+		if done, err = c.step(b[n]); err != nil {
+			return n, false, err
+		}
+		n++
+		if done {
+			return n, true, nil
+		}
+	}
+	return n, false, nil
+}
+
+// step reads one byte that is not data.
+func (c *Chunked) step(b byte) (done bool, err error) {
+	switch c.state {
+	case inSize, inExtension:
+		return false, c.stepLine(b)
+	case inSizeLF:
+		if b != '\n' {
+			return false, errChunkSize
+		}
+		c.waste = max(0, c.waste+int64(c.line)-16-2*int64(min(c.left, 1<<20)))
+		if c.waste > maxChunkWaste {
+			return false, errChunkWaste
+		}
+		c.line = 0
+		if c.left == 0 {
+			return true, nil
+		}
+		c.state = inData
+	case inDataCR:
+		if b != '\r' {
+			return false, errChunkEnd
+		}
+		c.state = inDataLF
+	case inDataLF:
+		if b != '\n' {
+			return false, errChunkEnd
+		}
+		c.state = inSize
+	}
+	return false, nil
+}
+
+// stepLine reads one byte of a chunk's line before its LF.
+func (c *Chunked) stepLine(b byte) error {
+	if c.line++; c.line > maxChunkLine {
+		return errChunkExt
+	}
+	switch {
+	case b == '\r':
+		if c.line == 1 {
+			return errChunkSize
+		}
+		c.state = inSizeLF
+	case c.state == inExtension:
+		if !is(b, valueByte) || b >= 0x80 {
+			return errChunkExt
+		}
+	case b == ';':
+		if c.line == 1 {
+			return errChunkSize
+		}
+		c.state = inExtension
+	case is(b, hexByte):
+		if c.line > 15 { // 60 bits: no sum of it and a position overflows
+			return errChunkSize
+		}
+		c.left = c.left<<4 | uint64(hexValue(b))
+	default:
+		return errChunkSize
+	}
+	return nil
+}
+
+func hexValue(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c&^0x20 - 'A' + 10
+}
+
+// ParseTrailers reads a whole trailer section, up to and with the empty line
+// that b must end with, as ParseHead reads fields. Fields that frame, route or
+// control a message are refused (RFC 9110, section 6.5.1).
+func ParseTrailers(b []byte, fields *[]Field) error {
+	for {
+		if len(b) == 2 && b[0] == '\r' && b[1] == '\n' {
+			return nil
+		}
+		f, rest, err := parseField(b)
+		if err != nil {
+			return err
+		}
+		if !trailerAllowed(f.Name) {
+			return errTrailerField
+		}
+		if fields != nil {
+			*fields = append(*fields, f)
+		}
+		b = rest
+	}
+}
+
+func trailerAllowed(name []byte) bool {
+	for _, no := range [...]string{
+		"transfer-encoding", "content-length", "host", "trailer", "te", "connection", "upgrade",
+		"content-encoding", "content-type", "content-range", "expect", "range", "max-forwards",
+		"authorization", "proxy-authorization", "cookie", "set-cookie", "cache-control", "keep-alive", "proxy-connection",
+	} {
+		if equalFold(name, no) {
+			return false
+		}
+	}
+	return true
+}
