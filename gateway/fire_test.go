@@ -1,0 +1,189 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"detour/config"
+
+	"github.com/coder/websocket"
+)
+
+// TestFlipsUnderFire is the promise of the whole program: one host is flipped
+// a thousand times while 64 clients, WebSockets and a download are busy, and
+// nobody but that host's new visitors notices.
+func TestFlipsUnderFire(t *testing.T) {
+	flips, clients := 1000, 64
+	if testing.Short() {
+		flips, clients = 100, 16
+	}
+	before := count(t)
+
+	t.Run("fire", func(t *testing.T) {
+		release := make(chan struct{})
+		steady := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/echo":
+				echo(w, r)
+			case "/download":
+				for {
+					select {
+					case <-release:
+						io.WriteString(w, "end")
+						return
+					case <-r.Context().Done():
+						return
+					case <-time.After(time.Millisecond):
+						io.WriteString(w, strings.Repeat("d", 1024))
+						w.(http.Flusher).Flush()
+					}
+				}
+			default:
+				io.WriteString(w, "steady")
+			}
+		})
+		flip := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/echo" {
+				echo(w, r)
+				return
+			}
+			io.WriteString(w, "flip")
+		})
+		r := start(t, fmt.Sprintf(`
+[hosts]
+steady = { upstream = %q }
+flip   = { upstream = %q, online = true }
+`, steady, flip))
+
+		burning, stop := context.WithCancel(t.Context())
+		defer stop()
+		var fire sync.WaitGroup
+		var served atomic.Int64
+
+		online := answer{Status: 200, Body: "flip"}
+		offline := answer{Status: 302, Location: "https://status.example.net/p?q=1"}
+		for i := range clients {
+			client := r.client(t, protocols[i%len(protocols)])
+			fire.Go(func() {
+				for n := 0; burning.Err() == nil; n++ {
+					url, allowed := "https://steady.example.test/p?q=1", []answer{{Status: 200, Body: "steady"}}
+					if n%4 == 0 {
+						url, allowed = "https://flip.example.test/p?q=1", []answer{online, offline}
+					}
+					// The last request may be under way when the fire ends: it must succeed too.
+					got, err := get(t.Context(), client, url)
+					if err != nil {
+						t.Errorf("GET %s: %v", url, err)
+						return
+					}
+					if got != allowed[0] && got != allowed[len(allowed)-1] {
+						t.Errorf("GET %s = %+v; want one of %+v", url, got, allowed)
+						return
+					}
+					served.Add(1)
+				}
+			})
+		}
+		for _, host := range []string{"steady", "flip"} {
+			fire.Go(func() { talk(t, burning, r, host) })
+		}
+		fire.Go(func() {
+			got, err := get(t.Context(), r.client(t, "h2"), "https://steady.example.test/download")
+			if err != nil || !strings.HasSuffix(got.Body, "end") {
+				t.Errorf("the download broke after %d bytes: %v", len(got.Body), err)
+			}
+		})
+
+		probe := r.client(t, "h2")
+		for i := range flips {
+			up := i%2 == 1
+			if _, err := config.SetOnlineFile(r.config, []string{"flip"}, up); err != nil {
+				t.Fatal(err)
+			}
+			r.reload(t)
+			want := offline
+			if up {
+				want = online
+			}
+			if got, err := get(t.Context(), probe, "https://flip.example.test/p?q=1"); err != nil || got != want {
+				t.Fatalf("after flip %d: %+v, %v; want %+v", i+1, got, err, want)
+			}
+		}
+		stop()
+		close(release)
+		fire.Wait()
+		t.Logf("%d requests during %d flips", served.Load(), flips)
+		if served.Load() < int64(clients) {
+			t.Errorf("only %d requests were served: there was no fire", served.Load())
+		}
+	})
+
+	// What the gateway used is given back.
+	eventually(t, fmt.Sprintf("goroutines and descriptors come back to %+v", before), func() bool {
+		now := count(t)
+		// A few goroutines of shared pools may stay for a while.
+		return now.goroutines <= before.goroutines+10 && now.descriptors <= before.descriptors+3
+	})
+}
+
+// echo is an upstream's WebSocket that says everything back.
+func echo(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer c.CloseNow()
+	for {
+		kind, data, err := c.Read(r.Context())
+		if err != nil {
+			return
+		}
+		if c.Write(r.Context(), kind, data) != nil {
+			return
+		}
+	}
+}
+
+// talk keeps one WebSocket busy until the fire ends; a break is a failure.
+func talk(t *testing.T, burning context.Context, r *rig, host string) {
+	c, _, err := websocket.Dial(t.Context(), "wss://"+host+".example.test/echo", &websocket.DialOptions{HTTPClient: r.client(t, "h1")})
+	if err != nil {
+		t.Errorf("open WebSocket to %s: %v", host, err)
+		return
+	}
+	defer c.CloseNow()
+	for n := 0; burning.Err() == nil; n++ {
+		want := fmt.Sprint("message ", n)
+		if err := c.Write(t.Context(), websocket.MessageText, []byte(want)); err != nil {
+			t.Errorf("WebSocket to %s broke at message %d: %v", host, n, err)
+			return
+		}
+		_, got, err := c.Read(t.Context())
+		if err != nil || string(got) != want {
+			t.Errorf("WebSocket to %s said %q, %v; want %q", host, got, err, want)
+			return
+		}
+	}
+}
+
+// resources are what a leak would show in.
+type resources struct{ goroutines, descriptors int }
+
+func count(t *testing.T) resources {
+	t.Helper()
+	r := resources{goroutines: runtime.NumGoroutine()}
+	if entries, err := os.ReadDir(filepath.Join("/proc", "self", "fd")); err == nil {
+		r.descriptors = len(entries)
+	}
+	return r
+}

@@ -1,0 +1,261 @@
+// Package gateway is the only room that knows the others. It reads the
+// configuration, builds a proxy.Table from it, listens, reloads, and ends in
+// good order. What the rooms need of the configuration is translated here.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"detour/acme"
+	"detour/config"
+	"detour/control"
+	"detour/logging"
+	"detour/proxy"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are what a Gateway needs beyond its configuration.
+type Options struct {
+	Config  string             // path of proxy.toml
+	Process *logging.Process   // where the gateway speaks
+	Version string             // the program's, for status
+	Notify  func(state string) // gets sd_notify(3) lines; nil = nobody listens
+
+	// RenewCheckInterval is how often certificates are looked at; 0 = ten
+	// minutes. Only certificates that live for minutes need less.
+	RenewCheckInterval time.Duration
+	// NewServer makes the server of HTTP/1.1 and 2; nil = NewServer. It is
+	// the seam at which another engine fits.
+	NewServer func(ServerOptions) Server
+}
+
+// Gateway is the running whole. New returns it listening; Run serves.
+type Gateway struct {
+	options Options
+	log     *slog.Logger
+	started time.Time
+
+	// Fixed from New to the end.
+	files            *logging.Files
+	manager          *acme.Manager
+	handler          *proxy.Handler
+	listeners        listeners
+	cloudflareRanges atomic.Pointer[[]netip.Prefix] // fetched; nil = the embedded list
+	https            Server
+	http             Server     // nil when [listen] http is off
+	quic             QUICServer // nil when http3 is off
+	control          *control.Server
+
+	// current is the configuration in force. Readers load it; only reload,
+	// under reloading, replaces it.
+	current   atomic.Pointer[snapshot]
+	reloading sync.Mutex
+	refused   atomic.Pointer[[]string] // problems of the last refused reload; nil after a good one
+
+	closed sync.Once
+}
+
+// New reads and validates the configuration, opens the logs and listens. It
+// is all or nothing: on an error everything it opened is closed again. It
+// never waits for a certificate authority. Errors are config.Problems,
+// *ListenError, or name the directory or socket that cannot be used.
+func New(o Options) (_ *Gateway, err error) {
+	if o.Notify == nil {
+		o.Notify = func(string) {}
+	}
+	if o.NewServer == nil {
+		o.NewServer = NewServer
+	}
+	if o.Config, err = filepath.Abs(o.Config); err != nil {
+		return nil, fmt.Errorf("find the configuration: %w", err)
+	}
+	cfg, err := config.Load(o.Config)
+	if err != nil {
+		return nil, err
+	}
+
+	g := &Gateway{options: o, log: o.Process.Slog, started: time.Now()}
+	defer func() {
+		if err != nil {
+			g.Close()
+		}
+	}()
+	g.files = logging.NewFiles(g.log)
+
+	snap, err := g.prepare(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	snap.applied = time.Now()
+	g.current.Store(snap)
+	g.handler = proxy.NewHandler(proxy.HandlerOptions{Table: snap.table, Log: g.log})
+
+	g.manager, err = acme.New(acme.Options{
+		Storage:            cfg.ACME.Storage,
+		Log:                g.log,
+		Zap:                o.Process.Zap,
+		RenewCheckInterval: o.RenewCheckInterval,
+		CloudflareBaseURL:  os.Getenv(cloudflareBaseURL),
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.manage(cfg)
+
+	if g.listeners, err = listen(cfg); err != nil {
+		return nil, err
+	}
+	g.makeServers()
+
+	g.control = control.NewServer(g, g.log)
+	if err := g.control.Listen(cfg.Control.Socket); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// makeServers puts the request's way behind each listener.
+func (g *Gateway) makeServers() {
+	options := ServerOptions{
+		Handler: g.chain(g.handler),
+		TLS:     TLSConfig(g.manager.GetCertificate),
+		Log:     g.log,
+		Limits:  DefaultLimits(),
+	}
+	g.https = g.options.NewServer(options)
+	if g.listeners.quic != nil {
+		g.quic = NewQUICServer(options)
+	}
+	if g.listeners.http != nil {
+		options.TLS = nil
+		options.Handler = g.chain(g.handler.RedirectToHTTPS())
+		g.http = g.options.NewServer(options)
+	}
+}
+
+// chain is what a request passes on its way to h, outermost first.
+func (g *Gateway) chain(h http.Handler) http.Handler {
+	h = proxy.LimitProgress(h, progressTimeout)
+	return logging.AccessLog(h, func() *logging.Sink { return g.current.Load().unowned })
+}
+
+// progressTimeout cuts a client that neither sends nor takes a byte for this
+// long: a phone that lost its network is gone by then, a slow one is not.
+const progressTimeout = 60 * time.Second
+
+// Run serves until ctx is cancelled, then drains for at most the configured
+// grace and returns nil. It returns an error when a listener breaks. Run is
+// called once.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer g.Close()
+	// The servers outlive ctx by the time of draining.
+	group, serving := errgroup.WithContext(context.Background())
+	serve := func(what string, f func() error) {
+		group.Go(func() error {
+			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("serve %s: %w", what, err)
+			}
+			return nil
+		})
+	}
+	serve("https", func() error { return g.https.Serve(g.listeners.https) })
+	if g.http != nil {
+		serve("http", func() error { return g.http.Serve(g.listeners.http) })
+	}
+	if g.quic != nil {
+		serve("http/3", func() error { return g.quic.Serve(g.listeners.quic) })
+	}
+	serve("the control socket", g.control.Serve)
+
+	background, stop := context.WithCancel(ctx)
+	group.Go(func() error { g.watch(background); return nil })
+	group.Go(func() error { g.refreshCloudflareRanges(background); return nil })
+	group.Go(func() error { g.beat(background); return nil })
+
+	g.log.Info("serving", "generation", g.current.Load().table.Generation(), "hosts", len(g.current.Load().config.Hosts), "listeners", g.listeners.describe())
+	g.notifyReady()
+
+	select {
+	case <-ctx.Done():
+	case <-serving.Done(): // a listener broke
+	}
+	stop()
+	g.drain()
+	g.Close()
+	return group.Wait()
+}
+
+// drain stops accepting and lets what is in flight finish, for at most the
+// configured grace, which is a deadline of its own: the context that asked for
+// the end is already over.
+func (g *Gateway) drain() {
+	g.options.Notify("STOPPING=1")
+	grace := g.current.Load().config.Listen.Grace
+	g.log.Info("draining", "grace", grace)
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+
+	var group errgroup.Group
+	group.Go(func() error { return g.https.Shutdown(ctx) })
+	if g.http != nil {
+		group.Go(func() error { return g.http.Shutdown(ctx) })
+	}
+	if g.quic != nil {
+		group.Go(func() error { return g.quic.Shutdown(ctx) })
+	}
+	group.Go(func() error { g.handler.Drain(ctx, closeGoingAway); return nil })
+	if err := group.Wait(); err != nil {
+		g.log.Warn("requests were cut at the end of the grace period", "grace", grace, "error", err)
+	}
+}
+
+// closeGoingAway is the WebSocket close code of an endpoint that goes away
+// (RFC 6455, section 7.4.1). A restart looks the same from inside.
+const closeGoingAway = 1001
+
+// Close ends everything at once, in the reverse order of birth. It may be
+// called at any time, also on a Gateway that New could not finish.
+func (g *Gateway) Close() error {
+	g.closed.Do(func() {
+		if g.quic != nil {
+			g.quic.Close()
+		}
+		if g.http != nil {
+			g.http.Close()
+		}
+		if g.https != nil {
+			g.https.Close()
+		}
+		g.listeners.close()
+		// Half a second is for an answer that is on its way to the command line.
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		defer cancel()
+		if g.control != nil {
+			g.control.Shutdown(ctx)
+		}
+		if g.manager != nil {
+			g.manager.Close(ctx)
+		}
+		if snap := g.current.Load(); snap != nil {
+			for _, u := range snap.upstreams {
+				u.Retire()
+			}
+		}
+		if g.files != nil {
+			g.files.Close()
+		}
+	})
+	return nil
+}

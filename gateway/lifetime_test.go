@@ -1,0 +1,152 @@
+package gateway_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"detour/config"
+	"detour/control"
+	"detour/gateway"
+	"detour/logging"
+
+	"github.com/coder/websocket"
+)
+
+// SIGTERM lets a request in flight finish and says goodbye to WebSockets.
+func TestDrain(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/slow", blockUntil(arrived, release, "done"))
+	mux.HandleFunc("/echo", echo)
+	r := start(t, fmt.Sprintf("[hosts]\nshop = { upstream = %q }\n", upstream(t, mux.ServeHTTP)))
+
+	ws, _, err := websocket.Dial(t.Context(), "wss://shop.example.test/echo", &websocket.DialOptions{HTTPClient: r.client(t, "h1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	type result struct {
+		answer
+		err error
+	}
+	results := make(chan result, len(protocols))
+	for _, protocol := range protocols {
+		client := r.client(t, protocol)
+		go func() {
+			got, err := get(t.Context(), client, "https://shop.example.test/slow")
+			results <- result{got, err}
+		}()
+		<-arrived
+	}
+
+	ended := make(chan error, 1)
+	go func() { ended <- r.stop() }()
+	_, _, err = ws.Read(t.Context())
+	if got := websocket.CloseStatus(err); got != websocket.StatusGoingAway {
+		t.Errorf("the WebSocket ended with %v; want close 1001", err)
+	}
+	close(release)
+	for range protocols {
+		if got := <-results; got.err != nil || got.Body != "done" {
+			t.Errorf("a request in flight got %+v; want it finished", got)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("Run() = %v; want nil", err)
+	}
+	if c, err := net.Dial("tcp", r.HTTPSAddr().String()); err == nil {
+		c.Close()
+		t.Error("the listener is still open after the drain")
+	}
+}
+
+// What does not finish is cut at the end of the grace period.
+func TestDrainEnds(t *testing.T) {
+	arrived := make(chan struct{})
+	r := start(t, fmt.Sprintf("[hosts]\nshop = { upstream = %q }\n", upstream(t, blockUntil(arrived, nil, ""))))
+	data, err := os.ReadFile(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.config, []byte(strings.Replace(string(data), `grace = "2s"`, `grace = "100ms"`, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.reload(t)
+	failed := make(chan error, 1)
+	client := r.client(t, "h1")
+	go func() {
+		_, err := get(t.Context(), client, "https://shop.example.test/")
+		failed <- err
+	}()
+	<-arrived
+	if err := r.stop(); err != nil {
+		t.Errorf("Run() = %v; want nil", err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("a request that hangs got an answer; want it cut")
+	}
+}
+
+func TestNewIsAllOrNothing(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+
+	dir := t.TempDir()
+	path := filepath.Join(dir, "proxy.toml")
+	write := func(old, new string) {
+		data := strings.Replace(fmt.Sprintf(preamble, dir), old, new, 1) + "[hosts]\none = { upstream = \"127.0.0.1:1\" }\n"
+		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func() (*gateway.Gateway, error) {
+		return gateway.New(gateway.Options{Config: path, Process: logging.NewProcess(io.Discard, false, slog.LevelInfo)})
+	}
+	before := count(t)
+
+	write(`https = "127.0.0.1:0"`, fmt.Sprintf("https = %q", taken.Addr()))
+	_, err = open()
+	var listenErr *gateway.ListenError
+	if !errors.As(err, &listenErr) || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("New() with a taken port = %v; want a ListenError that says so", err)
+	}
+
+	write(`domain      = "example.test"`, `domain = "-"`)
+	_, err = open()
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		t.Errorf("New() with a mistake = %v; want config.Problems", err)
+	}
+
+	write("", "")
+	g, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go g.Run(t.Context())
+	_, err = open()
+	if !errors.Is(err, control.ErrInUse) {
+		t.Errorf("a second New() on the same control socket = %v; want control.ErrInUse", err)
+	}
+	if err := g.Close(); err != nil {
+		t.Errorf("Close() = %v; want nil", err)
+	}
+	if err := g.Close(); err != nil {
+		t.Errorf("second Close() = %v; want nil", err)
+	}
+	eventually(t, "everything is given back", func() bool {
+		now := count(t)
+		return now.goroutines <= before.goroutines+10 && now.descriptors <= before.descriptors+3
+	})
+}

@@ -1,0 +1,202 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+
+	"detour/config"
+
+	"github.com/coreos/go-systemd/v22/activation"
+)
+
+// listeners are the gateway's sockets. http and quic are nil when off.
+type listeners struct {
+	https net.Listener
+	http  net.Listener
+	quic  net.PacketConn
+}
+
+// ListenError is an address that could not be listened on. Its text is one
+// line with the cause and the remedy.
+type ListenError struct {
+	Key     string // "listen.https"
+	Network string // "tcp" or "udp"
+	Address string
+	Err     error
+}
+
+func (e *ListenError) Error() string {
+	what := fmt.Sprintf("listen on %s %s ([listen] %s)", e.Network, e.Address, strings.TrimPrefix(e.Key, "listen."))
+	switch {
+	case errors.Is(e.Err, syscall.EADDRINUSE):
+		return what + ": the address is in use; stop the other web server there (sudo ss -ltnup shows it) or choose another port"
+	case errors.Is(e.Err, fs.ErrPermission):
+		return what + ": no right to use a port below 1024; start detour as its service, or run: sudo setcap cap_net_bind_service=+ep $(command -v detour)"
+	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
+		return what + ": this machine does not have that address; use one that `ip address` shows, or only the port"
+	}
+	return what + ": " + e.Err.Error()
+}
+
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// listen opens the sockets cfg asks for, taking those that systemd passed in
+// (socket activation, sd_listen_fds(3)) where they fit. All or nothing.
+func listen(cfg *config.Config) (l listeners, err error) {
+	defer func() {
+		if err != nil {
+			l.close()
+			l = listeners{}
+		}
+	}()
+	passed, err := inherited()
+	if err != nil {
+		return l, err
+	}
+	defer passed.close() // what was not taken
+
+	if cfg.Listen.HTTP != "" {
+		if l.http, err = listenTCP("listen.http", cfg.Listen.HTTP, passed); err != nil {
+			return l, err
+		}
+	}
+	if !cfg.Listen.HTTP3 {
+		l.https, err = listenTCP("listen.https", cfg.Listen.HTTPS, passed)
+		return l, err
+	}
+	// Port 0 lets the system choose the TCP port, and its UDP twin may be
+	// taken by then: choose again.
+	for range 10 {
+		if l.https, err = listenTCP("listen.https", cfg.Listen.HTTPS, passed); err != nil {
+			return l, err
+		}
+		l.quic, err = listenUDP("listen.https", l.https.Addr().String(), passed)
+		if err == nil || !strings.HasSuffix(cfg.Listen.HTTPS, ":0") {
+			return l, err
+		}
+		l.https.Close()
+	}
+	return l, err
+}
+
+func listenTCP(key, address string, passed *inheritedSockets) (net.Listener, error) {
+	if l := passed.tcp(address); l != nil {
+		return l, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, &ListenError{Key: key, Network: "tcp", Address: address, Err: err}
+	}
+	return l, nil
+}
+
+func listenUDP(key, address string, passed *inheritedSockets) (net.PacketConn, error) {
+	if c := passed.udp(address); c != nil {
+		return c, nil
+	}
+	c, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return nil, &ListenError{Key: key, Network: "udp", Address: address, Err: err}
+	}
+	return c, nil
+}
+
+// describe names each socket: "https tcp [::]:443".
+func (l listeners) describe() []string {
+	var names []string
+	if l.http != nil {
+		names = append(names, "http tcp "+l.http.Addr().String())
+	}
+	if l.https != nil {
+		names = append(names, "https tcp "+l.https.Addr().String())
+	}
+	if l.quic != nil {
+		names = append(names, "https udp "+l.quic.LocalAddr().String())
+	}
+	return names
+}
+
+func (l listeners) close() {
+	if l.quic != nil {
+		l.quic.Close()
+	}
+	if l.https != nil {
+		l.https.Close()
+	}
+	if l.http != nil {
+		l.http.Close()
+	}
+}
+
+// inheritedSockets are the sockets that systemd opened for us. A socket fits
+// an address when their ports are the same.
+type inheritedSockets struct {
+	listeners []net.Listener
+	packets   []net.PacketConn
+}
+
+func inherited() (*inheritedSockets, error) {
+	s := &inheritedSockets{}
+	for _, f := range activation.Files(true) {
+		l, listenErr := net.FileListener(f)
+		if listenErr == nil {
+			s.listeners = append(s.listeners, l)
+			f.Close()
+			continue
+		}
+		c, packetErr := net.FilePacketConn(f)
+		f.Close()
+		if packetErr != nil {
+			s.close()
+			return nil, fmt.Errorf("take over socket %s from systemd: %w", f.Name(), errors.Join(listenErr, packetErr))
+		}
+		s.packets = append(s.packets, c)
+	}
+	return s, nil
+}
+
+func (s *inheritedSockets) tcp(address string) net.Listener {
+	for i, l := range s.listeners {
+		if l != nil && samePort(l.Addr().String(), address) {
+			s.listeners[i] = nil
+			return l
+		}
+	}
+	return nil
+}
+
+func (s *inheritedSockets) udp(address string) net.PacketConn {
+	for i, c := range s.packets {
+		if c != nil && samePort(c.LocalAddr().String(), address) {
+			s.packets[i] = nil
+			return c
+		}
+	}
+	return nil
+}
+
+func (s *inheritedSockets) close() {
+	for _, l := range s.listeners {
+		if l != nil {
+			l.Close()
+		}
+	}
+	for _, c := range s.packets {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
+func samePort(a, b string) bool {
+	_, p, err := net.SplitHostPort(a)
+	if err != nil {
+		return false
+	}
+	_, q, err := net.SplitHostPort(b)
+	return err == nil && p == q
+}

@@ -1,0 +1,53 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// The gateway tells its service manager how it is, as sd_notify(3) says.
+
+func (g *Gateway) notifyReady() {
+	snap := g.current.Load()
+	offline := 0
+	for i := range snap.config.Hosts {
+		if !snap.config.Hosts[i].Online {
+			offline++
+		}
+	}
+	status := fmt.Sprintf("generation %d: %d hosts, %d offline", snap.table.Generation(), len(snap.config.Hosts), offline)
+	if g.refused.Load() != nil {
+		status += "; the last reload was refused, see: detour status"
+	}
+	g.options.Notify(daemon.SdNotifyReady + "\nSTATUS=" + status)
+}
+
+// notifyReloading begins what Type=notify-reload waits for; notifyReady ends
+// it, also when the configuration was refused.
+func (g *Gateway) notifyReloading() {
+	g.options.Notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+}
+
+// beat feeds the service's watchdog while reloads get through: a gateway that
+// is stuck in one would otherwise look alive.
+func (g *Gateway) beat(ctx context.Context) {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || interval == 0 {
+		return
+	}
+	tick := time.NewTicker(interval / 2) // as sd_watchdog_enabled(3) recommends
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			g.reloading.Lock()
+			g.options.Notify(daemon.SdNotifyWatchdog)
+			g.reloading.Unlock()
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"time"
+
+	"detour/config"
+	"detour/control"
+)
+
+// Reload reads the configuration again and puts it in force, or says why it
+// does not. It returns when the new state serves. SIGHUP, `detour reload`,
+// `online`, `offline` and the watcher all come here, one at a time.
+//
+//  1. load and validate; a problem is reported and nothing changes
+//  2. compare; equal means only the log files are opened again
+//  3. prepare whatever can fail
+//  4. swap one pointer
+//  5. afterwards: certificates for new names, retire what is not used any more
+//
+// Nothing below the swap can fail, and nothing of a host that did not change
+// is touched.
+func (g *Gateway) Reload(context.Context) control.Report {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	g.notifyReloading()
+	defer g.notifyReady()
+
+	old := g.current.Load()
+	cfg, err := config.Load(g.options.Config)
+	if err != nil {
+		return g.refuse(old, err)
+	}
+	next, err := g.prepare(cfg, old)
+	if err != nil {
+		return g.refuse(old, err)
+	}
+	g.refused.Store(nil)
+	g.files.Reopen()
+	if config.Equal(old.config, cfg) && sameKeys(old.upstreams, next.upstreams) {
+		g.manage(cfg) // files it refers to may have changed
+		g.log.Info("configuration unchanged, logs reopened", "generation", old.table.Generation())
+		return control.Report{Generation: old.table.Generation()}
+	}
+
+	g.swap(old, next)
+	g.manage(cfg)
+
+	report := compare(old.config, cfg)
+	report.Generation = next.table.Generation()
+	g.log.Info("configuration reloaded", "generation", report.Generation,
+		"added", report.Added, "removed", report.Removed, "changed", report.Changed,
+		"online", report.Online, "offline", report.Offline)
+	if len(report.Restart) > 0 {
+		g.log.Warn("changed settings need a restart to take effect", "keys", report.Restart)
+	}
+	return report
+}
+
+// swap puts next in force and retires what only old used. The caller holds
+// reloading.
+func (g *Gateway) swap(old, next *snapshot) {
+	next.applied = time.Now()
+	g.handler.Swap(next.table)
+	g.current.Store(next)
+	for options, u := range old.upstreams {
+		if next.upstreams[options] == nil {
+			u.Retire()
+		}
+	}
+	g.retainLogs(next.config)
+}
+
+// retainLogs lets go of the log files of hosts that are gone.
+func (g *Gateway) retainLogs(cfg *config.Config) {
+	paths := map[string]bool{unownedSink(cfg).Path: true}
+	for i := range cfg.Hosts {
+		if h := &cfg.Hosts[i]; h.Log {
+			paths[hostSink(cfg, h).Path] = true
+		}
+	}
+	g.files.Retain(paths)
+}
+
+// refuse keeps old in force and remembers why.
+func (g *Gateway) refuse(old *snapshot, err error) control.Report {
+	problems := problemLines(err)
+	g.refused.Store(&problems)
+	g.log.Error("configuration refused, the old one stays in force", "problems", problems)
+	return control.Report{Generation: old.table.Generation(), Problems: problems}
+}
+
+func problemLines(err error) []string {
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		return []string{err.Error()}
+	}
+	lines := make([]string, len(problems))
+	for i, p := range problems {
+		lines[i] = p.Error()
+	}
+	return lines
+}
+
+// compare says what changes from old to next.
+func compare(old, next *config.Config) control.Report {
+	var r control.Report
+	before := make(map[string]*config.Host, len(old.Hosts))
+	for i := range old.Hosts {
+		before[old.Hosts[i].Name] = &old.Hosts[i]
+	}
+	for i := range next.Hosts {
+		now := &next.Hosts[i]
+		was := before[now.Name]
+		delete(before, now.Name)
+		if was == nil {
+			r.Added = append(r.Added, now.Name)
+			continue
+		}
+		switch {
+		case was.Online && !now.Online:
+			r.Offline = append(r.Offline, now.Name)
+		case !was.Online && now.Online:
+			r.Online = append(r.Online, now.Name)
+		}
+		if !sameEntry(was, now) {
+			r.Changed = append(r.Changed, now.Name)
+		}
+	}
+	for i := range old.Hosts {
+		if name := old.Hosts[i].Name; before[name] != nil {
+			r.Removed = append(r.Removed, name)
+		}
+	}
+	r.Restart = needRestart(old, next)
+	return r
+}
+
+// sameEntry compares two entries apart from their flag and place.
+func sameEntry(a, b *config.Host) bool {
+	x, y := *a, *b
+	x.Online, x.Line = y.Online, y.Line
+	return reflect.DeepEqual(x, y)
+}
+
+// needRestart names the changed keys that a running gateway cannot take over:
+// its sockets and the directory its certificates live in.
+func needRestart(old, next *config.Config) []string {
+	var keys []string
+	for _, k := range []struct {
+		name    string
+		changed bool
+	}{
+		{"listen.http", old.Listen.HTTP != next.Listen.HTTP},
+		{"listen.https", old.Listen.HTTPS != next.Listen.HTTPS},
+		{"listen.http3", old.Listen.HTTP3 != next.Listen.HTTP3},
+		{"acme.storage", old.ACME.Storage != next.ACME.Storage},
+		{"control.socket", old.Control.Socket != next.Control.Socket},
+	} {
+		if k.changed {
+			keys = append(keys, k.name)
+		}
+	}
+	return slices.Clip(keys)
+}
+
+func sameKeys[K comparable, V any](a, b map[K]V) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k := range a {
+		if _, ok := b[k]; !ok {
+			return false
+		}
+	}
+	return true
+}

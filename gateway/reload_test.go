@@ -1,0 +1,196 @@
+package gateway_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"detour/control"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestReload(t *testing.T) {
+	a, b := says(t, "a"), says(t, "b")
+	before := `[hosts]
+one   = { upstream = "` + a + `" }
+two   = { upstream = "` + a + `" }
+three = { upstream = "` + a + `" }
+`
+	for _, test := range []struct {
+		name, after string
+		want        control.Report
+	}{
+		{"nothing", before, control.Report{Generation: 1}},
+		{"comment", before + "# a word\n", control.Report{Generation: 1}},
+		{"added", before + `four = { upstream = "` + a + `" }` + "\n", control.Report{Generation: 2, Added: []string{"four.example.test"}}},
+		{"removed", strings.Replace(before, "three", "# three", 1), control.Report{Generation: 2, Removed: []string{"three.example.test"}}},
+		{"flipped", strings.Replace(before, `" }`, `", online = false }`, 1), control.Report{Generation: 2, Offline: []string{"one.example.test"}}},
+		{"moved", strings.Replace(before, a, b, 1), control.Report{Generation: 2, Changed: []string{"one.example.test"}}},
+		{"setting for all", before + "[offline]\nretry_after = \"1m\"\n", control.Report{Generation: 2}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := start(t, before)
+			r.write(t, test.after)
+			got := r.Reload(t.Context())
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("Reload() (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestReloadNamesWhatNeedsARestart(t *testing.T) {
+	r := start(t, "[hosts]\none = { upstream = \"127.0.0.1:1\" }\n")
+	data, err := os.ReadFile(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(data), `http  = "127.0.0.1:0"`, `http = ""`, 1)
+	changed = strings.Replace(changed, "/storage", "/elsewhere", 1)
+	if err := os.WriteFile(r.config, []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"listen.http", "acme.storage"}
+	if got := r.Reload(t.Context()).Restart; !cmp.Equal(got, want) {
+		t.Errorf("Restart = %v; want %v", got, want)
+	}
+}
+
+func TestRefusedReloadChangesNothing(t *testing.T) {
+	r := start(t, "[hosts]\none = { upstream = \""+says(t, "one")+"\" }\n")
+	client := r.client(t, "h1")
+	r.write(t, "[hosts]\none = { upstream = \"127.0.0.1:1/path\", onlin = false }\n")
+
+	report := r.Reload(t.Context())
+	if len(report.Problems) != 2 || report.Generation != 1 {
+		t.Errorf("Reload() = %+v; want two problems and generation 1", report)
+	}
+	for _, p := range report.Problems {
+		if !strings.HasPrefix(p, r.config+":") {
+			t.Errorf("problem %q does not begin with its place", p)
+		}
+	}
+	if diff := cmp.Diff(report.Problems, r.Status().Problems); diff != "" {
+		t.Errorf("Status().Problems differ from the report's (-report +status):\n%s", diff)
+	}
+	if got, err := get(t.Context(), client, "https://one.example.test/"); err != nil || got.Body != "one" {
+		t.Errorf("after the refusal: %+v, %v; want the old upstream's answer", got, err)
+	}
+
+	r.write(t, "[hosts]\none = { upstream = \"127.0.0.1:1\" }\n")
+	r.reload(t)
+	if problems := r.Status().Problems; problems != nil {
+		t.Errorf("Status().Problems = %v after a good reload; want none", problems)
+	}
+}
+
+// A host that is added is served at once, with a certificate; one that is
+// removed is refused at once.
+func TestHostsComeAndGo(t *testing.T) {
+	r := start(t, "[hosts]\none = { upstream = \""+says(t, "one")+"\" }\n")
+	r.write(t, "[hosts]\ntwo = { upstream = \""+says(t, "two")+"\", aliases = [\"zwei\"] }\n")
+	r.reload(t)
+	for _, protocol := range protocols {
+		client := r.client(t, protocol)
+		for _, name := range []string{"two", "zwei"} {
+			if got, err := get(t.Context(), client, "https://"+name+".example.test/"); err != nil || got.Body != "two" {
+				t.Errorf("%s %s: %+v, %v; want the new host", protocol, name, got, err)
+			}
+		}
+		if got, err := get(t.Context(), client, "https://one.example.test/"); err == nil {
+			t.Errorf("%s: the removed host answers %+v; want its handshake refused", protocol, got)
+		}
+	}
+}
+
+func TestWatch(t *testing.T) {
+	r := start(t, "[hosts]\none = { upstream = \""+says(t, "one")+"\" }\n")
+	generation := func() uint64 { return r.Status().Generation }
+
+	// watch is off: the file may change as it likes. Switched on by a reload,
+	// it takes effect without a restart.
+	toggle := func(rest string) string {
+		data, err := os.ReadFile(r.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Replace(rest+string(data), "watch = true\nwatch = true\n", "watch = true\n", 1)
+	}
+	watched := toggle("watch = true\n")
+	if err := os.WriteFile(r.config, []byte(watched), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.reload(t)
+	if generation() != 2 {
+		t.Fatalf("generation = %d; want 2", generation())
+	}
+
+	t.Run("written in place", func(t *testing.T) {
+		if err := os.WriteFile(r.config, []byte(watched+"two = { upstream = \"127.0.0.1:1\" }\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "generation 3", func() bool { return generation() == 3 })
+	})
+	t.Run("replaced, as editors do", func(t *testing.T) {
+		temp := filepath.Join(r.dir, ".proxy.toml.swp")
+		if err := os.WriteFile(temp, []byte(watched), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(temp, r.config); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "generation 4", func() bool { return generation() == 4 })
+	})
+	t.Run("a bad save", func(t *testing.T) {
+		if err := os.WriteFile(r.config, []byte(watched+"two = {\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "problems in the status", func() bool { return len(r.Status().Problems) > 0 })
+		if err := os.WriteFile(r.config, []byte(watched+"two = { upstream = \"127.0.0.1:1\" }\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "generation 5", func() bool { return generation() == 5 && r.Status().Problems == nil })
+	})
+	t.Run("gone for a moment", func(t *testing.T) {
+		if err := os.Remove(r.config); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(r.config, []byte(watched), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "generation 6", func() bool { return generation() == 6 })
+	})
+}
+
+// A request that is in flight when its host flips finishes on the old table,
+// and is counted until it does.
+func TestFlipLeavesRequestsInFlight(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	slow := upstream(t, blockUntil(arrived, release, "done"))
+	hosts := "[hosts]\nshop = { upstream = \"" + slow + "\" }\n"
+	r := start(t, hosts)
+
+	result := make(chan answer, 1)
+	client := r.client(t, "h2")
+	go func() {
+		got, err := get(context.Background(), client, "https://shop.example.test/checkout")
+		if err != nil {
+			got.Body = err.Error()
+		}
+		result <- got
+	}()
+	<-arrived
+	r.write(t, strings.Replace(hosts, " }", ", online = false }", 1))
+	r.reload(t)
+	if n := r.Status().Hosts[0].InFlight; n != 1 {
+		t.Errorf("InFlight = %d after the flip; want 1", n)
+	}
+	close(release)
+	if got := <-result; got.Body != "done" {
+		t.Errorf("the checkout in flight got %+v; want the upstream's answer", got)
+	}
+	eventually(t, "nothing in flight", func() bool { return r.Status().Hosts[0].InFlight == 0 })
+}

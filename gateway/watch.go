@@ -1,0 +1,73 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// settle is how long a changed file must be left alone before it is read:
+// editors save in several steps, and half a file is a mistake nobody made.
+const settle = 100 * time.Millisecond
+
+// watch reloads when the configuration file changes, while the configuration
+// in force says watch = true. The directories are watched, not the file:
+// editors replace it, and a watch on the old file would hear nothing more.
+func (g *Gateway) watch(ctx context.Context) {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		g.log.Warn("cannot watch the configuration file, use detour reload", "error", err)
+		return
+	}
+	defer watcher.Close()
+	watchDirectories(watcher, g.options.Config)
+
+	seen := fingerprint(g.options.Config)
+	quiet := time.NewTimer(0)
+	<-quiet.C
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-watcher.Events:
+			quiet.Reset(settle)
+		case err := <-watcher.Errors:
+			// Events may have been lost: look at the file.
+			g.log.Warn("watching the configuration file", "error", err)
+			quiet.Reset(settle)
+		case <-quiet.C:
+			watchDirectories(watcher, g.options.Config) // a link may lead elsewhere now
+			now := fingerprint(g.options.Config)
+			if now == seen {
+				continue
+			}
+			seen = now
+			if g.current.Load().config.Watch {
+				g.Reload(ctx)
+			}
+		}
+	}
+}
+
+// watchDirectories watches the directory of path, and that of the file it
+// links to. Adding one twice changes nothing.
+func watchDirectories(w *fsnotify.Watcher, path string) {
+	_ = w.Add(filepath.Dir(path)) // it was read a moment ago; if it is gone, its parent cannot help either
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		_ = w.Add(filepath.Dir(target))
+	}
+}
+
+// fingerprint is zero for a file that cannot be read, as between two steps of
+// an editor.
+func fingerprint(path string) [sha256.Size]byte {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return [sha256.Size]byte{}
+	}
+	return sha256.Sum256(data)
+}
