@@ -250,7 +250,9 @@ func TestAccessLogStatusAndSize(t *testing.T) {
 		{"HEAD", "HEAD", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "abc") }, 200, 0, "info", ""},
 		{"204", "GET", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204); io.WriteString(w, "abc") }, 204, 0, "info", ""},
 		{"304", "GET", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304); w.Write([]byte("abc")) }, 304, 0, "info", ""},
-		{"copied", "GET", func(w http.ResponseWriter, _ *http.Request) { io.Copy(w, strings.NewReader(strings.Repeat("a", 1<<20))) }, 200, 1 << 20, "info", ""},
+		{"copied", "GET", func(w http.ResponseWriter, _ *http.Request) {
+			io.Copy(w, strings.NewReader(strings.Repeat("a", 1<<20)))
+		}, 200, 1 << 20, "info", ""},
 		{"first status counts", "GET", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); w.WriteHeader(200) }, 404, 0, "info", ""},
 		{"flushed", "GET", func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush() }, 200, 0, "info", ""},
 		{"server error", "GET", func(w http.ResponseWriter, r *http.Request) {

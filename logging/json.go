@@ -16,9 +16,14 @@ func appendString(b []byte, s string, limit int) []byte {
 
 // appendEscaped is appendString without the quotes.
 func appendEscaped(b []byte, s string, limit int) []byte {
+	i := plainPrefix(s)
+	if i == len(s) && i <= limit {
+		return append(b, s...)
+	}
 	limit += len(b)
+	i = min(i, max(limit-len(b), 0))
 	start := 0 // of what needs no escape
-	for i := 0; i < len(s); {
+	for i < len(s) {
 		if len(b)+i-start >= limit {
 			s = s[:i]
 			break
@@ -52,6 +57,10 @@ func appendEscaped(b []byte, s string, limit int) []byte {
 			b = append(b, s[start:i]...)
 			b = append(b, `\ufffd`...)
 			start = i + size
+		case r < 0xa0: // C1 controls, which some terminals obey
+			b = append(b, s[start:i]...)
+			b = append(b, '\\', 'u', '0', '0', hexDigits[r>>4], hexDigits[r&15])
+			start = i + size
 		case r == '\u2028' || r == '\u2029':
 			b = append(b, s[start:i]...)
 			b = append(b, `\u202`...)
@@ -61,4 +70,32 @@ func appendEscaped(b []byte, s string, limit int) []byte {
 		i += size
 	}
 	return append(b, s[start:]...)
+}
+
+// plainPrefix returns how many bytes at the beginning of s, nearly always all,
+// surely need no escape. It looks at eight bytes at a time: most of a line's cost
+// is here.
+func plainPrefix(s string) int {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x80 * ones
+	)
+	i := 0
+	for ; len(s)-i >= 8; i += 8 {
+		t := s[i : i+8]
+		w := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
+			uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+		quote, backslash, del := w^'"'*ones, w^'\\'*ones, w^0x7f*ones
+		// x-ones has the high bit where a byte of x was 0 (or has it
+		// already), w-' '*ones where one of w was below a space.
+		if (w|(w-' '*ones)|(quote-ones)|(backslash-ones)|(del-ones))&highs != 0 {
+			break
+		}
+	}
+	for ; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			break
+		}
+	}
+	return i
 }
