@@ -191,25 +191,28 @@ func nearest(key string, candidates []string) string {
 	return best
 }
 
-// distance is Levenshtein's: the fewest single-byte changes from a to b.
+// distance is the fewest changes from a to b, where a change is one byte more,
+// less or other, or two neighbours swapped (optimal string alignment).
 func distance(a, b string) int {
-	if abs := len(a) - len(b); max(abs, -abs) > 8 {
-		return max(abs, -abs) // too far for anyone's slip; saves the work for absurd keys
+	if d := len(a) - len(b); max(d, -d) > 8 {
+		return max(d, -d) // too far for anyone's slip; saves the work for absurd keys
 	}
-	row := make([]int, len(b)+1)
+	older, old, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		older, old, row = old, row, older
 		row[0] = i + 1
 		for j := range len(b) {
-			change := diagonal
+			other := old[j]
 			if a[i] != b[j] {
-				change++
+				other++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, diagonal+1, row[j]+1)
+			row[j+1] = min(other, old[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], older[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]
