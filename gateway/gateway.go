@@ -63,6 +63,7 @@ type Gateway struct {
 	current   atomic.Pointer[snapshot]
 	reloading sync.Mutex
 	refused   atomic.Pointer[[]string] // problems of the last refused reload; nil after a good one
+	seen      atomic.Pointer[digest]   // of the file that was read last, taken or refused
 
 	closed sync.Once
 }
@@ -81,12 +82,12 @@ func New(o Options) (_ *Gateway, err error) {
 	if o.Config, err = filepath.Abs(o.Config); err != nil {
 		return nil, fmt.Errorf("find the configuration: %w", err)
 	}
-	cfg, err := config.Load(o.Config)
+
+	g := &Gateway{options: o, log: o.Process.Slog, started: time.Now()}
+	cfg, err := g.load()
 	if err != nil {
 		return nil, err
 	}
-
-	g := &Gateway{options: o, log: o.Process.Slog, started: time.Now()}
 	defer func() {
 		if err != nil {
 			g.Close()
@@ -124,6 +125,14 @@ func New(o Options) (_ *Gateway, err error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// load reads the configuration file.
+func (g *Gateway) load() (*config.Config, error) {
+	// Before reading it: a change in between is found by the watcher then.
+	seen := fingerprint(g.options.Config)
+	g.seen.Store(&seen)
+	return config.Load(g.options.Config)
 }
 
 // makeServers puts the request's way behind each listener.
@@ -239,14 +248,17 @@ func (g *Gateway) Close() error {
 			g.https.Close()
 		}
 		g.listeners.close()
-		// Half a second is for an answer that is on its way to the command line.
-		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		// Three seconds are for an answer on its way to the command line and
+		// for taking back the DNS records of an order under way.
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
 		if g.control != nil {
 			g.control.Shutdown(ctx)
 		}
 		if g.manager != nil {
-			g.manager.Close(ctx)
+			if err := g.manager.Close(ctx); err != nil {
+				g.log.Warn("certificates", "error", err)
+			}
 		}
 		if snap := g.current.Load(); snap != nil {
 			for _, u := range snap.upstreams {

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -41,9 +40,10 @@ const (
 
 // NewQUICServer returns an HTTP/3 server on quic-go. o.TLS must be set.
 //
-// Its requests look like those net/http makes of HTTP/2: an extended CONNECT
-// (RFC 9220) carries its protocol in Header[":protocol"], and a request without
-// a body has http.NoBody.
+// Two things about its requests differ from net/http's: an extended CONNECT
+// (RFC 9220) has its protocol in Request.Proto, not in Header[":protocol"], and
+// a request without Content-Length has a length of -1 and a Body even when the
+// stream ended with its header.
 func NewQUICServer(o ServerOptions) QUICServer {
 	o.Limits = o.Limits.withDefaults()
 	if o.Log == nil {
@@ -51,7 +51,7 @@ func NewQUICServer(o ServerOptions) QUICServer {
 	}
 	s := &quicServer{ServerOptions: o, finished: make(chan struct{}, 1)}
 	s.h3 = &http3.Server{
-		Handler:        s.counted(likeHTTP2(o.Handler, o.Limits.HeaderTimeout)),
+		Handler:        s.counted(o.Handler),
 		MaxHeaderBytes: o.Limits.HeaderBytes,
 		IdleTimeout:    o.Limits.IdleTimeout,
 		// Its debug lines hold whole request URIs, secrets included.
@@ -186,61 +186,6 @@ func (s *quicServer) counted(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(w, r)
 	})
-}
-
-// likeHTTP2 gives next requests in the shape that net/http's HTTP/2 gives them.
-func likeHTTP2(next http.Handler, patience time.Duration) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.Method {
-		case http.MethodConnect:
-			if r.Proto != "HTTP/3.0" { // quic-go leaves :protocol here
-				r.Header[":protocol"] = []string{r.Proto}
-				r.Proto = "HTTP/3.0"
-			}
-		case http.MethodPost, http.MethodPut, http.MethodPatch:
-			// These have a body; it may be long in coming.
-		default:
-			if r.ContentLength < 0 {
-				settleBody(w, r, patience)
-			} else if r.ContentLength == 0 {
-				r.Body = http.NoBody
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// settleBody finds out whether a request without a length has a body. Its
-// stream usually ended in the packet of its header; nothing but a first byte or
-// the end can tell, and without knowing, a plain GET would go to the upstream
-// with a chunked body.
-func settleBody(w http.ResponseWriter, r *http.Request, patience time.Duration) {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(patience))
-	var first [1]byte
-	n, err := r.Body.Read(first[:])
-	_ = rc.SetReadDeadline(time.Time{})
-	switch {
-	case n > 0:
-		r.Body = &resumedBody{first: first, ReadCloser: r.Body}
-	case err == io.EOF:
-		r.Body, r.ContentLength = http.NoBody, 0
-	}
-}
-
-// resumedBody is a body whose first byte was read already.
-type resumedBody struct {
-	first [1]byte
-	given bool
-	io.ReadCloser
-}
-
-func (b *resumedBody) Read(p []byte) (int, error) {
-	if b.given || len(p) == 0 {
-		return b.ReadCloser.Read(p)
-	}
-	b.given = true
-	return copy(p, b.first[:]), nil
 }
 
 // handshakeRate counts the handshakes that begin in each second.

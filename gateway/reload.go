@@ -30,7 +30,7 @@ func (g *Gateway) Reload(context.Context) control.Report {
 	defer g.notifyReady()
 
 	old := g.current.Load()
-	cfg, err := config.Load(g.options.Config)
+	cfg, err := g.load()
 	if err != nil {
 		return g.refuse(old, err)
 	}
@@ -51,9 +51,7 @@ func (g *Gateway) Reload(context.Context) control.Report {
 
 	report := compare(old.config, cfg)
 	report.Generation = next.table.Generation()
-	g.log.Info("configuration reloaded", "generation", report.Generation,
-		"added", report.Added, "removed", report.Removed, "changed", report.Changed,
-		"online", report.Online, "offline", report.Offline)
+	g.log.Info("configuration reloaded", attributes(report)...)
 	if len(report.Restart) > 0 {
 		g.log.Warn("changed settings need a restart to take effect", "keys", report.Restart)
 	}
@@ -137,6 +135,20 @@ func compare(old, next *config.Config) control.Report {
 	}
 	r.Restart = needRestart(old, next)
 	return r
+}
+
+// attributes are what a report has to tell the log.
+func attributes(r control.Report) []any {
+	list := []any{"generation", r.Generation}
+	for _, a := range []struct {
+		key   string
+		hosts []string
+	}{{"online", r.Online}, {"offline", r.Offline}, {"added", r.Added}, {"removed", r.Removed}, {"changed", r.Changed}} {
+		if len(a.hosts) > 0 {
+			list = append(list, a.key, a.hosts)
+		}
+	}
+	return list
 }
 
 // sameEntry compares two entries apart from their flag and place.

@@ -26,9 +26,7 @@ func (g *Gateway) watch(ctx context.Context) {
 	defer watcher.Close()
 	watchDirectories(watcher, g.options.Config)
 
-	seen := fingerprint(g.options.Config)
-	quiet := time.NewTimer(0)
-	<-quiet.C
+	quiet := time.NewTimer(0) // what happened since the start counts too
 	for {
 		select {
 		case <-ctx.Done():
@@ -41,12 +39,7 @@ func (g *Gateway) watch(ctx context.Context) {
 			quiet.Reset(settle)
 		case <-quiet.C:
 			watchDirectories(watcher, g.options.Config) // a link may lead elsewhere now
-			now := fingerprint(g.options.Config)
-			if now == seen {
-				continue
-			}
-			seen = now
-			if g.current.Load().config.Watch {
+			if g.current.Load().config.Watch && fingerprint(g.options.Config) != *g.seen.Load() {
 				g.Reload(ctx)
 			}
 		}
@@ -62,12 +55,15 @@ func watchDirectories(w *fsnotify.Watcher, path string) {
 	}
 }
 
+// digest tells one content of the configuration file from another.
+type digest [sha256.Size]byte
+
 // fingerprint is zero for a file that cannot be read, as between two steps of
 // an editor.
-func fingerprint(path string) [sha256.Size]byte {
+func fingerprint(path string) digest {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return [sha256.Size]byte{}
+		return digest{}
 	}
 	return sha256.Sum256(data)
 }
