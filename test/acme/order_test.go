@@ -11,10 +11,6 @@ import (
 	"detour/test/pebble"
 )
 
-const childEnv = "DETOUR_TEST_CHILD"
-
-func child() {}
-
 func TestOrderPerHost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pebble.Options{})
