@@ -182,9 +182,10 @@ func secret(key string) bool {
 // nearest returns the candidate that key is most likely a slip of, "" if none.
 func nearest(key string, candidates []string) string {
 	key = strings.ToLower(key)
-	best, least := "", max(1, len(key)/3)+1
+	best, least := "", len(key)+1
 	for _, c := range candidates {
-		if n := distance(key, strings.ToLower(c)); n < least {
+		n := distance(key, strings.ToLower(c))
+		if n < least && n <= max(1, max(len(key), len(c))/3) { // a third wrong is another word
 			best, least = c, n
 		}
 	}

@@ -15,8 +15,8 @@ func dnsName(s string) (string, error) {
 	name := strings.ToLower(s)
 	if !isASCII(s) || strings.Contains(name, "xn--") {
 		ascii, err := idna.Lookup.ToASCII(s)
-		if err != nil {
-			return "", fmt.Errorf("%s is not a valid international name", quote(s))
+		if again, err2 := idna.Lookup.ToASCII(ascii); err != nil || err2 != nil || again != ascii {
+			return "", fmt.Errorf("%s is not a valid international name", quote(s)) // some pass once, but what they become does not
 		}
 		name = ascii
 	}

@@ -1,0 +1,167 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// addSeeds gives a fuzzer every file of testdata.
+func addSeeds(f *testing.F, add func(data []byte)) {
+	paths, err := filepath.Glob(filepath.Join("testdata", "*", "*.toml"))
+	if err != nil || len(paths) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		add(data)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	addSeeds(f, func(data []byte) { f.Add(data) })
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse("proxy.toml", data)
+		if err != nil {
+			var problems Problems
+			if !errors.As(err, &problems) || len(problems) == 0 || c != nil {
+				t.Fatalf("Parse = %v, %v; want Problems and no Config", c, err)
+			}
+			lines := bytes.Count(data, []byte("\n")) + 1
+			for _, p := range problems {
+				if p.Line < 1 || p.Line > lines || p.Column < 1 || p.Message == "" {
+					t.Errorf("problem %+v has no place in a file of %d lines", p, lines)
+				}
+			}
+			return
+		}
+		if again, err := Parse("proxy.toml", data); err != nil || !Equal(c, again) {
+			t.Errorf("Parse twice: %v", err)
+		}
+		// What is accepted here is TOML for everybody else.
+		var other map[string]any
+		if err := toml.Unmarshal(bytes.TrimPrefix(data, bom), &other); err != nil {
+			t.Errorf("accepted, but not TOML: %v", err)
+		}
+		for _, h := range c.Hosts {
+			if h.Upstream.Address == "" || h.StatusPage == "" || h.Answer == "" {
+				t.Errorf("incomplete host %+v", h)
+			}
+		}
+	})
+}
+
+func FuzzSetOnline(f *testing.F) {
+	addSeeds(f, func(data []byte) {
+		f.Add(data, "blog", false)
+		f.Add(data, "www", true)
+	})
+	f.Fuzz(func(t *testing.T, data []byte, host string, online bool) {
+		before, err := Parse("proxy.toml", data)
+		if err != nil {
+			if out, _, err := SetOnline("proxy.toml", data, []string{host}, online); err == nil {
+				t.Fatalf("an invalid file was edited: %q", out)
+			}
+			return
+		}
+		if before.index(host) < 0 && len(host) > 0 {
+			host = before.Hosts[int(host[0])%len(before.Hosts)].Key
+		}
+		given := bytes.Clone(data)
+		out, changes, err := SetOnline("proxy.toml", data, []string{host}, online)
+		if !bytes.Equal(given, data) {
+			t.Fatal("the input was changed")
+		}
+		var problems Problems
+		if errors.As(err, &problems) { // a redirect loop; said before it is made
+			if online || !strings.Contains(err.Error(), "redirect loop") {
+				t.Errorf("refused: %v", err)
+			}
+			return
+		}
+		if err != nil {
+			if before.index(host) >= 0 {
+				t.Errorf("SetOnline(%q): %v\n%s", host, err, data)
+			}
+			return
+		}
+		onlyTheFlag(t, data, out, online)
+		after, err := Parse("proxy.toml", out)
+		if err != nil {
+			t.Fatalf("the result is not valid: %v", err)
+		}
+		i := before.index(host)
+		if after.Hosts[i].Online != online || len(changes) != 1 || changes[0].From != before.Hosts[i].Online {
+			t.Errorf("changes = %+v, online = %v; want %v", changes, after.Hosts[i].Online, online)
+		}
+		if twice := set(t, out, []string{host}, online); !bytes.Equal(out, twice) {
+			t.Errorf("twice: %q; want %q", twice, out)
+		}
+		back, _, err := SetOnline("proxy.toml", out, []string{host}, before.Hosts[i].Online)
+		if err == nil && len(out)-len(data) <= 1 && !bytes.Equal(back, data) {
+			t.Errorf("there and back: %q; want %q", back, data)
+		}
+	})
+}
+
+// onlyTheFlag checks that out is data but for one flag's value, or for one
+// inserted flag.
+func onlyTheFlag(t *testing.T, data, out []byte, online bool) {
+	t.Helper()
+	if bytes.Equal(data, out) {
+		return
+	}
+	start := 0
+	for start < min(len(data), len(out)) && data[start] == out[start] {
+		start++
+	}
+	end := 0
+	for end < min(len(data), len(out))-start && data[len(data)-1-end] == out[len(out)-1-end] {
+		end++
+	}
+	was, is := string(data[start:len(data)-end]), string(out[start:len(out)-end])
+	flips := map[bool][2]string{false: {"tru", "fals"}, true: {"fals", "tru"}}
+	if flip := flips[online]; was == flip[0] && is == flip[1] {
+		return
+	}
+	if was == "" && !online && strings.Count(is, "online = false") <= 1 {
+		return
+	}
+	t.Errorf("%q became %q\nin: %q\nout: %q", was, is, data, out)
+}
+
+func FuzzHostName(f *testing.F) {
+	for _, s := range []string{"blog", "@", "*", "*.example.org", "BÜCHER.example.", "xn--a", "a。b", "192.0.2.1", "a..b", "localhost."} {
+		f.Add(s, "example.org")
+		f.Add(s, "")
+	}
+	f.Fuzz(func(t *testing.T, s, domain string) {
+		if domain != "" {
+			var err error
+			if domain, err = zoneName(domain); err != nil {
+				return
+			}
+		}
+		name, err := hostName(s, domain)
+		if err != nil {
+			return
+		}
+		plain := strings.TrimPrefix(name, "*.")
+		ok := len(plain) <= 253 && !slices.ContainsFunc(strings.Split(plain, "."), func(l string) bool { return !isLabel(l) })
+		if !ok {
+			t.Errorf("hostName(%q, %q) = %q, which is no host name", s, domain, name)
+		}
+		if again, err := hostName(name+".", domain); err != nil || again != name {
+			t.Errorf("hostName(%q) = %q, %v; want it unchanged", name+".", again, err)
+		}
+	})
+}
