@@ -218,7 +218,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("stop certificate maintenance: %w", ctx.Err())
 	}
-	if err := m.storage.release(ctx); err != nil {
+	if err := m.storage.close(ctx); err != nil {
 		return fmt.Errorf("wait for orders to end: %w", err)
 	}
 	m.dns.api.close()

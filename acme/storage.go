@@ -5,21 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"sync"
 	"syscall"
 
 	"github.com/caddyserver/certmagic"
 )
 
-// storage is certmagic's file storage, which also knows the locks it holds: an
-// order holds one from its first try until it ends, so Close can wait for them.
+// storage is certmagic's file storage, which can be closed: certmagic has jobs
+// that nobody can wait for. An order holds a lock from its first try until it
+// ends, so close waits for the locks, and refuses what comes later.
 type storage struct {
 	certmagic.FileStorage
 
-	mu       sync.Mutex // guards held
+	mu       sync.Mutex // guards all below
 	held     map[string]bool
-	released chan struct{} // one token: a lock was given back
+	closing  bool           // no more locks
+	closed   bool           // no more writes
+	writing  sync.WaitGroup // grows only while not closed
+	released chan struct{}  // one token: a lock was given back
 }
+
+var errClosed = errors.New("certificate storage is closed")
 
 func newStorage(dir string) *storage {
 	return &storage{
@@ -29,8 +37,33 @@ func newStorage(dir string) *storage {
 	}
 }
 
+// enter begins a write, or the taking of a lock; with nil it ends with
+// writing.Done.
+func (s *storage) enter(lock bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || lock && s.closing {
+		return errClosed
+	}
+	s.writing.Add(1)
+	return nil
+}
+
+// Store implements certmagic.Storage.
+func (s *storage) Store(ctx context.Context, key string, value []byte) error {
+	if err := s.enter(false); err != nil {
+		return err
+	}
+	defer s.writing.Done()
+	return s.FileStorage.Store(ctx, key, value)
+}
+
 // Lock implements certmagic.Locker.
 func (s *storage) Lock(ctx context.Context, name string) error {
+	if err := s.enter(true); err != nil {
+		return err
+	}
+	defer s.writing.Done()
 	err := s.FileStorage.Lock(ctx, name)
 	if err == nil {
 		s.hold(name)
@@ -40,6 +73,10 @@ func (s *storage) Lock(ctx context.Context, name string) error {
 
 // TryLock implements certmagic.TryLocker.
 func (s *storage) TryLock(ctx context.Context, name string) (bool, error) {
+	if err := s.enter(true); err != nil {
+		return false, err
+	}
+	defer s.writing.Done()
 	ok, err := s.FileStorage.TryLock(ctx, name)
 	if ok && err == nil {
 		s.hold(name)
@@ -66,17 +103,18 @@ func (s *storage) hold(name string) {
 	s.mu.Unlock()
 }
 
-// release waits until no lock is held. When ctx ends first it gives back what is
-// left, so that another process need not wait until they look stale.
-func (s *storage) release(ctx context.Context) error {
+// close waits until no lock is held and nothing is being written. When ctx ends
+// first it gives the locks back that are left, so that another process need not
+// wait until they look stale.
+func (s *storage) close(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		left := make([]string, 0, len(s.held))
-		for name := range s.held {
-			left = append(left, name)
-		}
+		s.closing = true
+		left := slices.Collect(maps.Keys(s.held))
+		s.closed = len(left) == 0
 		s.mu.Unlock()
 		if len(left) == 0 {
+			s.writing.Wait() // a few milliseconds of disk
 			return nil
 		}
 		select {
