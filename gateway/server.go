@@ -93,6 +93,8 @@ func NewServer(o ServerOptions) Server {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: o.Limits.Streams},
 		ErrorLog:          log.New(noise{o.Log}, "", 0),
 		ConnContext:       withGuard,
+
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" is a request like others: routed, logged
 	}
 	return s
 }
