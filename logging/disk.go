@@ -30,11 +30,12 @@ type disk struct {
 	// goroutine behind; it happens only when an operator changes keep,
 	// max_age or compress.
 	logger  *lumberjack.Logger
-	applied Rotation // what logger was made with
+	applied retention // what logger was made with
 
 	open     os.FileInfo // identity of the file logger has open; nil = none
 	rotated  time.Time   // last rotation
-	fixModes bool        // gzipped files may still get the wrong mode
+	millAt   time.Time   // when logger last sent its goroutine to look after old files
+	gzipping bool        // … which may still be at it
 }
 
 // flushJob is what one flush does.
@@ -48,10 +49,10 @@ type flushJob struct {
 // flush writes the job's lines and returns how many bytes of them, always whole
 // lines, are in the file. After an error the file holds whole lines only.
 func (d *disk) flush(job flushJob) (n int, err error) {
-	d.configure(job.rotation)
-	if d.fixModes {
-		d.fixModes = !fixModes(d.path, job.rotation.Mode)
+	if d.gzipping {
+		d.gzipping = !gzipped(d.path, job.rotation.Mode)
 	}
+	d.configure(job.rotation)
 	wasOpen := d.open != nil
 	for n < len(job.lines) {
 		m, err := d.write(job.lines[n:], job.rotation)
@@ -72,24 +73,40 @@ func (d *disk) flush(job flushJob) (n int, err error) {
 	return n, nil
 }
 
+// millQuiet is how long after its last errand a Logger's goroutine is surely
+// idle, if nothing is left to gzip. Two that gzip the same file at the same time
+// would remove both copies of it.
+const millQuiet = 10 * time.Second
+
+// retention is the part of a Rotation that lumberjack takes care of.
+type retention struct {
+	keep, days int
+	compress   bool
+}
+
 // configure takes changed settings over.
 func (d *disk) configure(r Rotation) {
-	same := r.Keep == d.applied.Keep && r.MaxAge == d.applied.MaxAge && r.Compress == d.applied.Compress
-	if d.logger != nil && same {
-		return
-	}
+	const day = 24 * time.Hour
+	want := retention{keep: r.Keep, days: int((r.MaxAge + day - 1) / day), compress: r.Compress}
 	if d.logger != nil {
+		if d.applied == want {
+			return
+		}
+		bothGzip := d.applied.compress && want.compress
+		if bothGzip && (d.gzipping || time.Since(d.millAt) < millQuiet) {
+			return // each flush asks again
+		}
 		_ = d.shut() // every line was handed to the kernel already
 	}
-	const day = 24 * time.Hour
 	d.logger = &lumberjack.Logger{
 		Filename:   d.path,
 		MaxSize:    math.MaxInt32, // never by itself
-		MaxBackups: r.Keep,
-		MaxAge:     int((r.MaxAge + day - 1) / day),
-		Compress:   r.Compress,
+		MaxBackups: want.keep,
+		MaxAge:     want.days,
+		Compress:   want.compress,
 	}
-	d.applied = r
+	d.applied = want
+	d.gzipping = want.compress // it begins with what was left behind
 }
 
 // write writes as many lines as fit into the current file, at least one.
@@ -102,7 +119,7 @@ func (d *disk) write(lines []byte, r Rotation) (n int, err error) {
 	if r.MaxSize <= 0 {
 		piece = lines
 	} else if len(piece) == 0 && size > 0 {
-		return 0, d.rotate(r)
+		return 0, d.rotate()
 	} else if len(piece) == 0 {
 		piece = lines[:bytes.IndexByte(lines, '\n')+1] // longer than a whole file may be
 	}
@@ -145,6 +162,7 @@ func (d *disk) ready(r Rotation) (size int64, err error) {
 		return 0, fmt.Errorf("open access log: %w", err)
 	}
 	d.open = info
+	d.millAt = time.Now() // lumberjack opens it with the next Write
 	return info.Size(), nil
 }
 
@@ -161,19 +179,19 @@ func (d *disk) shut() error {
 }
 
 // rotate sets the file aside.
-func (d *disk) rotate(r Rotation) error {
+func (d *disk) rotate() error {
 	// Old files are named by the millisecond: a second one within it would
 	// replace the first.
 	time.Sleep(time.Until(d.rotated.Add(2 * time.Millisecond)))
-	d.rotated = time.Now()
 	err := d.logger.Rotate()
+	d.rotated = time.Now()
 	if closeErr := d.shut(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
 		return fmt.Errorf("rotate access log: %w", err)
 	}
-	d.fixModes = r.Compress
+	d.gzipping = d.applied.compress
 	return nil
 }
 
@@ -230,25 +248,23 @@ func wholeLines(f io.ReaderAt, size int64) (int64, error) {
 	return size, nil
 }
 
-// fixModes gives the gzipped files their mode, which lumberjack makes under the
-// process's umask, and reports whether none is to come.
-func fixModes(path string, mode fs.FileMode) bool {
+// gzipped reports whether lumberjack has gzipped every old file. Those it has
+// get their mode, because it makes them under the process's umask.
+func gzipped(path string, mode fs.FileMode) bool {
 	ext := filepath.Ext(path)
-	old, err := filepath.Glob(globQuote(strings.TrimSuffix(path, ext)) + "-*" + globQuote(ext) + "*")
+	old, err := filepath.Glob(globQuote(strings.TrimSuffix(path, ext)) + "-????-??-??T??-??-??.???" + globQuote(ext) + "*")
 	if err != nil {
 		return true
 	}
-	settled := true
+	all := true
 	for _, name := range old {
 		if !strings.HasSuffix(name, ".gz") {
-			settled = false // waits for lumberjack
-			continue
-		}
-		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.Mode().Perm() != mode {
+			all = false
+		} else if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.Mode().Perm() != mode {
 			_ = os.Chmod(name, mode)
 		}
 	}
-	return settled
+	return all
 }
 
 // globQuote keeps a path's own bytes from being a pattern.
