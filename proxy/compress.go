@@ -142,8 +142,11 @@ func (c *compressWriter) minimum() int64 {
 // setCoding turns the header of the identity answer into that of the encoded.
 func (c *compressWriter) setCoding(h http.Header) {
 	h["Content-Encoding"] = []string{c.coding.String()}
-	delete(h, "Content-Length")
 	delete(h, "Accept-Ranges") // ranges are of the identity form
+	delete(h, "Content-Length")
+	if c.bodiless {
+		h["Content-Length"] = nil // quic-go would add the 0 of the missing body
+	}
 	if tag := h.Get("Etag"); tag != "" {
 		h["Etag"] = []string{addETagSuffix(tag, c.coding)}
 	}
