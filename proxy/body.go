@@ -28,8 +28,8 @@ type requestBody struct {
 // say so in the header, and to an HTTP/1 upstream a GET with an unknown length
 // would become a chunked one, which some servers refuse.
 func newRequestBody(r *http.Request, limit int64) (*requestBody, int64, error) {
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return nil, 0, nil
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 || r.Method == http.MethodConnect {
+		return nil, 0, nil // the stream of a CONNECT is no body
 	}
 	if limit > 0 && r.ContentLength > limit {
 		return nil, 0, errBodyTooLarge

@@ -1,8 +1,343 @@
 package proxy
 
-import "context"
+import (
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
-type tunnels struct{}
+// halfClosed is how long a WebSocket may live when one side has ended: long
+// enough for the rest to arrive. Other protocols may mean it when they close
+// one direction, as "docker attach" does, and keep the other for hours.
+const halfClosed = 30 * time.Second
 
-// Drain is for upgraded connections.
-func (h *Handler) Drain(ctx context.Context, code int) {}
+// stream is the upstream's end of an upgraded connection.
+type stream interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}
+
+// clientStream is the client's end.
+type clientStream interface {
+	stream            // CloseWrite fails where only the handler's return ends the stream
+	CloseRead() error // makes Read return
+}
+
+// tunnel joins the two ends of an upgraded connection.
+type tunnel struct {
+	client   clientStream
+	upstream stream
+
+	down, up direction   // to the client, to the upstream
+	done     atomic.Bool // the upstream ended and the client was told
+	failed   atomic.Bool // an end broke off or was cut
+	once     sync.Once   // guards timer
+	timer    *time.Timer // set when the first direction ended
+}
+
+// newTunnel joins client and upstream. When they speak WebSocket, their frames
+// are followed, so that end can say goodbye between two of them.
+func newTunnel(client clientStream, upstream stream, websocket bool) *tunnel {
+	t := &tunnel{client: client, upstream: upstream}
+	t.down.init(upstream, client, websocket)
+	t.up.init(client, upstream, websocket)
+	return t
+}
+
+// run copies both ways until both are done, and closes the upstream's end; the
+// client's is the caller's. It reports whether they ended cleanly. The client
+// is written to from the caller's goroutine, which must be its handler's, or
+// by a goodbye.
+func (t *tunnel) run() bool {
+	up := make(chan struct{})
+	go func() {
+		defer close(up)
+		t.copyUp()
+	}()
+	t.copyDown()
+	<-up
+	t.down.leave() // when the handler returned, nobody may write any more
+	t.up.leave()
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+	t.upstream.Close()
+	return !t.failed.Load()
+}
+
+func (t *tunnel) copyDown() {
+	if t.down.copy() != nil {
+		t.cut()
+		return
+	}
+	t.lastWords()
+	// When both have said goodbye, the server's side closes first and the
+	// client has nothing more to say (RFC 6455, 7.1.1).
+	if t.client.CloseWrite() != nil || t.down.saidGoodbye() && t.up.saidGoodbye() {
+		t.done.Store(true)
+		t.client.CloseRead()
+	}
+}
+
+func (t *tunnel) copyUp() {
+	switch err := t.up.copy(); {
+	case t.done.Load():
+		return // reading was ended because the upstream is done
+	case t.up.wasRefused():
+		t.limit() // the upstream takes no more, but what it said last may be on its way
+		return
+	case err != nil:
+		t.cut()
+		return
+	}
+	t.lastWords()
+	if t.upstream.CloseWrite() != nil {
+		t.upstream.Close() // it has no half-close
+	}
+}
+
+// lastWords limits how long the other direction of a WebSocket goes on.
+func (t *tunnel) lastWords() {
+	if t.down.frames != nil {
+		t.limit()
+	}
+}
+
+func (t *tunnel) limit() {
+	t.once.Do(func() { t.timer = time.AfterFunc(halfClosed, t.cut) })
+}
+
+// cut ends both ends at once; whoever reads or writes returns.
+func (t *tunnel) cut() {
+	t.failed.Store(true)
+	t.client.Close()
+	t.upstream.Close()
+}
+
+// direction is one direction of a tunnel. One writer at a time: the copying
+// goroutine, or the one that says goodbye.
+type direction struct {
+	src io.Reader
+	dst io.Writer
+
+	mu      sync.Mutex // guards what follows; not held while reading or writing
+	idle    sync.Cond  // busy became false
+	busy    bool       // somebody writes to dst
+	frames  *frames    // nil = not a WebSocket
+	goodbye []byte     // to be sent when the frame on the way is whole
+	closed  bool       // nothing more is written to dst
+	refused bool       // a write to dst failed
+}
+
+func (d *direction) init(src io.Reader, dst io.Writer, websocket bool) {
+	d.src, d.dst = src, dst
+	d.idle.L = &d.mu
+	if websocket {
+		d.frames = new(frames)
+	}
+}
+
+// copy passes src on to dst until src ends, or has answered our goodbye to it.
+func (d *direction) copy() error {
+	// Most upgraded connections are idle nearly all the time, and there may be
+	// thousands: what waits is small, what flows borrows a large buffer.
+	const waiting = 1 << 10
+	small := make([]byte, waiting)
+	buf := small
+	var large *[64 << 10]byte
+	defer func() {
+		if large != nil {
+			copyBuffers.Put(large)
+		}
+	}()
+	for {
+		n, err := d.src.Read(buf)
+		if n > 0 {
+			if over, err := d.pass(buf[:n]); over || err != nil {
+				return err
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case n == waiting && large == nil:
+			large = copyBuffers.Get().(*[64 << 10]byte)
+			buf = large[:]
+		case n < waiting && large != nil:
+			copyBuffers.Put(large)
+			large, buf = nil, small
+		}
+	}
+}
+
+// pass writes p to dst, up to the place of a goodbye that is due; what comes
+// behind one is dropped (RFC 6455, 5.5.1). over reports that src has closed
+// the WebSocket too.
+func (d *direction) pass(p []byte) (over bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.busy {
+		d.idle.Wait()
+	}
+	if !d.closed {
+		n := len(p)
+		if d.frames != nil {
+			n = d.frames.advance(p, d.goodbye == nil)
+		}
+		if err := d.write(p[:n]); err != nil {
+			return false, err
+		}
+		p = p[n:]
+		if err := d.sayGoodbye(); err != nil {
+			return false, err
+		}
+	}
+	if d.frames == nil || !d.closed {
+		return false, nil
+	}
+	d.frames.advance(p, true)
+	return d.frames.closing, nil
+}
+
+// end says goodbye with frame: now when dst waits between two frames, else
+// when the one on the way is whole. It does nothing when src did so itself.
+func (d *direction) end(frame []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.frames == nil {
+		return
+	}
+	d.goodbye = frame
+	if !d.busy {
+		_ = d.sayGoodbye() // the copying goroutine meets the broken end too
+	}
+}
+
+// saidGoodbye reports whether src sent a close frame.
+func (d *direction) saidGoodbye() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.frames != nil && d.frames.closing
+}
+
+// wasRefused reports whether a write to dst failed.
+func (d *direction) wasRefused() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.refused
+}
+
+// sayGoodbye sends the goodbye if it is due. d.mu is held.
+func (d *direction) sayGoodbye() error {
+	if d.goodbye == nil || d.closed || d.frames.closing || !d.frames.between() {
+		return nil
+	}
+	d.closed = true
+	return d.write(d.goodbye)
+}
+
+// write writes without the lock, which is held before and after.
+func (d *direction) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	d.busy = true
+	d.mu.Unlock()
+	_, err := d.dst.Write(p)
+	d.mu.Lock()
+	d.busy = false
+	d.refused = d.refused || err != nil
+	d.idle.Signal()
+	return err
+}
+
+// leave waits for a goodbye on the way; none is begun afterwards.
+func (d *direction) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	for d.busy {
+		d.idle.Wait()
+	}
+}
+
+// tunnels knows the upgraded connections, so that they can be ended.
+type tunnels struct {
+	mu       sync.Mutex // guards what follows
+	open     map[*tunnel]struct{}
+	stopping bool
+	none     chan struct{} // closed when stopping and none is open
+}
+
+func (ts *tunnels) stopped() bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.stopping
+}
+
+// add reports whether t may run; remove must follow.
+func (ts *tunnels) add(t *tunnel) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.stopping {
+		return false
+	}
+	if ts.open == nil {
+		ts.open = make(map[*tunnel]struct{})
+	}
+	ts.open[t] = struct{}{}
+	return true
+}
+
+func (ts *tunnels) remove(t *tunnel) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	delete(ts.open, t)
+	if ts.stopping && len(ts.open) == 0 {
+		close(ts.none)
+	}
+}
+
+// stop lets no more in and returns those that are open.
+func (ts *tunnels) stop() (open []*tunnel, none <-chan struct{}) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for t := range ts.open {
+		open = append(open, t)
+	}
+	if !ts.stopping {
+		ts.stopping = true
+		ts.none = make(chan struct{})
+		if len(open) == 0 {
+			close(ts.none)
+		}
+	}
+	return open, ts.none
+}
+
+// Drain ends the upgraded connections; from now on there are no new ones.
+// WebSockets get a close frame with code (RFC 6455, 7.4: 1001 going away, 1012
+// service restart), both sides of them, between two frames. Drain returns when
+// all have ended; when ctx ends first, the rest is cut. It may be called once
+// the servers take no more connections, from several goroutines.
+func (h *Handler) Drain(ctx context.Context, code int) {
+	open, none := h.tunnels.stop()
+	var ending sync.WaitGroup // a peer that does not read blocks its goodbye, not the others'
+	for _, t := range open {
+		ending.Go(func() { t.down.end(closeFrame(code, false)) })
+		ending.Go(func() { t.up.end(closeFrame(code, true)) })
+	}
+	select {
+	case <-none:
+	case <-ctx.Done():
+		for _, t := range open {
+			t.cut()
+		}
+		<-none
+	}
+	ending.Wait()
+}

@@ -1,7 +1,234 @@
 package proxy
 
-import "net/http"
+import (
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
 
-func upgradeProtocol(r *http.Request) (string, error) { return "", nil }
+// websocketToken is the protocol whose frames we know, so that it can be ended
+// politely, and the only one that HTTP/2 and HTTP/3 carry here.
+const websocketToken = "websocket"
 
-func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {}
+// upgradeProtocol is what r wants its connection to become: the Upgrade field
+// of HTTP/1.1, or :protocol of an extended CONNECT (RFC 8441, RFC 9220). ""
+// is an ordinary request. A CONNECT to anything else is an error.
+func upgradeProtocol(r *http.Request) (string, error) {
+	if r.Method == http.MethodConnect {
+		protocol := ""
+		switch {
+		case r.ProtoMajor == 2:
+			protocol = r.Header.Get(":protocol")
+		case r.ProtoMajor == 3:
+			protocol = r.Proto // quic-go puts it there; "HTTP/3.0" is a plain CONNECT
+		}
+		if protocol != websocketToken {
+			return "", errPlainConnect
+		}
+		return websocketToken, nil
+	}
+	wanted := r.Header["Upgrade"]
+	if wanted == nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || !hasToken(r.Header["Connection"], "upgrade") {
+		return "", nil
+	}
+	if hasToken(wanted, "h2c") {
+		// In an h2c tunnel a client would write its own X-Forwarded-For, past
+		// us. A server may ignore an Upgrade (RFC 9110, 7.8), and RFC 9113
+		// abolished this one.
+		return "", nil
+	}
+	return strings.Join(wanted, ", "), nil
+}
+
+// upgrade forwards a request to change the protocol. When the upstream agrees,
+// the connections are joined until both are done; when it refuses, its answer
+// passes like any other.
+func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
+	if h.tunnels.stopped() {
+		fail(f.w, f.r, f.rt, f.rec, errStopping)
+		return
+	}
+	extended := f.r.Method == http.MethodConnect
+	header["Connection"] = []string{"Upgrade"}
+	header["Upgrade"] = []string{protocol}
+	out, err := f.request(header)
+	if err != nil {
+		fail(f.w, f.r, f.rt, f.rec, err)
+		return
+	}
+	if f.body != nil {
+		defer f.body.release(f.rc)
+	}
+	key := ""
+	if extended {
+		key = websocketKey()
+		out.Method = http.MethodGet
+		header["Sec-Websocket-Key"] = []string{key}
+	}
+	res, err := f.roundTrip(f.rt.Upstream.upgrades, out)
+	if err != nil {
+		fail(f.w, f.r, f.rt, f.rec, err)
+		return
+	}
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		if err := acceptRefusal(res, protocol); err != nil {
+			res.Body.Close()
+			fail(f.w, f.r, f.rt, f.rec, err)
+			return
+		}
+		f.answer(res)
+		return
+	}
+	defer res.Body.Close()
+	upstream, err := switched(res, protocol, key)
+	if err != nil {
+		fail(f.w, f.r, f.rt, f.rec, err)
+		return
+	}
+	client, err := f.switchClient(res, extended)
+	if err != nil {
+		f.abort(fmt.Errorf("%w: %w", errClientGone, err))
+	}
+	if !extended {
+		defer client.Close() // a stream is closed by the handler's return
+	}
+	t := newTunnel(client, upstream, hasToken([]string{protocol}, websocketToken))
+	if !h.tunnels.add(t) {
+		t.cut()
+		return
+	}
+	defer h.tunnels.remove(t)
+	if clean := t.run(); extended && !clean {
+		panic(http.ErrAbortHandler) // resets the stream; a hijacked connection is just closed
+	}
+}
+
+// acceptRefusal reports whether an answer other than 101 may be passed on. A
+// WebSocket handshake that is answered with success, but not switched, is no
+// answer: over an extended CONNECT it would even mean consent.
+func acceptRefusal(res *http.Response, protocol string) error {
+	if hasToken([]string{protocol}, websocketToken) && res.StatusCode >= 200 && res.StatusCode < 300 {
+		return fmt.Errorf("upstream answered a WebSocket handshake with %s", res.Status)
+	}
+	return nil
+}
+
+// switched checks a 101: it must name a protocol that was asked for, and know
+// our key when the handshake is ours.
+func switched(res *http.Response, protocol, key string) (stream, error) {
+	got := res.Header.Get("Upgrade")
+	if got == "" || !hasToken([]string{protocol}, got) {
+		return nil, fmt.Errorf("upstream switched to %q; asked for %q", got, protocol)
+	}
+	if key != "" && res.Header.Get("Sec-Websocket-Accept") != websocketAccept(key) {
+		return nil, errors.New("upstream's Sec-WebSocket-Accept does not fit the key")
+	}
+	s, ok := res.Body.(stream)
+	if !ok {
+		return nil, errors.New("upstream's connection cannot be written to after its 101")
+	}
+	return s, nil
+}
+
+// websocketKey is a new key: 16 random bytes in base64 (RFC 6455, 4.1).
+func websocketKey() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return base64.StdEncoding.EncodeToString(b[:])
+}
+
+// websocketAccept answers a key (RFC 6455, 4.2.2).
+func websocketAccept(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// switchClient tells the client that the protocol is switched, notes it in the
+// access log, and returns the client's end.
+func (f *forwarding) switchClient(res *http.Response, extended bool) (clientStream, error) {
+	header := f.w.Header()
+	responseHeader(header, res, f.rt)
+	delete(header, "Content-Length")
+	if extended {
+		delete(header, "Sec-Websocket-Accept")
+		f.w.WriteHeader(http.StatusOK)
+		f.rec.Upgraded(http.StatusOK)
+		return &streamEnd{body: f.r.Body, w: f.w, rc: f.rc}, f.rc.Flush()
+	}
+	header["Connection"] = []string{"Upgrade"}
+	header["Upgrade"] = res.Header["Upgrade"]
+	conn, buffered, err := f.rc.Hijack()
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	end := &hijackedEnd{Conn: conn, early: prefix{append([]byte(nil), early...)}}
+	var head strings.Builder
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	header.Write(&head) // a strings.Builder does not fail
+	head.WriteString("\r\n")
+	if _, err := io.WriteString(conn, head.String()); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	f.rec.Upgraded(http.StatusSwitchingProtocols)
+	return end, nil
+}
+
+// hijackedEnd is the client's end of an upgraded HTTP/1.1 connection.
+type hijackedEnd struct {
+	net.Conn
+	early prefix // what the client sent before the 101
+}
+
+func (e *hijackedEnd) Read(p []byte) (int, error) {
+	if len(e.early.rest) > 0 {
+		return e.early.Read(p)
+	}
+	return e.Conn.Read(p)
+}
+
+func (e *hijackedEnd) CloseRead() error { return e.SetReadDeadline(time.Unix(1, 0)) }
+
+func (e *hijackedEnd) CloseWrite() error {
+	if half, ok := e.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// streamEnd is the client's end of an extended CONNECT. Only the handler's
+// return closes its sending side.
+type streamEnd struct {
+	body io.ReadCloser
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+}
+
+func (e *streamEnd) Read(p []byte) (int, error) { return e.body.Read(p) }
+
+func (e *streamEnd) Write(p []byte) (int, error) {
+	n, err := e.w.Write(p)
+	if err == nil {
+		err = e.rc.Flush()
+	}
+	return n, err
+}
+
+func (e *streamEnd) CloseWrite() error { return errors.ErrUnsupported }
+
+func (e *streamEnd) CloseRead() error { return e.rc.SetReadDeadline(time.Unix(1, 0)) }
+
+// Close makes what reads and writes return.
+func (e *streamEnd) Close() error {
+	return errors.Join(e.CloseRead(), e.rc.SetWriteDeadline(time.Unix(1, 0)))
+}

@@ -1,0 +1,570 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// echo is a WebSocket server that sends every message back.
+func echo(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"chat"}})
+	if err != nil {
+		return
+	}
+	defer c.CloseNow()
+	c.SetReadLimit(-1)
+	for {
+		kind, message, err := c.Read(r.Context())
+		if err != nil {
+			return
+		}
+		if c.Write(r.Context(), kind, message) != nil {
+			return
+		}
+	}
+}
+
+// wsClient is the client's end of an open WebSocket, whatever carries it.
+type wsClient interface {
+	io.ReadWriteCloser
+}
+
+// openWebSocket opens a WebSocket to path by protocol and returns the stream of
+// frames behind the handshake.
+func openWebSocket(t testing.TB, e *edge, protocol, path string) wsClient {
+	t.Helper()
+	switch protocol {
+	case "h1":
+		return openH1(t, e, path)
+	case "h2":
+		return openH2(t, e, path)
+	}
+	return openH3(t, e, path)
+}
+
+func openH1(t testing.TB, e *edge, path string) wsClient {
+	conn := e.dial(t, "http/1.1")
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat\r\n\r\n", path, host)
+	br := bufio.NewReader(conn)
+	res, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+		t.Fatalf("handshake = %d %v; want 101 with the accept of RFC 6455", res.StatusCode, res.Header)
+	}
+	if got := res.Header.Get("Sec-WebSocket-Protocol"); got != "chat" {
+		t.Errorf("Sec-WebSocket-Protocol = %q; want chat", got)
+	}
+	return &struct {
+		io.Reader
+		io.WriteCloser
+	}{br, conn}
+}
+
+// h2Stream is one extended CONNECT on a connection of its own, frame by frame.
+type h2Stream struct {
+	conn   net.Conn
+	mu     sync.Mutex // guards framer's writing side
+	framer *http2.Framer
+	buf    bytes.Buffer
+	reset  bool
+}
+
+// h2Connect sends an extended CONNECT and returns the stream and the answer's
+// header fields.
+func h2Connect(t testing.TB, e *edge, path, protocol string) (*h2Stream, map[string]string) {
+	t.Helper()
+	conn := e.dial(t, "h2")
+	io.WriteString(conn, http2.ClientPreface)
+	s := &h2Stream{conn: conn, framer: http2.NewFramer(conn, conn)}
+	s.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	s.framer.WriteSettings()
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	fields := [][2]string{{":method", "CONNECT"}, {":scheme", "https"}, {":authority", host}, {":path", path}}
+	if protocol == "" {
+		fields = [][2]string{{":method", "CONNECT"}, {":authority", host}}
+	} else {
+		fields = append(fields, [2]string{":protocol", protocol})
+	}
+	fields = append(fields, [2]string{"sec-websocket-version", "13"}, [2]string{"sec-websocket-protocol", "chat"})
+	for _, f := range fields {
+		enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	s.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: protocol == ""})
+	for {
+		frame, err := s.framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := frame.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				s.framer.WriteSettingsAck()
+			}
+		case *http2.MetaHeadersFrame:
+			answer := map[string]string{}
+			for _, hf := range f.Fields {
+				answer[hf.Name] = hf.Value
+			}
+			return s, answer
+		case *http2.RSTStreamFrame:
+			t.Fatalf("extended CONNECT was reset: %v", f.ErrCode)
+		}
+	}
+}
+
+func openH2(t testing.TB, e *edge, path string) wsClient {
+	t.Helper()
+	s, answer := h2Connect(t, e, path, "websocket")
+	if answer[":status"] != "200" || answer["sec-websocket-protocol"] != "chat" || answer["sec-websocket-accept"] != "" {
+		t.Fatalf("extended CONNECT = %v; want 200, the subprotocol and no accept", answer)
+	}
+	return s
+}
+
+func (s *h2Stream) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), 16<<10)
+		s.mu.Lock()
+		err := s.framer.WriteData(1, false, rest[:n])
+		s.mu.Unlock()
+		if err != nil {
+			return 0, err
+		}
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+func (s *h2Stream) Read(p []byte) (int, error) {
+	for s.buf.Len() == 0 {
+		frame, err := s.framer.ReadFrame()
+		if err != nil {
+			return 0, err
+		}
+		switch f := frame.(type) {
+		case *http2.DataFrame:
+			s.buf.Write(f.Data())
+			if n := uint32(len(f.Data())); n > 0 {
+				s.mu.Lock()
+				s.framer.WriteWindowUpdate(0, n)
+				s.framer.WriteWindowUpdate(1, n)
+				s.mu.Unlock()
+			}
+			if f.StreamEnded() && s.buf.Len() == 0 {
+				return 0, io.EOF
+			}
+		case *http2.RSTStreamFrame:
+			s.reset = true
+			return 0, errors.New("reset: " + f.ErrCode.String())
+		}
+	}
+	return s.buf.Read(p)
+}
+
+func (s *h2Stream) Close() error { return s.conn.Close() }
+
+func openH3(t testing.TB, e *edge, path string) wsClient {
+	t.Helper()
+	ctx := t.Context()
+	tr := e.client(t, "h3").Transport.(*http3.Transport)
+	conf := tr.TLSClientConfig.Clone()
+	conf.NextProtos = []string{http3.NextProtoH3}
+	conf.ServerName = host
+	conn, err := quic.DialAddr(ctx, e.addr, conf, &quic.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.CloseWithError(0, "") })
+	cc := tr.NewClientConn(conn)
+	select {
+	case <-cc.ReceivedSettings():
+	case <-time.After(5 * time.Second):
+		t.Fatal("no SETTINGS")
+	}
+	if !cc.Settings().EnableExtendedConnect {
+		t.Fatal("the server does not offer extended CONNECT")
+	}
+	str, err := cc.OpenRequestStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := newRequest(t, http.MethodConnect, "https://"+host+path, nil)
+	req.Proto = "websocket"
+	req.Header.Set("Sec-WebSocket-Version", "13")
+	req.Header.Set("Sec-WebSocket-Protocol", "chat")
+	if err := str.SendRequestHeader(req); err != nil {
+		t.Fatal(err)
+	}
+	res, err := str.ReadResponse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != 200 || res.Header.Get("Sec-WebSocket-Protocol") != "chat" {
+		t.Fatalf("extended CONNECT = %d %v; want 200 and the subprotocol", res.StatusCode, res.Header)
+	}
+	return str
+}
+
+// wsFrame is one masked frame of a client.
+func wsFrame(opcode byte, payload []byte) []byte {
+	key := [4]byte{1, 2, 3, 4}
+	b := []byte{0x80 | opcode}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+	}
+	b = append(b, key[:]...)
+	for i, c := range payload {
+		b = append(b, c^key[i%4])
+	}
+	return b
+}
+
+// readFrame reads one unmasked frame of a server.
+func readFrame(t testing.TB, r io.Reader) (opcode byte, payload []byte) {
+	t.Helper()
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		t.Fatalf("frame header: %v", err)
+	}
+	n := uint64(head[1])
+	switch n {
+	case 126:
+		var b [2]byte
+		io.ReadFull(r, b[:])
+		n = uint64(binary.BigEndian.Uint16(b[:]))
+	case 127:
+		var b [8]byte
+		io.ReadFull(r, b[:])
+		n = binary.BigEndian.Uint64(b[:])
+	}
+	payload = make([]byte, n)
+	if _, err := io.ReadFull(r, payload); err != nil {
+		t.Fatalf("frame payload: %v", err)
+	}
+	return head[0] & 0x0f, payload
+}
+
+func eachWebSocket(t *testing.T, f func(t *testing.T, protocol string)) {
+	for _, p := range protocols {
+		t.Run(p, func(t *testing.T) { f(t, p) })
+	}
+}
+
+func TestWebSocketEchoes(t *testing.T) {
+	r := newRig(t, http.HandlerFunc(echo), rigOptions{})
+	opened := 0
+	eachWebSocket(t, func(t *testing.T, protocol string) {
+		c := openWebSocket(t, r.edge, protocol, "/chat?room=1")
+		for _, size := range []int{5, 200, 70_000} {
+			message := bytes.Repeat([]byte("x"), size)
+			var writing sync.WaitGroup // a long echo comes back while it is sent
+			writing.Go(func() { c.Write(wsFrame(2, message)) })
+			if op, got := readFrame(t, c); op != 2 || !bytes.Equal(got, message) {
+				t.Fatalf("echo of %d bytes = opcode %d, %d bytes; want the same", size, op, len(got))
+			}
+			writing.Wait()
+		}
+		c.Write(wsFrame(8, []byte{3, 232}))
+		if op, got := readFrame(t, c); op != 8 || !bytes.HasPrefix(got, []byte{3, 232}) {
+			t.Errorf("answer to close = opcode %d, % x; want close 1000", op, got)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("after the close: %v; want EOF", err)
+		}
+		opened++
+		lines := r.accessLog(t, 2*opened)
+		last := lines[len(lines)-1]
+		want := 101.0
+		if protocol != "h1" {
+			want = 200
+		}
+		if last["status"] != want || last["action"] != "proxy" {
+			t.Errorf("access log = %v; want status %v, action proxy", last, want)
+		}
+	})
+	eventually(t, "nothing in flight", func() bool { return r.route.Stats.InFlight.Load() == 0 })
+}
+
+func TestWebSocketByALibrary(t *testing.T) {
+	r := newRig(t, http.HandlerFunc(echo), rigOptions{})
+	c, res, err := websocket.Dial(t.Context(), "wss://"+host+"/", &websocket.DialOptions{HTTPClient: r.client(t, "h1"), CompressionMode: websocket.CompressionContextTakeover})
+	if err != nil {
+		t.Fatalf("Dial: %v (%v)", err, res)
+	}
+	defer c.CloseNow()
+	for i := range 100 {
+		want := strings.Repeat("message ", i)
+		if err := c.Write(t.Context(), websocket.MessageText, []byte(want)); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := c.Read(t.Context()); err != nil || string(got) != want {
+			t.Fatalf("Read = %q, %v; want %q", got, err, want)
+		}
+	}
+	if err := c.Close(websocket.StatusNormalClosure, "bye"); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+func TestDrainClosesWebSockets(t *testing.T) {
+	codes := make(chan websocket.StatusCode, 1)
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"chat"}})
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		_, _, err = c.Read(r.Context())
+		codes <- websocket.CloseStatus(err)
+	}), rigOptions{})
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			h := NewHandler(HandlerOptions{Table: r.handler.Table()})
+			e := serve(t, serverKinds[0], h)
+			c := openWebSocket(t, e, protocol, "/")
+			drained := make(chan struct{})
+			go func() { defer close(drained); h.Drain(t.Context(), 1012) }()
+			if op, got := readFrame(t, c); op != 8 || binary.BigEndian.Uint16(got) != 1012 {
+				t.Errorf("at the drain = opcode %d, % x; want close 1012", op, got)
+			}
+			if code := <-codes; code != websocket.StatusServiceRestart {
+				t.Errorf("the upstream saw %v; want 1012", code)
+			}
+			c.Write(wsFrame(8, []byte{3, 0xf4}))
+			select {
+			case <-drained:
+			case <-time.After(5 * time.Second):
+				t.Fatal("Drain waits although both sides closed")
+			}
+		})
+	}
+}
+
+// A close frame may not tear a message apart that is on its way.
+func TestDrainWaitsForTheEndOfAFrame(t *testing.T) {
+	half, whole := make(chan struct{}), make(chan struct{})
+	upstream := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+		req, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\nSec-WebSocket-Accept: %s\r\n\r\n", websocketAccept(req.Header.Get("Sec-WebSocket-Key")))
+		conn.Write([]byte{0x81, 6, 'a', 'b', 'c'})
+		close(half)
+		<-whole
+		conn.Write([]byte{'d', 'e', 'f', 0x81, 1, 'x'}) // and one more message
+		io.Copy(io.Discard, br)
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: upstream}})
+	c := openWebSocket(t, r.edge, "h1", "/")
+	<-half
+	first := make([]byte, 5)
+	if _, err := io.ReadFull(c, first); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	drained := make(chan struct{})
+	go func() { defer close(drained); r.handler.Drain(ctx, 1001) }()
+	eventually(t, "goodbye due", func() bool { return r.handler.tunnels.stopped() })
+	time.Sleep(20 * time.Millisecond) // a goodbye that is sent too early would be there now
+	close(whole)
+	rest := make([]byte, 7)
+	if _, err := io.ReadFull(c, rest); err != nil || !bytes.Equal(rest, []byte{'d', 'e', 'f', 0x88, 2, 3, 0xe9}) {
+		t.Errorf("behind half a frame: % x, %v; want its other half and a close frame", rest, err)
+	}
+	cancel() // neither side answers: they are cut
+	select {
+	case <-drained:
+	case <-time.After(5 * time.Second):
+		t.Fatal("Drain did not cut")
+	}
+}
+
+func TestUpgradeOfAnyProtocol(t *testing.T) {
+	upstream := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+		req, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+req.Header.Get("X-Answer")+"\r\n\r\nhello ")
+		data, _ := io.ReadAll(br) // until the client closes its half
+		conn.Write(bytes.ToUpper(data))
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: upstream}})
+	for _, tc := range []struct{ name, wish, answer, want string }{
+		{"as wished", "raw/1", "raw/1", "101"},
+		{"another case", "Raw", "raw", "101"},
+		{"one of two", "raw/2, raw/1", "raw/1", "101"},
+		{"mismatched", "raw", "cooked", "502"},
+		{"unnamed", "raw", "", "502"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			conn := e2e(t, r.edge, tc.wish, tc.answer)
+			br := bufio.NewReader(conn)
+			status, err := br.ReadString('\n')
+			if err != nil || !strings.Contains(status, tc.want) {
+				t.Fatalf("status line %q, %v; want %s", status, err, tc.want)
+			}
+			if tc.want != "101" {
+				return
+			}
+			for line := status; line != "\r\n"; {
+				if line, err = br.ReadString('\n'); err != nil {
+					t.Fatal(err)
+				}
+			}
+			conn.CloseWrite()
+			got, err := io.ReadAll(br)
+			if want := "hello EARLY"; err != nil || string(got) != want {
+				t.Errorf("behind the 101: %q, %v; want %q", got, err, want)
+			}
+		})
+	}
+}
+
+// e2e sends an upgrade with bytes behind it that do not wait for the 101.
+func e2e(t *testing.T, e *edge, wish, answer string) interface {
+	net.Conn
+	CloseWrite() error
+} {
+	conn := e.dial(t, "http/1.1")
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: upgrade\r\nUpgrade: %s\r\nX-Answer: %s\r\n\r\nearly", host, wish, answer)
+	return conn
+}
+
+func TestUpgradeRefused(t *testing.T) {
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/401":
+			w.WriteHeader(http.StatusUnauthorized)
+		case "/upgraded":
+			fmt.Fprint(w, r.Header["Upgrade"] != nil)
+		}
+	}), rigOptions{})
+	for _, tc := range []struct {
+		name, path, upgrade string
+		want                int
+	}{
+		{"the upstream's refusal passes", "/401", "websocket", 401},
+		{"a WebSocket that was not switched", "/200", "websocket", 502},
+		{"another protocol may be ignored", "/200", "raw", 200},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			res, _ := r.raw(t, "GET "+tc.path+" HTTP/1.1\nHost: "+host+"\nConnection: Upgrade\nUpgrade: "+tc.upgrade+"\n\n")
+			if res.StatusCode != tc.want {
+				t.Errorf("status = %d; want %d", res.StatusCode, tc.want)
+			}
+		})
+	}
+	t.Run("h2c is not passed on", func(t *testing.T) {
+		res, body := r.raw(t, "GET /upgraded HTTP/1.1\nHost: "+host+"\nConnection: Upgrade\nUpgrade: h2c\n\n")
+		if res.StatusCode != 200 || body != "false" {
+			t.Errorf("= %d %q; want an ordinary request", res.StatusCode, body)
+		}
+	})
+	for path, want := range map[string]string{"/401": "401", "/200": "502"} {
+		t.Run("extended CONNECT "+path, func(t *testing.T) {
+			if _, answer := h2Connect(t, r.edge, path, "websocket"); answer[":status"] != want {
+				t.Errorf("status = %s; want %s", answer[":status"], want)
+			}
+		})
+	}
+}
+
+func TestPlainConnect(t *testing.T) {
+	r := newRig(t, http.HandlerFunc(echo), rigOptions{})
+	res, _ := r.raw(t, "CONNECT "+host+":443 HTTP/1.1\nHost: "+host+":443\n\n")
+	if res.StatusCode != http.StatusNotImplemented {
+		t.Errorf("CONNECT on h1 = %d; want 501", res.StatusCode)
+	}
+	for _, protocol := range []string{"", "connect-udp"} {
+		if _, answer := h2Connect(t, r.edge, "/", protocol); answer[":status"] != "501" {
+			t.Errorf("CONNECT with :protocol %q on h2 = %s; want 501", protocol, answer[":status"])
+		}
+	}
+}
+
+func TestTunnelsLeaveNoGoroutine(t *testing.T) {
+	r := newRig(t, http.HandlerFunc(echo), rigOptions{})
+	warm := openWebSocket(t, r.edge, "h1", "/")
+	warm.Close()
+	eventually(t, "nothing in flight", func() bool { return r.route.Stats.InFlight.Load() == 0 })
+	before := runtime.NumGoroutine()
+	for range 20 {
+		for _, p := range []string{"h1", "h2"} {
+			c := openWebSocket(t, r.edge, p, "/")
+			c.Write(wsFrame(2, []byte("x")))
+			readFrame(t, c)
+			c.Close() // without a goodbye
+		}
+	}
+	eventually(t, "nothing in flight", func() bool { return r.route.Stats.InFlight.Load() == 0 })
+	eventually(t, "goroutines gone", func() bool { return runtime.NumGoroutine() <= before+2 })
+}
+
+func TestFrames(t *testing.T) {
+	var stream []byte
+	for _, n := range []int{0, 1, 125, 126, 65_535, 65_536} {
+		stream = append(stream, wsFrame(2, make([]byte, n))...)
+	}
+	stream = append(stream, closeFrame(1001, true)...)
+	for _, step := range []int{1, 2, 3, 7, 1000, len(stream)} {
+		f, ends := new(frames), 0
+		for rest := stream; len(rest) > 0; {
+			n := f.advance(rest[:min(step, len(rest))], false)
+			if rest = rest[n:]; f.between() {
+				ends++
+			}
+		}
+		if ends != 7 || !f.closing {
+			t.Errorf("in steps of %d: %d ends of frames, closing %v; want 7, true", step, ends, f.closing)
+		}
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	f.Add(wsFrame(1, []byte("hello")), 3)
+	f.Add([]byte{0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}, 1)
+	f.Fuzz(func(t *testing.T, data []byte, cut int) {
+		cut = min(max(cut, 0), len(data))
+		var whole, parts frames
+		whole.advance(data, true)
+		parts.advance(data[:cut], true)
+		for rest := data[cut:]; len(rest) > 0; {
+			n := parts.advance(rest, false)
+			if n <= 0 {
+				t.Fatalf("advance(% x) = %d; want progress", rest, n)
+			}
+			rest = rest[n:]
+		}
+		if whole != parts {
+			t.Errorf("% x cut at %d: %+v; whole: %+v", data, cut, parts, whole)
+		}
+	})
+}
