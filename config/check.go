@@ -45,13 +45,22 @@ func (d *decoder) checkListen(c *Config) {
 	if l.AdvertisePort == 0 {
 		l.AdvertisePort = 443 // https = ":0": the system chooses, nobody else can know
 	}
-	if l.HTTP == l.HTTPS && https != "0" {
-		if n := d.root.member("listen", "http"); n != nil {
-			d.fail(n, errors.New("is the address of https too; each needs its own"))
-		} else if n := d.root.member("listen", "https"); n != nil {
-			d.fail(n, errors.New(`is the address of http too; move that, or turn it off with http = ""`))
-		}
+	if !sameAddress(l.HTTP, l.HTTPS) {
+		return
 	}
+	if n := d.root.member("listen", "http"); n != nil {
+		d.fail(n, errors.New("is the address of https too; each needs its own"))
+	} else if n := d.root.member("listen", "https"); n != nil {
+		d.fail(n, errors.New(`is the address of http too; move that, or turn it off with http = ""`))
+	}
+}
+
+// sameAddress reports whether two addresses cannot both be listened on.
+func sameAddress(a, b string) bool {
+	hostA, portA, _ := net.SplitHostPort(a)
+	hostB, portB, _ := net.SplitHostPort(b)
+	every := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return portA == portB && portA != "0" && (hostA == hostB || every(hostA) || every(hostB))
 }
 
 func (d *decoder) checkACME(c *Config) {
@@ -110,7 +119,7 @@ func (d *decoder) names(c *Config, hosts []*hostEntry) map[string]*hostEntry {
 			continue
 		}
 		for _, e := range n.members {
-			if e.kind != kindText || e.text == "" {
+			if e.kind != kindText {
 				continue // reported already
 			}
 			if name, ok := claim(h, e.text, e.at, n.path()); ok {

@@ -23,8 +23,7 @@ type fileCheck struct {
 // hostEntry is a Host while it is decoded.
 type hostEntry struct {
 	Host
-	node    *node
-	aliases []string // as written
+	node *node
 }
 
 func (d *decoder) fail(n *node, err error) { d.add(n.at, n.path(), err.Error()) }
@@ -131,10 +130,6 @@ func (d *decoder) members(n *node, prefix string, keys []key, others ...string) 
 // unknown reports a key that is not in the lists. Its value is never shown: it
 // may be a secret someone put here.
 func (d *decoder) unknown(n *node, prefix string, keys []key, others []string) {
-	if secret(n.key) {
-		d.add(n.keyAt, n.path(), "secrets do not stand in this file; put it into a file of its own and name that (token_file, eab_key_file, key), or give the Cloudflare token as CLOUDFLARE_API_TOKEN")
-		return
-	}
 	var siblings []string
 	for _, k := range keys {
 		if rest, ok := strings.CutPrefix(k.name, prefix); ok {
@@ -143,29 +138,34 @@ func (d *decoder) unknown(n *node, prefix string, keys []key, others []string) {
 		}
 	}
 	siblings = append(slices.Compact(siblings), others...)
+	near := nearest(n.key, siblings)
+	home := elsewhere(n.key)
 	message := "unknown key; here can stand " + enumerate(siblings, "and")
-	if near := nearest(n.key, siblings); near != "" {
+	switch {
+	case home == "" && secret(n.key) && !strings.HasSuffix(near, "_file"):
+		message = "secrets do not stand in this file; put it into a file of its own and name that (token_file, eab_key_file, key), or give the Cloudflare token as CLOUDFLARE_API_TOKEN"
+	case near != "":
 		message = fmt.Sprintf("unknown key; did you mean %q?", near)
-	} else if home, ok := elsewhere(n.key); ok {
-		message = "unknown key; " + home
+	case home != "":
+		message = fmt.Sprintf("unknown key; %q belongs %s", n.key, home)
 	}
 	d.add(n.keyAt, n.path(), message)
 }
 
-// elsewhere says where a key of this name belongs.
-func elsewhere(name string) (string, bool) {
+// elsewhere says where a key of this name belongs, "" if there is none.
+func elsewhere(name string) string {
 	for _, k := range Reference() {
 		switch table := above(k.Name); {
 		case base(k.Name) != name:
 		case table == "":
-			return fmt.Sprintf("%q belongs at the top of the file, before the first [table]", name), true
+			return "at the top of the file, before the first [table]"
 		case table+"." == hostPrefix:
-			return fmt.Sprintf("%q belongs to a host, in its table in [hosts]", name), true
+			return "to a host, in its table in [hosts]"
 		default:
-			return fmt.Sprintf("%q belongs in [%s]", name, table), true
+			return "in [" + table + "]"
 		}
 	}
-	return "", false
+	return ""
 }
 
 // secret reports whether a key's name says that its value is one.

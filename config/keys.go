@@ -92,7 +92,7 @@ func (h *hostEntry) keys() []key {
 	return []key{
 		{"upstream", text("upstream", &h.Upstream, upstream), "", "Where requests go: `10.1.1.4`, `10.1.1.4:8080`, `http://…`, `https://…`, `h2c://…` or `unix//path`. Ports 80 and 443 are filled in. Required."},
 		{"online", boolean(&h.Online), "true", "The flag: false sends visitors to the status page. `detour offline` and `detour online` change it."},
-		{"aliases", list("names", &h.aliases, nonEmpty), "[]", "More names of the same host, short or full."},
+		{"aliases", aliases(), "[]", "More names of the same host, short or full."},
 		{"status_page", text("URL template", &h.StatusPage, optional(statusPage)), "", "Its own status page. Without it: `status_page` of the file."},
 		{"answer", choice(&h.Answer, Adaptive, Redirect), "", "Its own `offline.answer`."},
 		{"compress", boolean(&h.Compress), "true", "Compress answers with zstd or gzip."},

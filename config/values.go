@@ -108,6 +108,13 @@ func list(typ string, to *[]string, parse func(string) (string, error)) value {
 	}}
 }
 
+// aliases only checks the type: the names are read when all hosts are known.
+func aliases() value {
+	return value{"list of names", func(d *decoder, n *node) {
+		d.each(n, "names", func(string) error { return nil })
+	}}
+}
+
 // duration is at least low, which is not negative.
 func duration(to *time.Duration, low time.Duration) value {
 	return text("duration", to, func(s string) (time.Duration, error) {
