@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
 // watch sees to what certmagic does not: files that change under us, a storage
@@ -169,65 +167,4 @@ func (m *Manager) event(ctx context.Context, event string, data map[string]any) 
 		m.log.Warn("certificate not obtained", "name", name, "error", problem, "next_try", next)
 	}
 	return nil
-}
-
-// issuerFailed is told by observeIssuers what one issuer answered.
-func (m *Manager) issuerFailed(name, issuer string, err error) {
-	if s := m.table.Load().orders[name]; s != nil && !errors.Is(err, context.Canceled) {
-		s.issuerFailed(issuerLabel(issuer), explain(err))
-	}
-}
-
-// observeIssuers wraps certmagic's log. With several issuers its cert_failed
-// event knows only the last one's error; the others appear in the log alone.
-func observeIssuers(log *zap.Logger, failed func(name, issuer string, err error)) *zap.Logger {
-	return log.WithOptions(
-		// Certmagic has three debug lines for every handshake.
-		zap.IncreaseLevel(zapcore.InfoLevel),
-		zap.WrapCore(func(core zapcore.Core) zapcore.Core { return issuerObserver{core, failed} }))
-}
-
-type issuerObserver struct {
-	zapcore.Core
-	failed func(name, issuer string, err error)
-}
-
-const issuerFailedMessage = "could not get certificate from issuer"
-
-// Enabled lets errors through even if the log itself is silent.
-func (o issuerObserver) Enabled(l zapcore.Level) bool {
-	return l >= zapcore.ErrorLevel || o.Core.Enabled(l)
-}
-
-func (o issuerObserver) With(fields []zapcore.Field) zapcore.Core {
-	return issuerObserver{o.Core.With(fields), o.failed}
-}
-
-func (o issuerObserver) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if e.Message == issuerFailedMessage {
-		return c.AddCore(e, o)
-	}
-	return o.Core.Check(e, c)
-}
-
-func (o issuerObserver) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	var name, issuer string
-	var err error
-	for _, f := range fields {
-		switch f.Key {
-		case "identifier":
-			name = f.String
-		case "issuer":
-			issuer = f.String
-		case "error":
-			err, _ = f.Interface.(error)
-		}
-	}
-	if err != nil {
-		o.failed(name, issuer, err)
-	}
-	if !o.Core.Enabled(e.Level) {
-		return nil
-	}
-	return o.Core.Write(e, fields)
 }

@@ -1,0 +1,69 @@
+package acme
+
+import (
+	"context"
+	"errors"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// observeIssuers wraps certmagic's log. With several issuers, certmagic's event
+// cert_failed knows only the last one's error; the others appear in the log
+// alone.
+func observeIssuers(log *zap.Logger, failed func(name, issuer string, err error)) *zap.Logger {
+	return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return issuerObserver{core, failed}
+	}))
+}
+
+type issuerObserver struct {
+	zapcore.Core
+	failed func(name, issuer string, err error)
+}
+
+// Enabled drops certmagic's debug lines, and lets errors through to Check even
+// when the log itself is silent.
+func (o issuerObserver) Enabled(l zapcore.Level) bool {
+	return l >= zapcore.ErrorLevel || l >= zapcore.InfoLevel && o.Core.Enabled(l)
+}
+
+func (o issuerObserver) With(fields []zapcore.Field) zapcore.Core {
+	return issuerObserver{o.Core.With(fields), o.failed}
+}
+
+func (o issuerObserver) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if e.Message == "could not get certificate from issuer" {
+		return c.AddCore(e, o)
+	}
+	return o.Core.Check(e, c)
+}
+
+func (o issuerObserver) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	var name, issuer string
+	var err error
+	for _, f := range fields {
+		switch f.Key {
+		case "identifier":
+			name = f.String
+		case "issuer":
+			issuer = f.String
+		case "error":
+			err, _ = f.Interface.(error)
+		}
+	}
+	if err != nil {
+		o.failed(name, issuer, err)
+	}
+	if !o.Core.Enabled(e.Level) {
+		return nil
+	}
+	return o.Core.Write(e, fields)
+}
+
+// issuerFailed is told by the observer what one issuer answered.
+func (m *Manager) issuerFailed(name, issuer string, err error) {
+	if s := m.table.Load().orders[name]; s != nil && !errors.Is(err, context.Canceled) {
+		s.issuerFailed(issuerLabel(issuer), explain(err))
+	}
+}
