@@ -21,6 +21,9 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 	defer api.close()
 	var alive struct{ Status string }
 	_, verifyErr := api.get(ctx, token, "/user/tokens/verify", &alive)
+	if apiErr := (*apiError)(nil); verifyErr != nil && !errors.As(verifyErr, &apiErr) {
+		return errors.New(explain(verifyErr)) // not even reached
+	}
 	if verifyErr == nil && alive.Status != "active" {
 		return fmt.Errorf("the Cloudflare token is %s; make a new one", alive.Status)
 	}

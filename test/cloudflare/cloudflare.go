@@ -70,13 +70,20 @@ func Start(t testing.TB, zones ...string) *Server {
 	t.Helper()
 	s := &Server{tokens: map[string]Scope{}}
 	for _, name := range zones {
-		s.zones = append(s.zones, zone{id: randomHex(16), name: name})
+		s.AddZone(name)
 	}
 	s.startDNS(t)
 	api := httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(api.Close)
 	s.URL = api.URL + "/client/v4"
 	return s
+}
+
+// AddZone makes a zone.
+func (s *Server) AddZone(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.zones = append(s.zones, zone{id: randomHex(16), name: name})
 }
 
 // Token makes a token.
