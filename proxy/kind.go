@@ -108,13 +108,13 @@ const (
 	agentBot         // says of itself that it is a robot
 )
 
-// agentOf reads a User-Agent word by word. A word is a run of letters and
-// digits, so that "Googlebot/2.1" and "AdsBot-Google" both hold a bot.
+// agentOf reads a User-Agent word by word. A word is a run of letters, so that
+// "Googlebot/2.1" and "AdsBot-Google" both hold a bot.
 func agentOf(userAgent string) agent {
 	found := agentOther
 	for s := userAgent; s != ""; {
 		n := 0
-		for n < len(s) && isWordByte(s[n]) {
+		for n < len(s) && isLetter(s[n]) {
 			n++
 		}
 		if n == 0 {
@@ -133,21 +133,21 @@ func agentOf(userAgent string) agent {
 	return found
 }
 
-func isWordByte(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+func isLetter(c byte) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z'
 }
 
-// isCloudWord: mirall is the desktop client of both, ownCloudApp that on iOS.
+// isCloudWord: mirall is the desktop client of both, ownCloudApp that on iOS,
+// and DAVx5 loses its digit.
 func isCloudWord(word string) bool {
 	return hasPrefixFold(word, "mirall") || hasPrefixFold(word, "nextcloud") ||
-		hasPrefixFold(word, "owncloud") || hasPrefixFold(word, "davx5")
+		hasPrefixFold(word, "owncloud") || strings.EqualFold(word, "davx")
 }
 
 // isBotWord matches by a word's end: bingbot, YandexBot, Baiduspider. Cubot
 // makes phones. Facebook's previews call themselves something else.
 func isBotWord(word string) bool {
-	word = strings.TrimRight(word, "0123456789")
-	if n := len(word); n > 0 && word[n-1]|0x20 == 's' {
+	if n := len(word); word[n-1]|0x20 == 's' { // crawlers, robots
 		word = word[:n-1]
 	}
 	return hasSuffixFold(word, "bot") && !strings.EqualFold(word, "cubot") ||

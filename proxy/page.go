@@ -48,12 +48,7 @@ var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 // id of the request's log record, and loads nothing from elsewhere. A HEAD
 // gets the header alone.
 func writePage(w http.ResponseWriter, r *http.Request, p page) {
-	if words := pageTexts[p.Status]; p.Title == "" && p.Text == "" {
-		p.Title, p.Text = words.title, words.text
-	}
-	if p.Title == "" {
-		p.Title = http.StatusText(p.Status)
-	}
+	p = p.worded(isSafe(r.Method))
 	id := logging.RecordFrom(r.Context()).RequestID
 
 	h := w.Header()
@@ -80,6 +75,22 @@ func writePage(w http.ResponseWriter, r *http.Request, p page) {
 	if r.Method != http.MethodHead {
 		w.Write(body) // a client that went away misses nothing
 	}
+}
+
+// worded fills in the usual words where p has none. After a form, "try again"
+// would be bad advice when nobody knows whether it arrived.
+func (p page) worded(safe bool) page {
+	if p.Title == "" && p.Text == "" {
+		words := pageTexts[p.Status]
+		p.Title, p.Text = words.title, words.text
+		if !safe && (p.Status == http.StatusBadGateway || p.Status == http.StatusGatewayTimeout) {
+			p.Text = "It gave no answer, so what you sent may or may not have arrived. Please check before you send it again."
+		}
+	}
+	if p.Title == "" {
+		p.Title = http.StatusText(p.Status)
+	}
+	return p
 }
 
 func (p page) html(requestID string, retry bool) []byte {

@@ -72,6 +72,16 @@ func TestPageWords(t *testing.T) {
 	}
 }
 
+// Nobody is told to send a form twice that may have arrived.
+func TestPageAfterForm(t *testing.T) {
+	for status, want := range map[int]bool{502: true, 504: true, 503: false, 413: false} {
+		_, body := pageFor(t, "POST", "text/plain", page{Status: status})
+		if got := strings.Contains(body, "may or may not have arrived"); got != want {
+			t.Errorf("page of %d after a POST = %q; doubt = %v; want %v", status, body, got, want)
+		}
+	}
+}
+
 // A status without words of its own still makes a page.
 func TestPageOfUnknownStatus(t *testing.T) {
 	_, body := pageFor(t, "GET", "text/html", page{Status: http.StatusTeapot})
