@@ -95,7 +95,8 @@ flip   = { upstream = %q, online = true }
 			})
 		}
 		for _, host := range []string{"steady", "flip"} {
-			fire.Go(func() { talk(t, burning, r, host) })
+			c := dial(t, r, host)
+			fire.Go(func() { talk(t, burning, c, host) })
 		}
 		fire.Go(func() {
 			got, err := get(t.Context(), r.client(t, "h2"), "https://steady.example.test/download")
@@ -154,13 +155,17 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// talk keeps one WebSocket busy until the fire ends; a break is a failure.
-func talk(t *testing.T, burning context.Context, r *rig, host string) {
+func dial(t *testing.T, r *rig, host string) *websocket.Conn {
+	t.Helper()
 	c, _, err := websocket.Dial(t.Context(), "wss://"+host+".example.test/echo", &websocket.DialOptions{HTTPClient: r.client(t, "h1")})
 	if err != nil {
-		t.Errorf("open WebSocket to %s: %v", host, err)
-		return
+		t.Fatalf("open WebSocket to %s: %v", host, err)
 	}
+	return c
+}
+
+// talk keeps one WebSocket busy until the fire ends; a break is a failure.
+func talk(t *testing.T, burning context.Context, c *websocket.Conn, host string) {
 	defer c.CloseNow()
 	for n := 0; burning.Err() == nil; n++ {
 		want := fmt.Sprint("message ", n)

@@ -82,7 +82,7 @@ func (r *rig) run(t *testing.T, o gateway.Options) {
 			t.Errorf("Run() = %v; want nil", err)
 		}
 		if t.Failed() {
-			t.Logf("process log:\n%s", r.process)
+			t.Logf("process log, its end:\n%s", tail(r.process.String()))
 		}
 	})
 	pem, err := g.LocalRoot()
@@ -230,4 +230,10 @@ func blockUntil(arrived chan<- struct{}, release <-chan struct{}, text string) h
 		case <-r.Context().Done():
 		}
 	}
+}
+
+// tail keeps a long log readable.
+func tail(log string) string {
+	const most = 20_000
+	return log[max(0, len(log)-most):]
 }

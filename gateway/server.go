@@ -133,8 +133,11 @@ func (n noise) Write(line []byte) (int, error) {
 type guardKey struct{}
 
 func withGuard(ctx context.Context, c net.Conn) context.Context {
-	if g, ok := c.(interface{ Guard() *wire.Guard }); ok {
-		return context.WithValue(ctx, guardKey{}, g.Guard())
+	switch c := c.(type) {
+	case *wire.Guard:
+		return context.WithValue(ctx, guardKey{}, c)
+	case guardedTLS:
+		return context.WithValue(ctx, guardKey{}, c.Guard)
 	}
 	return ctx
 }

@@ -75,9 +75,6 @@ const (
 // too long.
 func NewGuard(c net.Conn, headLimit int) *Guard { return &Guard{Conn: c, limit: headLimit} }
 
-// Guard returns g itself, also from types that embed it.
-func (g *Guard) Guard() *Guard { return g }
-
 // PassThrough ends the guarding: from here on another protocol is spoken. It is
 // for the handler that hijacked the connection, after it did.
 func (g *Guard) PassThrough() {
