@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 var placeholder = regexp.MustCompile(`\{[^{}]*\}?|\}`)
@@ -42,8 +44,13 @@ func statusPage(s string) (string, error) {
 	if _, err := hostPort(authority, "443", 1); err != nil {
 		return "", err
 	}
-	if _, err := url.Parse(strings.NewReplacer("{host}", "host.example", "{uri}", "/").Replace(s)); err != nil {
+	u, err := url.Parse(strings.NewReplacer("{host}", "host.example", "{uri}", "/").Replace(s))
+	if err != nil {
 		return "", errors.New(form)
+	}
+	// Stricter than for an upstream: browsers must be able to go there.
+	if _, err := idna.Lookup.ToASCII(u.Hostname()); err != nil && authority[0] != '[' {
+		return "", fmt.Errorf("%s is not a host name a browser can open", quote(u.Hostname()))
 	}
 	return s, nil
 }
