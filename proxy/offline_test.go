@@ -3,8 +3,10 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"detour/logging"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/http2"
 )
 
 // offlineRig serves host as offline with a status page; its upstream says when
@@ -167,6 +170,32 @@ func TestOfflineWebSocket(t *testing.T) {
 	res, body := r.raw(t, "GET /ws HTTP/1.1\nHost: "+host+"\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\n\n")
 	if res.StatusCode != 503 || res.Header.Get("Retry-After") != "90" || body != "" {
 		t.Errorf("handshake = %d %v %q; want an empty 503", res.StatusCode, res.Header, body)
+	}
+}
+
+// A WebSocket by extended CONNECT is refused in the same way.
+func TestOfflineExtendedConnect(t *testing.T) {
+	r := offlineRig(t, nil)
+	for _, p := range []string{"h2", "h3"} {
+		t.Run(p, func(t *testing.T) {
+			c := r.client(t, p)
+			req := newRequest(t, http.MethodConnect, "https://"+host+"/ws", nil)
+			if p == "h2" {
+				body, open := io.Pipe() // the client's direction stays open
+				defer open.Close()
+				req.Body = body
+				req.Header[":protocol"] = []string{"websocket"}
+				c.Transport = &http2.Transport{DialTLSContext: func(context.Context, string, string, *tls.Config) (net.Conn, error) {
+					return r.dial(t, "h2"), nil // net/http's refuses the field
+				}}
+			} else {
+				req.Proto = "websocket"
+			}
+			res, body := do(t, c, req)
+			if res.StatusCode != 503 || res.Header.Get("Retry-After") != "90" || body != "" {
+				t.Errorf("CONNECT = %d %v %q; want an empty 503", res.StatusCode, res.Header, body)
+			}
+		})
 	}
 }
 
