@@ -84,7 +84,10 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 	out.Header = header
 	out.RequestURI = "" // a client's request has none
 	out.TransferEncoding = nil
-	out.Close = false
+	// After a refusal of "Expect: 100-continue" http.Transport would send the
+	// body all the same, and so fetch it from the client, to keep the
+	// connection. Given up, the connection costs less than the body.
+	out.Close = header["Expect"] != nil
 	out.Body, out.ContentLength, out.Trailer = nil, 0, nil
 	if body != nil {
 		f.body = body

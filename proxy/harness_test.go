@@ -407,3 +407,17 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// startTLSUpstream runs h on loopback over TLS, HTTP/1.1 and 2, with
+// testCertificate, and returns its address.
+func startTLSUpstream(t testing.TB, h http.Handler) string {
+	t.Helper()
+	cert, _ := testCertificate()
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv.Listener.Addr().String()
+}
