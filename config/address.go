@@ -27,7 +27,7 @@ func upstream(s string) (Upstream, error) {
 	port := map[string]string{"http": "80", "https": "443", "h2c": "80"}[scheme]
 	switch {
 	case port == "":
-		return Upstream{}, fmt.Errorf("%s:// is not a way to an upstream; use http://, https:// (TLS), h2c:// (HTTP/2 without TLS, for gRPC) or unix//path", scheme)
+		return Upstream{}, fmt.Errorf("%s is not a way to an upstream; use http://, https:// (TLS), h2c:// (HTTP/2 without TLS, for gRPC) or unix//path", quote(scheme+"://"))
 	case strings.Contains(rest, "@"):
 		return Upstream{}, errors.New("must not hold a user or password")
 	case strings.ContainsAny(rest, "/?#\\"):
