@@ -1,0 +1,116 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"detour/control"
+
+	"github.com/spf13/cobra"
+)
+
+func (p *program) certsCommand() *cobra.Command {
+	asJSON := false
+	certs := &cobra.Command{
+		Use:     "certs",
+		Short:   "List the certificates of the running gateway",
+		Example: "  detour certs\n  detour certs retry blog.example.org\n  detour certs root > root.pem",
+		Args:    cobra.NoArgs,
+		RunE: p.asking(func(ctx context.Context, gw *control.Client, _ []string) error {
+			st, err := gw.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return p.printJSON(certificatesOf(st))
+			}
+			writeCertificates(p.stdout, certificatesOf(st), time.Now())
+			return nil
+		}),
+	}
+	certs.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
+	certs.AddCommand(
+		&cobra.Command{
+			Use:   "root",
+			Short: "Print the local CA's root certificate in PEM",
+			Long: `Print the local CA's root certificate in PEM. Who trusts it trusts every
+certificate of ca = "local", and the ones that answer until the first real
+certificate has arrived.`,
+			Example: "  detour certs root > root.pem\n  curl --cacert root.pem https://blog.example.org/",
+			Args:    cobra.NoArgs,
+			RunE: p.asking(func(ctx context.Context, gw *control.Client, _ []string) error {
+				root, err := gw.LocalRoot(ctx)
+				if err != nil {
+					return err
+				}
+				_, err = p.stdout.Write(root)
+				return err
+			}),
+		},
+		&cobra.Command{
+			Use:   "retry [HOST…]",
+			Short: "Order failing certificates again now",
+			Long: `Order failing certificates again now instead of at their next try: after the
+token was repaired, say. HOST is a full name; without one all are tried.`,
+			Example: "  detour certs retry\n  detour certs retry blog.example.org",
+			RunE: p.asking(func(ctx context.Context, gw *control.Client, hosts []string) error {
+				if err := gw.RetryCertificates(ctx, hosts...); err != nil {
+					return err
+				}
+				fmt.Fprintln(p.stdout, "trying again; detour certs shows how it went")
+				return nil
+			}),
+		},
+	)
+	return certs
+}
+
+// asking makes a command of what is done with a client of the gateway.
+func (p *program) asking(f func(context.Context, *control.Client, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		path, err := p.configPath()
+		if err != nil {
+			return err
+		}
+		gw, err := client(path)
+		if err != nil {
+			return err
+		}
+		return f(cmd.Context(), gw, args)
+	}
+}
+
+// certificatesOf are the hosts' certificates, each once: several hosts may
+// share a wildcard.
+func certificatesOf(st control.Status) []control.Certificate {
+	list := []control.Certificate{} // [] in JSON, never null
+	seen := map[string]bool{}
+	for _, h := range st.Hosts {
+		if h.Certificate == nil {
+			continue
+		}
+		key := strings.Join(h.Certificate.Names, " ") + " " + h.Certificate.Issuer
+		if !seen[key] {
+			seen[key] = true
+			list = append(list, *h.Certificate)
+		}
+	}
+	return list
+}
+
+func writeCertificates(w io.Writer, list []control.Certificate, now time.Time) {
+	t := newTable(w, "NAMES", "STATE", "EXPIRES", "ISSUER", "ERROR")
+	for i := range list {
+		c := &list[i]
+		expires := "-"
+		if !c.NotAfter.IsZero() {
+			expires = c.NotAfter.Local().Format("2006-01-02 15:04")
+		}
+		t.row(strings.Join(c.Names, ", "), certificate(c, now), expires, cmp.Or(c.Issuer, "-"), cmp.Or(c.Error+nextTry(c, now), "-"))
+	}
+	t.end()
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"detour/config"
+	"detour/gateway"
+
+	"github.com/spf13/cobra"
+)
+
+// onlineTimeout is for a few requests to Cloudflare, retries included.
+const onlineTimeout = 90 * time.Second
+
+func (p *program) checkCommand() *cobra.Command {
+	online := false
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Look for mistakes in the configuration",
+		Long: `Look for mistakes in the configuration and print all of them, each with its
+place. Nothing is written and nobody is asked, unless --online is given: then
+Cloudflare is asked whether the token is alive, what it may do, and whether it
+sees each zone.
+
+Exit status 0 without a mistake, 2 with any, 1 when --online finds one.`,
+		Example: "  detour check\n  detour check --online -c /etc/detour/proxy.toml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := p.configPath()
+			if err != nil {
+				return err
+			}
+			cfg, err := config.Load(path)
+			if err != nil {
+				return err
+			}
+			if online {
+				ctx, cancel := context.WithTimeout(cmd.Context(), onlineTimeout)
+				defer cancel()
+				if err := gateway.CheckOnline(ctx, cfg); err != nil {
+					return err
+				}
+			}
+			up := 0
+			for i := range cfg.Hosts {
+				if cfg.Hosts[i].Online {
+					up++
+				}
+			}
+			fmt.Fprintf(p.stdout, "%s: ok: %s, %d online, %d offline\n", filepath.Base(path), count(len(cfg.Hosts), "host"), up, len(cfg.Hosts)-up)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&online, "online", false, "ask Cloudflare about the token too")
+	return cmd
+}

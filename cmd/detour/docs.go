@@ -1,0 +1,42 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+)
+
+// docsCommand makes what a package ships besides the program.
+func (p *program) docsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "docs DIR",
+		Short:  "Write man pages and shell completions into DIR",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			man := filepath.Join(args[0], "man")
+			completions := filepath.Join(args[0], "completions")
+			for _, dir := range []string{man, completions} {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					return err
+				}
+			}
+			root.DisableAutoGenTag = true // pages of one version are the same bytes, whenever they are made
+			header := &doc.GenManHeader{Section: "1", Source: "detour " + programVersion(), Manual: "detour", Date: &time.Time{}}
+			if err := doc.GenManTree(root, header, man); err != nil {
+				return fmt.Errorf("write man pages: %w", err)
+			}
+			return errors.Join(
+				root.GenBashCompletionFileV2(filepath.Join(completions, "detour.bash"), true),
+				root.GenZshCompletionFile(filepath.Join(completions, "_detour")),
+				root.GenFishCompletionFile(filepath.Join(completions, "detour.fish"), true),
+			)
+		},
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"detour/config"
+	"detour/control"
+)
+
+// The exit statuses.
+const (
+	exitOK     = 0
+	exitFailed = 1 // it was tried and failed, or was refused
+	exitUsage  = 2 // a mistake in the call or in the configuration
+)
+
+// operatorError is an error with what the operator can do about it and the
+// exit status it deserves.
+type operatorError struct {
+	err    error
+	try    string // a command or a hint; "" = the error says it all
+	status int
+}
+
+func (e *operatorError) Error() string { return e.err.Error() }
+func (e *operatorError) Unwrap() error { return e.err }
+
+func usageError(err error, try string) error {
+	return &operatorError{err: err, try: try, status: exitUsage}
+}
+
+// fail prints err as one `Error:` line, after the configuration's problems if
+// it is made of them, then what to try, and returns the exit status.
+func (p *program) fail(err error) int {
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		for _, problem := range problems {
+			fmt.Fprintln(p.stderr, printable(problem.Error()))
+		}
+		fmt.Fprintf(p.stderr, "Error: %s in %s\n", count(len(problems), "mistake"), filepath.Base(problems[0].File))
+		return exitUsage
+	}
+	known := explain(err)
+	fmt.Fprintf(p.stderr, "Error: %s\n", printable(known.err.Error()))
+	if known.try != "" {
+		fmt.Fprintf(p.stderr, "Try: %s\n", known.try)
+	}
+	return known.status
+}
+
+// explain finds the remedy for an error that does not carry one.
+func explain(err error) *operatorError {
+	var known *operatorError
+	if errors.As(err, &known) {
+		return known
+	}
+	var denied *control.PermissionError
+	var path *fs.PathError
+	switch {
+	case errors.Is(err, control.ErrNotRunning):
+		return &operatorError{err, "detour run, or as a service: sudo systemctl start detour", exitFailed}
+	case errors.Is(err, control.ErrInUse):
+		return &operatorError{err, "detour status; to let the running one read its file again: detour reload", exitFailed}
+	case errors.As(err, &denied):
+		return &operatorError{err, joinGroup(denied.Group), exitFailed}
+	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
+		return &operatorError{err, fmt.Sprintf("let user %d use %s, or start detour as its service: sudo systemctl start detour", os.Getuid(), path.Path), exitFailed}
+	}
+	return &operatorError{err, "", exitFailed}
+}
+
+func joinGroup(group string) string {
+	if group == "" || group == "root" {
+		return "the same command with sudo"
+	}
+	return fmt.Sprintf("the same command with sudo, or join the group once: sudo usermod -aG %s $USER, then log in again", group)
+}

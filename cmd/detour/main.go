@@ -1,0 +1,83 @@
+// Command detour runs the edge gateway and is the operator's hand on it: it
+// checks the configuration, takes hosts offline and brings them back, and
+// says how a running gateway is.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole program; main only lends it the operating system. The end
+// of ctx stops it as SIGTERM does. It returns the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &program{stdout: stdout, stderr: stderr}
+	root := p.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+
+	// cobra has accepted the flags and arguments when it comes here, so an
+	// error without it is a mistake in how the program was called.
+	accepted := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { accepted = true }
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if !accepted {
+		err = usageError(err, cmd.CommandPath()+" --help")
+	}
+	return p.fail(err)
+}
+
+// program is what the commands share.
+type program struct {
+	stdout, stderr io.Writer
+	configFlag     string // -c as given; "" = look in the usual places
+}
+
+func (p *program) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "detour",
+		Short: "The edge gateway: certificates, HTTP/1.1, 2 and 3, and a switch for each host",
+		Long: `detour is the edge gateway of a home or a small business. It gets certificates,
+serves HTTP/1.1, 2 and 3, forwards each host to its upstream, and has a switch
+for each host: offline sends its visitors to the status page, at once, while
+every other host goes on undisturbed.
+
+One file says it all: ./proxy.toml, else /etc/detour/proxy.toml, or -c FILE.
+
+Exit status: 0 done; 1 it failed or was refused; 2 a mistake in the call or in
+the configuration.`,
+		Example: `  detour demo                 see it work, on this machine alone
+  detour check                look for mistakes in proxy.toml
+  detour run                  serve
+  detour offline blog         send the blog's visitors to the status page
+  detour online blog          and bring it back`,
+		SilenceErrors: true, // run prints them, with what to do next
+		SilenceUsage:  true, // an upstream that is down is not cured by a page of flags
+	}
+	root.PersistentFlags().StringVarP(&p.configFlag, "config", "c", "", "configuration `FILE` (default ./proxy.toml, then /etc/detour/proxy.toml)")
+	root.AddCommand(
+		p.runCommand(),
+		p.checkCommand(),
+		p.flipCommand(true),
+		p.flipCommand(false),
+		p.statusCommand(),
+		p.reloadCommand(),
+		p.certsCommand(),
+		p.demoCommand(),
+		p.versionCommand(),
+		p.docsCommand(),
+	)
+	return root
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"detour/control"
+
+	"github.com/spf13/cobra"
+)
+
+func (p *program) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Have the running gateway read its configuration again",
+		Long: `Have the running gateway read its configuration again, wait until the new state
+serves, and say what changed. A configuration with mistakes is refused: the old
+one stays in force, the mistakes are printed and the exit status is 1.`,
+		Example: "  detour reload",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := p.configPath()
+			if err != nil {
+				return err
+			}
+			return p.reload(cmd.Context(), path)
+		},
+	}
+}
+
+func (p *program) reload(ctx context.Context, path string) error {
+	gw, err := client(path)
+	if err != nil {
+		return err
+	}
+	report, err := gw.Reload(ctx)
+	if err != nil {
+		return err
+	}
+	if report.Refused() {
+		return p.refused(report)
+	}
+	lines := summary(report)
+	if len(lines) == 0 {
+		lines = []string{"nothing changed, the log files were opened again"}
+	}
+	fmt.Fprintf(p.stdout, "generation %d: %s\n", report.Generation, strings.Join(lines, "; "))
+	p.warnRestart(report)
+	return nil
+}
+
+// refused prints why a reload was refused and returns the error to end with.
+func (p *program) refused(report control.Report) error {
+	for _, problem := range report.Problems {
+		fmt.Fprintln(p.stderr, printable(problem))
+	}
+	return &operatorError{
+		err:    fmt.Errorf("the reload was refused, generation %d stays in force", report.Generation),
+		try:    "detour check, correct the file, then detour reload",
+		status: exitFailed,
+	}
+}
+
+func (p *program) warnRestart(report control.Report) {
+	if len(report.Restart) > 0 {
+		fmt.Fprintf(p.stderr, "Warning: changed, but only a restart makes it so: %s\n", printable(strings.Join(report.Restart, ", ")))
+	}
+}
+
+// summary is what changed, a phrase each.
+func summary(report control.Report) []string {
+	var lines []string
+	for _, part := range []struct {
+		what  string
+		hosts []string
+	}{
+		{"added", report.Added},
+		{"removed", report.Removed},
+		{"changed", report.Changed},
+		{"online", report.Online},
+		{"offline", report.Offline},
+	} {
+		if len(part.hosts) > 0 {
+			lines = append(lines, part.what+" "+printable(strings.Join(part.hosts, ", ")))
+		}
+	}
+	return lines
+}

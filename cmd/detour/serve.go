@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"detour/config"
+	"detour/gateway"
+	"detour/logging"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func (p *program) runCommand() *cobra.Command {
+	var level slog.Level
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Serve until SIGTERM",
+		Long: `Serve the hosts of the configuration until SIGTERM or Ctrl-C, then let the
+requests in flight finish for at most [listen] grace. A second signal ends at
+once. SIGHUP reads the configuration again and opens the log files again.
+
+The process log goes to stderr: readable on a terminal, JSON otherwise. What
+visitors do goes to one file a host, see [log].`,
+		Example: `  detour run
+  detour run -c /etc/detour/proxy.toml --log-level debug`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := p.configPath()
+			if err != nil {
+				return err
+			}
+			return p.serve(cmd.Context(), path, level)
+		},
+	}
+	cmd.Flags().TextVar(&level, "log-level", slog.LevelInfo, "least `LEVEL` of the process log: debug, info, warn or error")
+	return cmd
+}
+
+// configPath is the configuration to use.
+func (p *program) configPath() (string, error) {
+	path, err := config.Find(p.configFlag)
+	if err != nil {
+		return "", usageError(err, "detour demo, which needs none, or detour -c FILE with the path of yours")
+	}
+	return path, nil
+}
+
+// errImpatient ends a gateway whose operator did not want to wait for the
+// requests in flight.
+var errImpatient = errors.New("stopped by a second signal before the requests in flight were done")
+
+// serve runs a gateway until ctx ends or a signal does it.
+func (p *program) serve(ctx context.Context, path string, level slog.Level) error {
+	// From the first moment on: SIGHUP would end a program that is starting.
+	hangups := make(chan os.Signal, 1) // one that waits is enough, a reload reads everything
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	stops := make(chan os.Signal, 2) // the second must not be lost
+	signal.Notify(stops, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(stops)
+
+	process := logging.NewProcess(p.stderr, isTerminal(p.stderr), level)
+	gw, err := gateway.New(gateway.Options{
+		Config:  path,
+		Process: process,
+		Version: programVersion(),
+		Notify:  notifier(process.Slog),
+	})
+	if err != nil {
+		return err
+	}
+
+	ctx, drain := context.WithCancel(ctx)
+	defer drain()
+	var reloads sync.WaitGroup
+	reloads.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				gw.Reload(ctx) // reports to the process log
+			}
+		}
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- gw.Run(ctx) }()
+
+	for stopping := false; ; stopping = true {
+		select {
+		case err := <-ended:
+			drain()
+			reloads.Wait()
+			return err
+		case <-stops:
+			if stopping {
+				gw.Close()
+				return errImpatient // nothing is waited for any more
+			}
+			drain()
+		}
+	}
+}
+
+// notifier speaks sd_notify(3); nil when no service manager listens.
+func notifier(log *slog.Logger) func(state string) {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return nil
+	}
+	return func(state string) {
+		if _, err := daemon.SdNotify(false, state); err != nil {
+			log.Warn("service manager not reached", "error", err)
+		}
+	}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
