@@ -407,6 +407,7 @@ func TestServerShutdownWaitsForRequests(t *testing.T) {
 
 func TestServerCloseLeavesNothing(t *testing.T) {
 	before := runtime.NumGoroutine()
+	var bodies []io.Closer
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
@@ -416,7 +417,7 @@ func TestServerCloseLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer res.Body.Close()
+		bodies = append(bodies, res.Body)
 	}
 	silent, err := net.Dial("tcp", s.addr)
 	if err != nil {
@@ -426,6 +427,9 @@ func TestServerCloseLeavesNothing(t *testing.T) {
 	s.server.Close()
 	s.server.Close()
 	<-s.done
+	for _, b := range bodies { // the clients' goroutines
+		b.Close()
+	}
 	eventually(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
 }
 

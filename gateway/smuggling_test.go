@@ -168,6 +168,7 @@ func TestServerRefusesSmuggling(t *testing.T) {
 		c := s.dial(t, "http/1.1")
 		in = strings.ReplaceAll(strings.ReplaceAll(in, "\n", "\r\n"), `\l`, "\n")
 		io.WriteString(c, in+smuggler)
+		c.CloseWrite() // whatever is waited for does not come
 		br := bufio.NewReader(c)
 		res, err := http.ReadResponse(br, nil)
 		if err != nil {
