@@ -1,0 +1,261 @@
+package gateway_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"detour/gateway"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+// quicServing is one QUICServer on loopback.
+type quicServing struct {
+	server gateway.QUICServer
+	addr   string
+	done   chan error
+}
+
+func serveQUIC(t testing.TB, h http.Handler) *quicServing {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &quicServing{addr: c.LocalAddr().String(), done: make(chan error, 1)}
+	s.server = gateway.NewQUICServer(gateway.ServerOptions{Handler: h, TLS: serverTLS(), Log: slog.New(slog.DiscardHandler)})
+	go func() { s.done <- s.server.Serve(c) }()
+	t.Cleanup(func() { s.server.Close() })
+	return s
+}
+
+func (s *quicServing) transport(t testing.TB) *http3.Transport {
+	t.Helper()
+	tr := &http3.Transport{
+		TLSClientConfig: clientTLS(http3.NextProtoH3),
+		Dial: func(ctx context.Context, _ string, conf *tls.Config, qconf *quic.Config) (*quic.Conn, error) {
+			return quic.DialAddr(ctx, s.addr, conf, qconf)
+		},
+	}
+	t.Cleanup(func() { tr.Close() })
+	return tr
+}
+
+func (s *quicServing) client(t testing.TB) *http.Client {
+	return &http.Client{Transport: s.transport(t), Timeout: 20 * time.Second}
+}
+
+func TestQUICServer(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %s %s", r.Proto, r.TLS.ServerName, r.TLS.NegotiatedProtocol, b)
+	}))
+	res, err := s.client(t).Post("https://"+name+"/", "text/plain", strings.NewReader("hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	if want := "HTTP/3.0 " + name + " h3 hello"; string(got) != want {
+		t.Errorf("handler saw %q; want %q", got, want)
+	}
+
+	conf := clientTLS(http3.NextProtoH3)
+	conf.ServerName, conf.InsecureSkipVerify = "other.example.test", true
+	if c, err := quic.DialAddr(t.Context(), s.addr, conf, nil); err == nil {
+		c.CloseWithError(0, "")
+		t.Error("an unknown name was served; want a refused handshake")
+	}
+}
+
+func TestQUICServerRefusesLargeHeads(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	for size, want := range map[int]int{60 << 10: 200, 70 << 10: 431} {
+		req, _ := http.NewRequest(http.MethodGet, "https://"+name+"/", nil)
+		req.Header.Set("X", strings.Repeat("x", size))
+		res, err := s.client(t).Do(req)
+		if err != nil {
+			t.Errorf("header of %d bytes: %v", size, err)
+			continue
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("header of %d bytes: %s; want %d", size, res.Status, want)
+		}
+	}
+}
+
+// RFC 9220: both directions of an extended CONNECT are open at once.
+func TestQUICServerExtendedConnect(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect || r.Proto != "websocket" {
+			t.Errorf("handler saw %s %s; want CONNECT with websocket in Proto", r.Method, r.Proto)
+		}
+		rc := http.NewResponseController(w)
+		w.WriteHeader(http.StatusOK)
+		rc.Flush()
+		b := make([]byte, 100)
+		for {
+			n, err := r.Body.Read(b)
+			if n > 0 {
+				w.Write(b[:n])
+				rc.Flush()
+			}
+			if err != nil {
+				return
+			}
+		}
+	}))
+	tr := s.transport(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	conn, err := tr.Dial(ctx, "", tr.TLSClientConfig, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cc := tr.NewClientConn(conn)
+	<-cc.ReceivedSettings()
+	if !cc.Settings().EnableExtendedConnect {
+		t.Error("extended CONNECT is not offered")
+	}
+	stream, err := cc.OpenRequestStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, _ := http.NewRequest(http.MethodConnect, "https://"+name+"/chat", nil)
+	req.Proto = "websocket"
+	if err := stream.SendRequestHeader(req); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := stream.ReadResponse(); err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("answer %v, %v; want 200", res, err)
+	}
+	for i := range 3 {
+		want := fmt.Sprintf("message %d", i)
+		io.WriteString(stream, want)
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(stream, got); err != nil || string(got) != want {
+			t.Fatalf("read %q, %v; want %q back", got, err, want)
+		}
+	}
+	stream.Close()
+	if rest, err := io.ReadAll(stream); len(rest) > 0 || err != nil {
+		t.Errorf("after our end: %q, %v; want the server's", rest, err)
+	}
+}
+
+func TestQUICServerShutdownWaitsForRequests(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		w.Write(make([]byte, 1<<20))
+	}))
+	c := s.client(t)
+	answers := make(chan error, 1)
+	go func() {
+		res, err := c.Get("https://" + name + "/")
+		if err != nil {
+			answers <- err
+			return
+		}
+		defer res.Body.Close()
+		n, err := io.Copy(io.Discard, res.Body)
+		if n != 1<<20 {
+			err = fmt.Errorf("%d bytes: %w", n, err)
+		}
+		answers <- err
+	}()
+	<-arrived
+	down := make(chan error, 1)
+	go func() { down <- s.server.Shutdown(t.Context()) }()
+	if err := <-s.done; !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve = %v; want %v", err, http.ErrServerClosed)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if c, err := quic.DialAddr(ctx, s.addr, clientTLS(http3.NextProtoH3), nil); err == nil {
+		c.CloseWithError(0, "")
+		t.Error("still accepting")
+	}
+	select {
+	case err := <-down:
+		t.Fatalf("Shutdown = %v before the request was done", err)
+	default:
+	}
+	close(release)
+	if err := <-answers; err != nil {
+		t.Errorf("the answer broke off: %v", err)
+	}
+	if err := <-down; err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+}
+
+// A client that has nothing in flight but does not leave must not use up the
+// whole grace.
+func TestQUICServerShutdownDoesNotWaitForIdle(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	// Only QUIC, so that nobody reads the GOAWAY.
+	c, err := quic.DialAddr(t.Context(), s.addr, clientTLS(http3.NextProtoH3), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseWithError(0, "")
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if err := s.server.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown = %v; want it to end soon", err)
+	}
+}
+
+func TestQUICServerCloseLeavesNothing(t *testing.T) {
+	before := runtime.NumGoroutine()
+	started := make(chan struct{}, 1)
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		started <- struct{}{}
+		<-r.Context().Done()
+	}))
+	tr := s.transport(t)
+	go (&http.Client{Transport: tr}).Get("https://" + name + "/")
+	<-started
+	s.server.Close()
+	s.server.Close()
+	<-s.done
+	tr.Close()
+	eventually(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// When many handshakes begin at once, clients have to prove their address and
+// are served.
+func TestQUICServerUnderHandshakeLoad(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer cancel()
+	for range 150 {
+		clients.Go(func() {
+			if c, err := quic.DialAddr(ctx, s.addr, clientTLS(http3.NextProtoH3), nil); err == nil {
+				c.CloseWithError(0, "")
+			}
+		})
+	}
+	res, err := s.client(t).Get("https://" + name + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+}
