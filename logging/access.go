@@ -52,7 +52,7 @@ func (x *exchange) finish() {
 
 // aborted notes that the handler panicked. What it said itself stands.
 func (x *exchange) aborted(panicked any) {
-	if x.response.status == 0 {
+	if x.response.status == 0 && x.Context.Err() == nil {
 		x.response.status = http.StatusInternalServerError // nothing was sent: the visitor saw a broken connection
 	}
 	if x.record.Err != nil {

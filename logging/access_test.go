@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
 	"detour/logging"
@@ -420,6 +421,52 @@ func TestAccessLogUpgrade(t *testing.T) {
 	}
 	if closed.Duration <= opened.Duration {
 		t.Errorf("duration = %v; want more than %v", closed.Duration, opened.Duration)
+	}
+}
+
+// A WebSocket over HTTP/3 (RFC 9220).
+func TestAccessLogExtendedConnect(t *testing.T) {
+	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Errorf("Flush() = %v", err)
+		}
+		logging.RecordFrom(r.Context()).Upgraded(http.StatusOK)
+		io.CopyN(w, r.Body, 5)
+	})
+	client, url := s.client("h3")
+	conf := client.Transport.(*http3.Transport).TLSClientConfig.Clone()
+	conf.NextProtos = []string{http3.NextProtoH3}
+	conn, err := quic.DialAddr(t.Context(), strings.TrimPrefix(url, "https://"), conf, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseWithError(0, "")
+	stream, err := new(http3.Transport).NewClientConn(conn).OpenRequestStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, _ := http.NewRequest(http.MethodConnect, url+"/ws", nil)
+	req.Proto = "websocket"
+	if err := stream.SendRequestHeader(req); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := stream.ReadResponse(); err != nil || res.StatusCode != 200 {
+		t.Fatalf("ReadResponse() = %v, %v", res, err)
+	}
+	opened := s.lines(1)[0]
+	io.WriteString(stream, "hello")
+	if answer, err := io.ReadAll(stream); string(answer) != "hello" || err != nil {
+		t.Errorf("answer = %q, %v; want hello", answer, err)
+	}
+	closed := s.lines(2)[1]
+	for _, e := range []entry{opened, closed} {
+		if e.Status != 200 || e.Request.Method != "CONNECT" || e.Request.Proto != "HTTP/3.0" || e.Request.URI != "/ws" {
+			t.Errorf("line: %+v", e)
+		}
+	}
+	if opened.Connection != "opened" || closed.Connection != "closed" || closed.Size != 5 || closed.BytesRead != 5 {
+		t.Errorf("opened: %+v\nclosed: %+v", opened, closed)
 	}
 }
 

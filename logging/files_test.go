@@ -584,7 +584,7 @@ func TestFilesCostNothingWhenIdle(t *testing.T) {
 		paths[path] = true
 		files.Sink(logging.SinkOptions{Path: path})
 	}
-	if n := runtime.NumGoroutine() - before; n != 0 {
+	if n := runtime.NumGoroutine() - before; n > 0 {
 		t.Errorf("a thousand idle files cost %d goroutines; want 0", n)
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 0 {

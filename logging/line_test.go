@@ -238,6 +238,24 @@ func TestLineAllocatesNothing(t *testing.T) {
 	}
 }
 
+// What AccessLog adds to a request: its own state and the request with its
+// context.
+func TestAccessLogAllocates(t *testing.T) {
+	files := NewFiles(slog.New(slog.DiscardHandler))
+	defer files.Close()
+	sink := files.Sink(SinkOptions{Path: filepath.Join(t.TempDir(), "a.log")})
+	h := AccessLog(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		RecordFrom(r.Context()).Action = "proxy"
+		w.WriteHeader(200)
+	}), func() *Sink { return sink })
+	r, header := browser()
+	w := &nullWriter{header}
+	h.ServeHTTP(w, r) // makes the buffer
+	if n := testing.AllocsPerRun(20, func() { h.ServeHTTP(w, r) }); n > 2 {
+		t.Errorf("AccessLog allocates %v times a request; want 2", n)
+	}
+}
+
 func BenchmarkLine(b *testing.B) {
 	l := testLine()
 	l.request, l.header = browser()

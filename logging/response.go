@@ -11,7 +11,8 @@ import (
 )
 
 // response is the ResponseWriter under AccessLog: it notes the status and
-// counts the body.
+// counts the body. It has no ReadFrom on purpose: behind TLS there is no
+// sendfile, and io.CopyBuffer would pass over its caller's buffer.
 type response struct {
 	rw     http.ResponseWriter
 	head   bool         // HEAD: what is written is not sent
@@ -45,15 +46,6 @@ func (w *response) WriteString(s string) (int, error) {
 	w.begin()
 	n, err := io.WriteString(w.rw, s)
 	w.sent(int64(n))
-	return n, err
-}
-
-// ReadFrom lets io.Copy use the server's own buffers, or sendfile, where it has
-// them.
-func (w *response) ReadFrom(src io.Reader) (int64, error) {
-	w.begin()
-	n, err := io.Copy(w.rw, src)
-	w.sent(n)
 	return n, err
 }
 
