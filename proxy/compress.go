@@ -198,8 +198,13 @@ func (c *compressWriter) Write(p []byte) (int, error) {
 			return 0, err
 		}
 		return c.encode(p)
-	case encoding, finished:
+	case encoding:
 		return c.encode(p)
+	case finished:
+		if len(p) > 0 {
+			return 0, http.ErrContentLength
+		}
+		return 0, nil
 	}
 	return c.ResponseWriter.Write(p)
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,14 +22,16 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// prose gives n bytes that compress like a page.
-func prose(n int) string {
+// prose gives n bytes, at most 2 MiB, that compress like a page.
+func prose(n int) string { return longProse()[:n] }
+
+var longProse = sync.OnceValue(func() string {
 	var b strings.Builder
-	for i := 0; b.Len() < n; i++ {
+	for i := 0; b.Len() < 2<<20; i++ {
 		fmt.Fprintf(&b, "<li class=entry><a href=/post/%d>Entry number %d</a> of the list, %x</li>\n", i, i*i, i*2654435761)
 	}
-	return b.String()[:n]
-}
+	return b.String()
+})
 
 // compressRig is an online host whose answers are compressed.
 func compressRig(t testing.TB, h http.HandlerFunc) *rig {
