@@ -33,8 +33,6 @@ func TestMain(m *testing.M) {
 // commands they have those of commands, and ${UPSTREAM}, a web server that
 // says hello from the host it was asked for.
 func TestScripts(t *testing.T) {
-	upstream := httptest.NewServer(http.HandlerFunc(answerHello))
-	t.Cleanup(upstream.Close)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -42,6 +40,10 @@ func TestScripts(t *testing.T) {
 		Deadline:            time.Now().Add(time.Minute), // a story takes a second; a gateway that does not end must not hold the test for ten minutes
 		Cmds:                commands(),
 		Setup: func(env *testscript.Env) error {
+			s := &story{release: make(chan struct{})}
+			upstream := httptest.NewServer(s)
+			env.Defer(upstream.Close)
+			env.Values[storyKey{}] = s
 			env.Setenv("UPSTREAM", upstream.Listener.Addr().String())
 			// A developer's own token and service manager stay out of it.
 			for _, name := range []string{"CLOUDFLARE_API_TOKEN", "CF_API_TOKEN", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"} {
@@ -52,13 +54,25 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// answerHello greets; /slow sends its first line and then holds on until the
-// visitor leaves.
-func answerHello(w http.ResponseWriter, r *http.Request) {
+// story is what the commands of one script share. It is the upstream, too.
+type story struct {
+	release chan struct{}  // lets one request to /slow end
+	slow    *http.Response // of begin
+}
+
+type storyKey struct{}
+
+// ServeHTTP greets; /slow sends its first line and waits for release before
+// the last.
+func (s *story) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "hello from %s\n", r.Host)
 	if r.URL.Path == "/slow" {
 		http.NewResponseController(w).Flush()
-		<-r.Context().Done()
+		select {
+		case <-s.release:
+			fmt.Fprintln(w, "the end")
+		case <-r.Context().Done():
+		}
 	}
 }
 
@@ -69,8 +83,11 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"exits":   exits,
 		"serving": serving,
 		"signal":  sendSignal,
+		"await":   await,
 		"visit":   visit,
 		"occupy":  occupy,
+		"begin":   begin,
+		"finish":  finish,
 	}
 }
 
@@ -140,31 +157,59 @@ func serving(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
-// signal NAME [OFFLINE-HOST] signals the story's gateway. With a host it waits
-// until that host is offline.
+// signal NAME signals the story's gateway.
 func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "INT": syscall.SIGINT}
 	st, err := status(ts)
 	ts.Check(err)
 	ts.Check(syscall.Kill(st.PID, signals[args[0]]))
-	if len(args) < 2 {
-		return
-	}
+}
+
+// await HOST STATE waits until the gateway says so of the host.
+func await(ts *testscript.TestScript, _ bool, args []string) {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		st, err := status(ts)
 		ts.Check(err)
-		if slices.ContainsFunc(st.Hosts, func(h control.Host) bool { return h.Key == args[1] && h.State == "offline" }) {
+		if slices.ContainsFunc(st.Hosts, func(h control.Host) bool { return h.Key == args[0] && h.State == args[1] }) {
 			return
 		}
 	}
-	ts.Fatalf("%s did not go offline", args[1])
+	ts.Fatalf("%s did not go %s", args[0], args[1])
 }
 
-// visit HOST URI makes a request through the gateway, trusting its local CA,
-// and prints status, Location and body.
+// begin HOST starts a request that lasts until finish, and returns when its
+// answer has begun.
+func begin(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ts.Defer(cancel)
+	ts.Value(storyKey{}).(*story).slow = request(ctx, ts, args[0], "/slow")
+}
+
+// finish lets the request that began end, and sees that all of it arrives.
+func finish(ts *testscript.TestScript, _ bool, _ []string) {
+	s := ts.Value(storyKey{}).(*story)
+	s.release <- struct{}{}
+	body, err := io.ReadAll(s.slow.Body)
+	s.slow.Body.Close()
+	if err != nil || !strings.HasSuffix(string(body), "the end\n") {
+		ts.Fatalf("the request in flight got %q, %v; want it whole", body, err)
+	}
+}
+
+// visit HOST URI makes a request through the gateway and prints status,
+// Location and body.
 func visit(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	resp := request(ctx, ts, args[0], args[1])
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	fmt.Fprintln(ts.Stdout(), resp.StatusCode, resp.Header.Get("Location"), string(body))
+}
+
+// request asks the story's gateway for a page, trusting its local CA.
+func request(ctx context.Context, ts *testscript.TestScript, host, uri string) *http.Response {
 	root, err := control.NewClient(ts.MkAbs("control.sock")).LocalRoot(ctx)
 	ts.Check(err)
 	roots := x509.NewCertPool()
@@ -179,14 +224,11 @@ func visit(ts *testscript.TestScript, _ bool, args []string) {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+args[0]+args[1], nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+uri, nil)
 	ts.Check(err)
 	resp, err := client.Do(req)
 	ts.Check(err)
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	ts.Check(err)
-	fmt.Fprintln(ts.Stdout(), resp.StatusCode, resp.Header.Get("Location"), string(body))
+	return resp
 }
 
 // occupy takes a port of its own for the rest of the story and sets ${PORT}.
