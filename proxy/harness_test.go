@@ -285,6 +285,7 @@ func (r *rig) accessLog(t testing.TB, n int) []map[string]any {
 	t.Helper()
 	var lines []map[string]any
 	eventually(t, "lines in the access log", func() bool {
+		r.files.Reopen() // else lines may wait for a second
 		data, _ := os.ReadFile(r.accesses)
 		lines = nil
 		for line := range bytes.Lines(data) {
