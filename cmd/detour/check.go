@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -23,7 +24,9 @@ func (p *program) checkCommand() *cobra.Command {
 		Long: `Look for mistakes in the configuration and print all of them, each with its
 place. Nothing is written and nobody is asked, unless --online is given: then
 Cloudflare is asked whether the token is alive, what it may do, and whether it
-sees each zone.
+sees each zone. The token is taken from where the gateway has it: token_file,
+CLOUDFLARE_API_TOKEN, CF_API_TOKEN, or the file cloudflare_token beside the
+configuration, which is the service's credential.
 
 Exit status 0 without a mistake, 2 with any, 1 when --online finds one.`,
 		Example: "  detour check\n  detour check --online -c /etc/detour/proxy.toml",
@@ -38,6 +41,7 @@ Exit status 0 without a mistake, 2 with any, 1 when --online finds one.`,
 				return err
 			}
 			if online {
+				lookBeside(path)
 				ctx, cancel := context.WithTimeout(cmd.Context(), onlineTimeout)
 				defer cancel()
 				if err := gateway.CheckOnline(ctx, cfg); err != nil {
@@ -56,4 +60,13 @@ Exit status 0 without a mistake, 2 with any, 1 when --online finds one.`,
 	}
 	cmd.Flags().BoolVar(&online, "online", false, "ask Cloudflare about the token too")
 	return cmd
+}
+
+// lookBeside lets a check from a shell find the token where detour.service
+// takes it from, which systemd would have handed over as a credential.
+func lookBeside(path string) {
+	const credentials = "CREDENTIALS_DIRECTORY"
+	if os.Getenv(credentials) == "" {
+		os.Setenv(credentials, filepath.Dir(path))
+	}
 }

@@ -20,7 +20,7 @@ func TestKilledFlipLeavesTheFileWhole(t *testing.T) {
 	path := filepath.Join(dir, "proxy.toml")
 	var file strings.Builder
 	file.WriteString("domain = \"example.test\"\nstatus_page = \"https://status.example.net{uri}\"\n[control]\nsocket = \"control.sock\"\n[hosts]\n")
-	for i := range 2000 { // large enough for a write to be caught in the middle
+	for i := range 500 { // large enough for a write to be caught in the middle
 		fmt.Fprintf(&file, "host%d = { upstream = \"10.1.1.4:8080\", online = true } # keep me\n", i)
 	}
 	online := []byte(file.String())
@@ -39,7 +39,7 @@ func TestKilledFlipLeavesTheFileWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := time.Since(began) / 2
-	const rounds = 60
+	const rounds = 40
 	killed, done := 0, 0
 	for i := range rounds {
 		cmd := flip(i)
