@@ -32,7 +32,8 @@ type disk struct {
 	logger  *lumberjack.Logger
 	applied retention // what logger was made with
 
-	open     os.FileInfo // identity of the file logger has open; nil = none
+	open     os.FileInfo // identity of the file that is made ready; nil = none
+	inUse    bool        // logger has it open, since the first Write
 	rotated  time.Time   // last rotation
 	millAt   time.Time   // when logger last sent its goroutine to look after old files
 	gzipping bool        // … which may still be at it
@@ -62,7 +63,9 @@ func (d *disk) flush(job flushJob) (n int, err error) {
 		}
 	}
 	if job.reopen && wasOpen {
-		d.shut()
+		if err := d.shut(); err != nil {
+			return n, err
+		}
 		if _, err := d.ready(job.rotation); err != nil {
 			return n, err
 		}
@@ -123,6 +126,10 @@ func (d *disk) write(lines []byte, r Rotation) (n int, err error) {
 	} else if len(piece) == 0 {
 		piece = lines[:bytes.IndexByte(lines, '\n')+1] // longer than a whole file may be
 	}
+	if !d.inUse {
+		d.inUse = true
+		d.millAt = time.Now()
+	}
 	n, err = d.logger.Write(piece)
 	if err == nil {
 		return n, nil
@@ -162,13 +169,12 @@ func (d *disk) ready(r Rotation) (size int64, err error) {
 		return 0, fmt.Errorf("open access log: %w", err)
 	}
 	d.open = info
-	d.millAt = time.Now() // lumberjack opens it with the next Write
 	return info.Size(), nil
 }
 
 // shut closes the file.
 func (d *disk) shut() error {
-	d.open = nil
+	d.open, d.inUse = nil, false
 	if d.logger == nil {
 		return nil
 	}
@@ -191,6 +197,7 @@ func (d *disk) rotate() error {
 	if err != nil {
 		return fmt.Errorf("rotate access log: %w", err)
 	}
+	d.millAt = d.rotated
 	d.gzipping = d.applied.compress
 	return nil
 }

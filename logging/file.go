@@ -35,8 +35,12 @@ type file struct {
 func (f *file) add(l *line) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed || len(f.buf) >= maxPending || f.files.pending.Load() >= maxAllPending {
-		f.drop(1)
+	if f.closed {
+		f.dropped++
+		return
+	}
+	if len(f.buf) >= maxPending || f.files.pending.Load() >= maxAllPending {
+		f.drop()
 		return
 	}
 	if f.buf == nil {

@@ -34,10 +34,10 @@ type trouble struct {
 	armed     bool
 }
 
-// drop counts lines that are not written. mu is held.
-func (f *file) drop(lines uint64) {
-	f.dropped += lines
-	f.trouble.dropped += lines
+// drop counts a line that is not written. mu is held.
+func (f *file) drop() {
+	f.dropped++
+	f.trouble.dropped++
 	f.reportSoon()
 }
 
