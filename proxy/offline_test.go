@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -297,10 +298,14 @@ func TestOfflineRefusesCurlUpload(t *testing.T) {
 			args := append(args, "-sSk", "--noproxy", "*", "--max-time", "20", "--resolve", host+":"+port+":127.0.0.1",
 				"-T", file, "-w", "%{http_code} %{size_upload}", "https://"+host+":"+port+"/upload")
 			out, err := exec.Command(curl, args...).Output()
-			if err != nil {
+			// Older curls now and then drop the body when RST_STREAM with
+			// NO_ERROR follows it (RFC 9113, 8.1), and exit with 18.
+			var exit *exec.ExitError
+			dropped := name == "h2" && errors.As(err, &exit) && exit.ExitCode() == 18
+			if err != nil && !dropped {
 				t.Fatalf("curl %v: %v: %s", args, err, out)
 			}
-			if s := string(out); !strings.Contains(s, "not submitted") || !strings.Contains(s, "503 ") {
+			if s := string(out); !strings.Contains(s, "503 ") || !dropped && !strings.Contains(s, "not submitted") {
 				t.Errorf("curl said %q; want the 503 page", s)
 			}
 		})
