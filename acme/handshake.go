@@ -29,10 +29,7 @@ func (m *Manager) current(h *host) *tls.Certificate {
 	if h.own != nil {
 		return h.own.cert.Load()
 	}
-	if cert := m.managed(h.order); cert != nil {
-		return cert
-	}
-	return h.order.previous.Load()
+	return m.managed(h.order)
 }
 
 // managed is the certificate that certmagic keeps for s; nil = none.

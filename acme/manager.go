@@ -216,12 +216,12 @@ func (m *Manager) Close(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		return fmt.Errorf("stop certificate maintenance: %w", ctx.Err())
 	}
-	if err := m.storage.close(ctx); err != nil {
+	err := m.storage.close(ctx)
+	m.dns.api.close()
+	if err = errors.Join(ctx.Err(), err); err != nil {
 		return fmt.Errorf("wait for orders to end: %w", err)
 	}
-	m.dns.api.close()
 	return nil
 }
 
@@ -238,13 +238,39 @@ func (m *Manager) order(s *subject) {
 	})
 }
 
-// reorder forgets the retry schedule of a subject and starts anew. What was
-// served so far is served on until its successor is there.
+// reorder forgets the retry schedule of a subject and starts anew. What is
+// served is served on until its successor is there.
 func (m *Manager) reorder(s *subject) {
 	s.stop()
-	if cert := m.managed(s); cert != nil {
-		s.previous.Store(cert)
+	if m.managed(s) == nil {
+		m.order(s)
+		return
 	}
-	m.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: s.name}})
-	m.order(s)
+	ctx := s.start(m.ctx)
+	cfg := m.config.Load()
+	m.owned.Go(func() { m.renew(ctx, cfg, s) })
+}
+
+// renew replaces a certificate that is due, or is not from one of cfg's issuers,
+// and returns when that is done or ctx ends. ManageAsync would take it for
+// managed, and certmagic's job queue drops a renewal while another one of the
+// same name, perhaps just cancelled, is on its way.
+func (m *Manager) renew(ctx context.Context, cfg *certmagic.Config, s *subject) {
+	if err := cfg.RenewCertAsync(ctx, s.name, false); err != nil {
+		if ctx.Err() == nil {
+			m.log.Error("renewal stopped", "name", s.name, "error", explain(err))
+		}
+		return
+	}
+	old := m.cache.AllMatchingCertificates(s.name)
+	cert, err := cfg.CacheManagedCertificate(ctx, s.name)
+	if err != nil {
+		m.log.Error("renewed certificate not loaded", "name", s.name, "error", err)
+		return
+	}
+	for _, c := range old {
+		if c.Hash() != cert.Hash() && slices.Equal(c.Names, cert.Names) {
+			m.cache.Remove([]string{c.Hash()})
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -208,14 +209,43 @@ func (s *solver) remove(ctx context.Context, r record) error {
 		return fmt.Errorf("remove TXT record %s: %w", r.Name, err)
 	}
 	zoneName, records := r.in(z)
+	var gone []libdns.Record
 	err = guard(func() error {
-		_, err := acc.provider.DeleteRecords(ctx, zoneName, records)
+		gone, err = acc.provider.DeleteRecords(ctx, zoneName, records)
 		return err
 	})
+	const absent = 81044 // an earlier try was carried out though its answer was lost
+	if apiErr := (*apiError)(nil); errors.As(err, &apiErr) && slices.Contains(apiErr.Codes, absent) {
+		err = nil
+	}
+	if err == nil && len(gone) == 0 {
+		err = s.confirmGone(ctx, z, r)
+	}
 	if err != nil {
 		return fmt.Errorf("remove TXT record %s: %w", r.Name, err)
 	}
 	s.forget(ctx, r)
+	return nil
+}
+
+// confirmGone looks a record up that libdns did not find: libdns takes every
+// error of its own look-up for "not there".
+func (s *solver) confirmGone(ctx context.Context, z zone, r record) error {
+	s.mu.Lock()
+	source := s.token
+	s.mu.Unlock()
+	token, err := source()
+	if err != nil {
+		return err
+	}
+	var found []struct{ Content string }
+	query := url.Values{"type": {"TXT"}, "name": {r.Name}, "content.contains": {r.Value}}
+	if _, err := s.api.get(ctx, token, "/zones/"+url.PathEscape(z.ID)+"/dns_records?"+query.Encode(), &found); err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		return errors.New("it is still there")
+	}
 	return nil
 }
 

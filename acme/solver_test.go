@@ -16,8 +16,9 @@ import (
 // records is as much of Cloudflare's API as a TXT record's life needs; the
 // whole stand-in lives in the test module.
 type records struct {
-	mu  sync.Mutex
-	all map[string]string // content by id
+	mu   sync.Mutex
+	all  map[string]string // content by id
+	deaf bool              // looking records up fails
 }
 
 func (r *records) ServeHTTP(w http.ResponseWriter, q *http.Request) {
@@ -37,8 +38,11 @@ func (r *records) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	case q.Method == http.MethodDelete:
 		result = map[string]any{"id": id, "type": "TXT", "name": "x", "content": r.all[id], "ttl": 60}
 		delete(r.all, id)
+	case r.deaf:
+		say(403, `{"success":false,"errors":[{"code":10000,"message":"Authentication error"}]}`)(w, q)
+		return
 	default:
-		var found []any
+		found := []any{}
 		for id, content := range r.all {
 			if strings.Contains(content, q.URL.Query().Get("content.contains")) {
 				found = append(found, map[string]any{"id": id, "type": "TXT", "name": "x", "content": content, "ttl": 60})
@@ -75,6 +79,11 @@ func TestSweepRemovesOrphans(t *testing.T) {
 	if err := s.sweep(t.Context(), time.Hour); err != nil || cf.count() != 2 {
 		t.Errorf("sweep = %v, %d records; want the young record kept", err, cf.count())
 	}
+	cf.deaf = true
+	if err := s.sweep(t.Context(), 0); err == nil {
+		t.Error("sweep succeeded though the records could not be looked up; want an error")
+	}
+	cf.deaf = false
 	if err := s.sweep(t.Context(), 0); err != nil || cf.count() != 1 {
 		t.Errorf("sweep = %v, %d records; want only the other's left", err, cf.count())
 	}

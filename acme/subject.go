@@ -2,19 +2,16 @@ package acme
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // subject is one name to keep a certificate for, with what is known of its
 // orders. Certmagic allows one name per certificate.
 type subject struct {
-	name     string
-	previous atomic.Pointer[tls.Certificate] // served until the first of the present orders is fulfilled
+	name string
 
 	mu       sync.Mutex // guards all below; nothing slow happens under it
 	cancel   context.CancelFunc
@@ -53,14 +50,8 @@ func (s *subject) ordering() {
 	s.heard, s.busy, s.issuers = time.Now(), true, nil
 }
 
-// loaded notes that certmagic serves a certificate. If it is due, a failure to
-// renew it is heard of again.
-func (s *subject) loaded() {
-	s.previous.Store(nil)
-	s.fulfilled()
-}
-
-// fulfilled notes that an order succeeded.
+// fulfilled notes that there is a certificate. If it is due, a failure to renew
+// it is heard of again.
 func (s *subject) fulfilled() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -153,7 +153,7 @@ func (m *Manager) event(ctx context.Context, event string, data map[string]any) 
 	case "cert_obtaining":
 		s.ordering()
 	case "cached_managed_cert":
-		s.loaded()
+		s.fulfilled()
 	case "cert_obtained":
 		s.fulfilled()
 		issuer, _ := data["issuer"].(string)

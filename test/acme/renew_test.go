@@ -18,7 +18,8 @@ import (
 )
 
 // TestRenewalWithOpenStreams renews a certificate of 30 seconds while a stream is
-// open on each protocol and new connections keep coming.
+// open on each protocol and new connections keep coming. The name is its own:
+// certmagic's schedule of failed renewals is one for the process, by name.
 func TestRenewalWithOpenStreams(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
@@ -26,9 +27,9 @@ func TestRenewalWithOpenStreams(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pebble.Options{Validity: 30 * time.Second})
 	m := w.start()
-	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.waitTrusted(m, 15*time.Second, "blog.example.test")
-	first, _ := served(m, "blog.example.test")
+	m.Manage(w.settings, hosts("renewed.example.test"), nil)
+	w.waitTrusted(m, 15*time.Second, "renewed.example.test")
+	first, _ := served(m, "renewed.example.test")
 
 	stop := make(chan struct{})
 	handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -45,8 +46,8 @@ func TestRenewalWithOpenStreams(t *testing.T) {
 		}
 	})
 	tcp, udp := serveAll(t, &tls.Config{GetCertificate: m.GetCertificate}, handler)
-	trust := &tls.Config{RootCAs: w.ca.Roots, ServerName: "blog.example.test"}
-	url := "https://blog.example.test/"
+	trust := &tls.Config{RootCAs: w.ca.Roots, ServerName: "renewed.example.test"}
+	url := "https://renewed.example.test/"
 	h1 := &http.Transport{TLSClientConfig: trust.Clone(), DialContext: dialTo(tcp), TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	h2 := &http.Transport{TLSClientConfig: trust.Clone(), DialContext: dialTo(tcp), ForceAttemptHTTP2: true}
 	h3 := &http3.Transport{TLSClientConfig: trust.Clone(), Dial: dialQUIC(udp)}
