@@ -39,21 +39,16 @@ func (r *redactor) append(b []byte, text string, limit int) []byte {
 	start := len(b)
 	written := 0 // bytes of text that b holds
 	for i < len(text) {
-		if !strings.ContainsRune("?&;#", rune(text[i])) {
-			i++
-			continue
-		}
+		c := text[i]
 		i++
-		name := text[i:]
-		if end := strings.IndexAny(name, "=?&;# \"<>"); end < 0 || name[end] != '=' {
-			continue
-		} else {
-			name = name[:end]
-		}
-		if !r.secret(name) {
+		if c != '?' && c != '&' && c != ';' && c != '#' {
 			continue
 		}
-		i += len(name) + 1
+		end := strings.IndexAny(text[i:], "=?&;# \"<>")
+		if end < 0 || text[i+end] != '=' || !r.secret(text[i:i+end]) {
+			continue
+		}
+		i += end + 1
 		b = appendEscaped(b, text[written:i], limit-(len(b)-start))
 		b = append(b, redacted...)
 		if end := strings.IndexAny(text[i:], "&# \"<>"); end >= 0 {

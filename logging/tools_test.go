@@ -4,13 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"detour/logging"
@@ -130,5 +133,49 @@ func TestFail2banMatches(t *testing.T) {
 	dates := regexp.MustCompile(fmt.Sprintf(`\[%d\] .*(?i:epoch)`, lines))
 	if !want.Match(out) || !dates.Match(out) {
 		t.Errorf("fail2ban-regex says\n%s\nwant %v and a date in all %d lines", out, want, lines)
+	}
+}
+
+// The recipe of docs/logs.md: rename, make anew, SIGHUP, compress later.
+func TestLogrotateLosesNoLine(t *testing.T) {
+	logrotate := tool(t, "logrotate")
+	dir := t.TempDir()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+
+	files := logging.NewFiles(slog.New(slog.DiscardHandler))
+	request := requests(files.Sink(logging.SinkOptions{Path: filepath.Join(dir, "blog.log")}))
+	conf := filepath.Join(t.TempDir(), "logrotate.conf")
+	text := fmt.Sprintf("%s/*.log {\n rotate 50\n size 1\n compress\n delaycompress\n missingok\n create 0640\n sharedscripts\n postrotate\n kill -HUP %d\n endscript\n}\n", dir, os.Getpid())
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sent := 0
+	for range 4 {
+		for range 300 {
+			request(fmt.Sprintf("/%d", sent))
+			sent++
+		}
+		files.Reopen() // logrotate leaves an empty file alone
+		cmd := exec.Command(logrotate, "--force", "--state", filepath.Join(filepath.Dir(conf), "state"), conf)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("logrotate: %v\n%s", err, out)
+		}
+		request(fmt.Sprintf("/%d", sent))
+		sent++
+		<-hup
+		files.Reopen()
+	}
+	if err := files.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lines, names := readAll(t, dir)
+	seen := map[string]bool{}
+	for _, e := range lines {
+		seen[e.Request.URI] = true
+	}
+	if len(lines) != sent || len(seen) != sent || len(names) != 5 {
+		t.Errorf("%d lines, %d different, in %v; want %d in 5 files", len(lines), len(seen), names, sent)
 	}
 }
