@@ -18,7 +18,7 @@ import (
 )
 
 // stall is the limit of these tests.
-const stall = 400 * time.Millisecond
+const stall = 300 * time.Millisecond
 
 // verdict is where a handler says how its reading or writing ended.
 type verdict chan error
@@ -88,7 +88,7 @@ func TestProgressLeavesWhatMoves(t *testing.T) {
 		if err != nil {
 			t.Errorf("reading a body that moves: %v", err)
 		}
-		<-time.After(2 * stall) // an upstream thinks
+		<-time.After(stall * 3 / 2) // an upstream thinks
 		w.Write(b)
 	}), stall))
 	eachProtocol(t, e, func(t *testing.T, c *http.Client, url string) {
@@ -96,13 +96,13 @@ func TestProgressLeavesWhatMoves(t *testing.T) {
 		for range 2 { // the second time on the same connection
 			body, feed := io.Pipe()
 			go func() {
-				for range 12 { // longer than the limit in all
+				for range 10 { // longer than the limit in all
 					io.WriteString(feed, "x")
 					<-time.After(stall / 8)
 				}
 				feed.Close()
 			}()
-			if _, got := do(t, c, newRequest(t, http.MethodPost, url+"/", body)); got != strings.Repeat("x", 12) {
+			if _, got := do(t, c, newRequest(t, http.MethodPost, url+"/", body)); got != strings.Repeat("x", 10) {
 				t.Errorf("answer %q; want what was sent", got)
 			}
 		}
@@ -138,11 +138,10 @@ func TestProgressLeavesEventStream(t *testing.T) {
 	t.Parallel()
 	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
-		for range 2 {
-			io.WriteString(w, "data: x\n\n")
-			http.NewResponseController(w).Flush()
-			<-time.After(3 * stall)
-		}
+		io.WriteString(w, "data: x\n\n")
+		http.NewResponseController(w).Flush()
+		<-time.After(2 * stall)
+		io.WriteString(w, "data: x\n\n")
 	}), stall))
 	eachProtocol(t, e, func(t *testing.T, c *http.Client, url string) {
 		t.Parallel()
@@ -161,7 +160,7 @@ func TestProgressLeavesIdleConnection(t *testing.T) {
 	eachProtocol(t, e, func(t *testing.T, c *http.Client, url string) {
 		t.Parallel()
 		_, first := get(t, c, url+"/")
-		<-time.After(3 * stall)
+		<-time.After(2 * stall)
 		if _, second := get(t, c, url+"/"); second != first {
 			t.Errorf("after a pause the client came from %s; want the old connection from %s", second, first)
 		}
@@ -267,13 +266,13 @@ func TestProgressLeavesUpgradedConnection(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			s := openUpgraded(t, e, protocol)
-			for range 2 {
+			for _, pause := range []time.Duration{0, 2 * stall} {
+				<-time.After(pause)
 				io.WriteString(s, "ping")
 				got := make([]byte, 4)
 				if _, err := io.ReadFull(s, got); err != nil || string(got) != "ping" {
 					t.Fatalf("read %q, %v; want the echo", got, err)
 				}
-				<-time.After(2 * stall)
 			}
 		})
 	}
