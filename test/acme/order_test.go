@@ -1,7 +1,9 @@
 package acme_test
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -276,4 +278,22 @@ func TestManyNamesAtOnce(t *testing.T) {
 	if lists > 2 {
 		t.Errorf("the zones were listed %d times; want once for all", lists)
 	}
+}
+
+// TestSplitHorizon: the system's resolver has its own, wrong view of the zone,
+// and nobody needs it.
+func TestSplitHorizon(t *testing.T) {
+	t.Parallel()
+	var dnsErr *net.DNSError
+	if addrs, err := net.LookupHost("blog.example.test"); !errors.As(err, &dnsErr) || !dnsErr.IsNotFound {
+		t.Fatalf("LookupHost = %v, %v; want a resolver that lies", addrs, err)
+	}
+	w := newWorld(t, pebble.Options{})
+	m := w.start()
+	m.Manage(w.settings, hosts("blog.example.test"), []string{"example.test"})
+	w.waitTrusted(m, 15*time.Second, "blog.example.test")
+	if w.cf.Queries() == 0 {
+		t.Error("the zone's own name server was not asked")
+	}
+	w.noTXT()
 }

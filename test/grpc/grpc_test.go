@@ -40,7 +40,9 @@ const (
 
 // service answers as the interoperability tests' protocol asks, with a trailer
 // that tells which call it belongs to.
-type service struct{ pb.UnimplementedTestServiceServer }
+type service struct {
+	pb.UnimplementedTestServiceServer
+}
 
 func tag(ctx context.Context) string {
 	md, _ := metadata.FromIncomingContext(ctx)
