@@ -171,7 +171,7 @@ func TestCompressDecision(t *testing.T) {
 		{"no type", "gzip", "", 200, "X: y", "", ""},
 		{"no-transform", "gzip", "", 200, "Content-Type: text/html\nCache-Control: public, No-Transform", "", ""},
 		{"no-transform asked", "gzip", "Cache-Control: no-transform", 200, "Content-Type: text/html", "", vary},
-		{"encoded already", "gzip, br", "", 200, "Content-Type: text/html\nContent-Encoding: br", "", ""},
+		{"encoded already", "gzip, br", "", 200, "Content-Type: text/html\nContent-Encoding: br", "br", ""},
 		{"digest", "gzip", "", 200, "Content-Type: text/html\nContent-Digest: sha-256=:AA==:", "", ""},
 		{"partial", "gzip", "Range: bytes=0-9", 206, "Content-Type: text/html\nContent-Range: bytes 0-9/20", "", vary},
 		{"range not served", "gzip", "Range: bytes=9-", 416, "Content-Type: text/html\nContent-Range: bytes */5", "", vary},
@@ -194,18 +194,11 @@ func TestCompressDecision(t *testing.T) {
 					name, value, _ := strings.Cut(line, ": ")
 					w.Header().Add(name, value)
 				}
-				before := w.Header().Get("Content-Encoding")
 				w.WriteHeader(tt.status)
 				if tt.status != 204 && tt.status != 304 {
 					io.WriteString(w, prose(1000))
 				}
-				if before != "" {
-					w.Header().Del("Content-Encoding") // the test decodes ours alone
-				}
 			})
-			if tt.name == "encoded already" {
-				return // its body came through as it was, or the length would differ below
-			}
 			if got := res.Header.Get("Content-Encoding"); got != tt.coding {
 				t.Errorf("Content-Encoding = %q; want %q", got, tt.coding)
 			}

@@ -39,6 +39,9 @@ func ParseStatusPage(template string) (StatusPage, error) {
 	if !ok || scheme != "https" && scheme != "http" {
 		return StatusPage{}, fmt.Errorf("status page %q: must begin with https:// or http://", template)
 	}
+	if strings.ContainsAny(after, "\"<>\\^`|") { // they would also end a Link field's <…>
+		return StatusPage{}, fmt.Errorf("status page %q: has a character that a URL holds percent-encoded only", template)
+	}
 	// {uri} begins with a slash, so it may end the authority like "/", "?" and "#".
 	end := len(after)
 	for _, stop := range []string{"/", "?", "#", "{uri}"} {

@@ -134,6 +134,8 @@ func TestParseStatusPageRefuses(t *testing.T) {
 		"https://status .example/":           "needs a plain host name",
 		"https://status_page!.example/":      "host name",
 		"https://status.example/%zz":         "invalid URL escape",
+		"https://status.example/>;rel=x":     "percent-encoded only",
+		`https://status.example\@evil{uri}`:  "percent-encoded only",
 	} {
 		_, err := ParseStatusPage(template)
 		switch {
