@@ -30,7 +30,13 @@ func (f *forwarding) answer(res *http.Response) {
 		return
 	}
 	if err := f.copyBody(res); err != nil {
-		f.abort(err)
+		code := cancelledCall(f.r, err)
+		if code == "" || f.r.Context().Err() != nil {
+			f.abort(err)
+		}
+		// The end of a call whose time is over; a reset would say that we failed.
+		f.rec.Err = err
+		res.Trailer = http.Header{"Grpc-Status": {code}}
 	}
 	copyTrailer(header, res.Trailer)
 	f.close()
@@ -57,16 +63,15 @@ var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 // copyBody copies the body of res to the client. The error is the client's
 // when it is errClientGone, else the upstream's.
 func (f *forwarding) copyBody(res *http.Response) error {
-	flush := atOnce(f.r, res)
-	if flush {
-		if err := f.rc.Flush(); err != nil {
-			return errClientGone
-		}
-	}
 	if res.ContentLength == 0 {
-		// Read all the same: an HTTP/2 upstream's trailers come with the end.
+		// No flush: gRPC's answers of trailers only must leave as they came, in
+		// a header block that ends the stream. Trailers proper may still follow.
 		_, err := io.Copy(io.Discard, res.Body)
 		return err
+	}
+	flush := atOnce(f.r, res)
+	if flush && f.rc.Flush() != nil {
+		return errClientGone
 	}
 	buf := copyBuffers.Get().(*[64 << 10]byte)
 	defer copyBuffers.Put(buf)

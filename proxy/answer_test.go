@@ -692,4 +692,5 @@ type discardWriter struct{ header http.Header }
 
 func (w *discardWriter) Header() http.Header         { return w.header }
 func (w *discardWriter) WriteHeader(int)             {}
+func (w *discardWriter) Flush()                      {}
 func (w *discardWriter) Write(p []byte) (int, error) { return len(p), nil }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 
 	"detour/logging"
+
+	"golang.org/x/net/http2"
 )
 
 // Why a request was not forwarded, or its answer was not passed on. Errors
@@ -66,7 +68,48 @@ func fail(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record
 		p.Title, p.Text = "Not a forward proxy", "This server does not open tunnels to other places."
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
 		rec.Err = err
+		if code := cancelledCall(r, err); code != "" {
+			failCall(w, rec, status, code, "the service ended the call")
+			return
+		}
 		rt.Stats.failed(err)
 	}
+	if status >= http.StatusInternalServerError && isGRPC(r.Header) {
+		failCall(w, rec, status, grpcUnavailable, "the service is not answering")
+		return
+	}
 	writePage(w, r, p)
+}
+
+// gRPC's status codes, as they are sent.
+const (
+	grpcCancelled        = "1"
+	grpcDeadlineExceeded = "4"
+	grpcUnavailable      = "14"
+)
+
+// cancelledCall is the gRPC status of a call that the upstream itself reset, as
+// gRPC servers do when a call's deadline passes; "" = that is not what err
+// says. It is not the upstream's failure.
+func cancelledCall(r *http.Request, err error) string {
+	var reset http2.StreamError
+	switch {
+	case !isGRPC(r.Header) || !errors.As(err, &reset) || reset.Code != http2.ErrCodeCancel:
+		return ""
+	case r.Header["Grpc-Timeout"] != nil:
+		return grpcDeadlineExceeded
+	}
+	return grpcCancelled
+}
+
+// failCall answers a gRPC call with its protocol's own words, trailers only.
+// The log keeps the status that another client would have got.
+func failCall(w http.ResponseWriter, rec *logging.Record, status int, code, message string) {
+	rec.Status = status
+	h := w.Header()
+	h.Set("Content-Type", "application/grpc")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Grpc-Status", code)
+	h.Set("Grpc-Message", message)
+	w.WriteHeader(http.StatusOK)
 }
