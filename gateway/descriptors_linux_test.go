@@ -95,3 +95,39 @@ func serveWithFewDescriptors(t *testing.T) {
 		t.Error("the limit was never reached")
 	}
 }
+
+// A peer that vanished is noticed by TCP keep-alive.
+func TestServerKeepsAlive(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan net.Conn, 1)
+	s := serveOn(t, tapped{l, accepted}, http.HandlerFunc(describe), nil)
+	s.dial(t, "h2")
+	raw, err := (<-accepted).(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		on, _ := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
+		idle, _ := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE)
+		if on != 1 || idle != 15 {
+			t.Errorf("SO_KEEPALIVE = %d, TCP_KEEPIDLE = %d; want 1, 15", on, idle)
+		}
+	})
+}
+
+// tapped is a listener that shows what it accepts.
+type tapped struct {
+	net.Listener
+	accepted chan net.Conn
+}
+
+func (l tapped) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted <- c
+	}
+	return c, err
+}

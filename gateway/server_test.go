@@ -433,6 +433,28 @@ func TestServerCloseLeavesNothing(t *testing.T) {
 	eventually(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
 }
 
+func TestServerNoticesThatTheClientLeft(t *testing.T) {
+	for _, protocol := range []string{"h1", "h2"} {
+		arrived, left := make(chan struct{}), make(chan struct{})
+		s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(arrived)
+			<-r.Context().Done()
+			close(left)
+		}), nil)
+		ctx, leave := context.WithCancel(t.Context())
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+name+"/", nil)
+		c := s.client(t, protocol)
+		go c.Do(req)
+		<-arrived
+		leave()
+		select {
+		case <-left:
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: the request's context lives on after the client left", protocol)
+		}
+	}
+}
+
 func TestServerLogsPanics(t *testing.T) {
 	s := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a bug") }), nil)
 	for _, protocol := range []string{"h1", "h2"} {

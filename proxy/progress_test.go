@@ -277,3 +277,17 @@ func TestProgressLeavesUpgradedConnection(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkLimitProgress(b *testing.B) {
+	body := make([]byte, 1<<10)
+	h := LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		w.Write(body)
+	}), time.Minute)
+	r := newRequest(b, http.MethodGet, "https://"+host+"/", nil)
+	w := nopWriter{http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.ServeHTTP(w, r)
+	}
+}

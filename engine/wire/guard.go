@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"io"
 	"net"
 )
@@ -84,12 +85,12 @@ func (g *Guard) PassThrough() {
 	g.state, g.asked, g.wrong = passing, false, nil
 }
 
-// CloseWrite half-closes the connection if it knows how.
+// CloseWrite half-closes the connection; errors.ErrUnsupported if it cannot.
 func (g *Guard) CloseWrite() error {
 	if c, ok := g.Conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
 	}
-	return net.ErrClosed
+	return errors.ErrUnsupported
 }
 
 // Read reads from the connection what may be read of it.
