@@ -91,6 +91,10 @@ func (x *exchange) log(connection string) {
 	if sink == nil {
 		return
 	}
+	var reason string
+	if x.record.Err != nil {
+		reason = x.record.Err.Error()
+	}
 	now := time.Now()
 	sink.file.add(&line{
 		sink:       sink,
@@ -103,5 +107,6 @@ func (x *exchange) log(connection string) {
 		time:       now,
 		duration:   now.Sub(x.start),
 		connection: connection,
+		err:        reason,
 	})
 }

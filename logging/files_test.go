@@ -90,6 +90,16 @@ func readAll(t *testing.T, dir string) (lines []entry, names []string) {
 	return lines, names
 }
 
+// waitForGzip waits for lumberjack's goroutine: an old file disappears behind
+// its .gz.
+func waitForGzip(t *testing.T, dir string) {
+	t.Helper()
+	eventually(t, "old files gzipped", func() bool {
+		old, _ := filepath.Glob(filepath.Join(dir, "*-????-??-??T*.log"))
+		return len(old) == 0
+	})
+}
+
 func TestFilesFlushWithinASecondWithoutBeingAsked(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "a.log")
@@ -160,6 +170,10 @@ func TestFilesMakeDirectoryAndModes(t *testing.T) {
 		files.Reopen()
 		return strings.Contains(modes(), "-rw-r----- .gz") && !strings.Contains(modes(), "-rw------- .log")
 	})
+	if err := files.Close(); err != nil {
+		t.Error(err)
+	}
+	waitForGzip(t, dir)
 }
 
 func TestFilesRotateToTheByte(t *testing.T) {
@@ -228,11 +242,7 @@ func TestFilesUnderLoad(t *testing.T) {
 	if err := files.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// gzip may still be at work: a file disappears behind its .gz
-	eventually(t, "gzip done", func() bool {
-		old, _ := filepath.Glob(filepath.Join(dir, "a-*.log"))
-		return len(old) == 0
-	})
+	waitForGzip(t, dir)
 	lines, _ := readAll(t, dir)
 	seen := map[string]bool{}
 	for _, e := range lines {

@@ -31,6 +31,7 @@ type line struct {
 	time       time.Time // when the line is written
 	duration   time.Duration
 	connection string // "opened", "closed"; "" = not an upgraded connection
+	err        string // of record.Err, which may be anyone's code: not to be called under a lock
 }
 
 // append writes the line, with its line feed.
@@ -57,9 +58,9 @@ func (l *line) append(b []byte) []byte {
 	b = appendField(b, `,"upstream":`, l.record.Upstream)
 	b = appendField(b, `,"request_id":`, l.record.RequestID)
 	b = appendField(b, `,"connection":`, l.connection)
-	if l.record.Err != nil {
+	if l.err != "" {
 		b = append(b, `,"error":`...)
-		b = l.sink.redact.append(b, l.record.Err.Error(), maxText)
+		b = l.sink.redact.append(b, l.err, maxText)
 	}
 	return append(b, '}', '\n')
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -53,7 +52,8 @@ func TestLineIsCaddys(t *testing.T) {
 	l.request.TLS = nil
 	l.status = 502
 	l.connection = "closed"
-	l.record = &Record{ClientIP: "2001:db8::1", Err: errors.New(`Get "http://10.1.1.4/?key=secret": refused`)}
+	l.record = &Record{ClientIP: "2001:db8::1"}
+	l.err = `Get "http://10.1.1.4/?key=secret": refused`
 	l.request.RemoteAddr = "[2001:db8::2]:443"
 	l.request.Header, l.header = nil, nil
 	want = `{"level":"error","ts":1724294246.1234567,"logger":"http.log.access.blog","msg":"handled request",` +
@@ -135,7 +135,7 @@ func TestLineHasABound(t *testing.T) {
 	l.request.RequestURI = "/" + nasty + "?token=" + nasty
 	l.request.Header = http.Header{"A": {nasty}, "B": {nasty}, nasty: {"x"}}
 	l.header = http.Header{"A": make([]string, 1<<20)}
-	l.record = &Record{Action: nasty, Err: errors.New(nasty)}
+	l.record, l.err = &Record{Action: nasty}, nasty
 	b := l.append(nil)
 	if len(b) > maxPending/2 || !json.Valid(b) {
 		t.Errorf("line of %d bytes, valid = %v; want at most %d", len(b), json.Valid(b), maxPending/2)
@@ -157,7 +157,7 @@ func FuzzLine(f *testing.F) {
 		l.request.Host, l.request.Method = text, value
 		l.request.Header = http.Header{name: {value, value}}
 		l.header = http.Header{name: {text}, value: nil}
-		l.record = &Record{Action: name, Err: errors.New(text)}
+		l.record, l.err = &Record{Action: name}, text
 		b := l.append(nil)
 
 		if bytes.IndexByte(b, '\n') != len(b)-1 || !json.Valid(b) || !utf8.Valid(b) {
