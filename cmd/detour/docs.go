@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -27,8 +26,8 @@ func (p *program) docsCommand() *cobra.Command {
 					return err
 				}
 			}
-			root.DisableAutoGenTag = true // pages of one version are the same bytes, whenever they are made
-			header := &doc.GenManHeader{Section: "1", Source: "detour " + programVersion(), Manual: "detour", Date: &time.Time{}}
+			root.DisableAutoGenTag = true                                                                     // pages of one version are the same bytes, whenever they are made
+			header := &doc.GenManHeader{Section: "1", Source: "detour " + programVersion(), Manual: "detour"} // dated by SOURCE_DATE_EPOCH
 			if err := doc.GenManTree(root, header, man); err != nil {
 				return fmt.Errorf("write man pages: %w", err)
 			}

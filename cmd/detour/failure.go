@@ -68,7 +68,7 @@ func explain(err error) *operatorError {
 	case errors.As(err, &denied):
 		return &operatorError{err, joinGroup(denied.Group), exitFailed}
 	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
-		return &operatorError{err, fmt.Sprintf("let user %d use %s, or start detour as its service: sudo systemctl start detour", os.Getuid(), path.Path), exitFailed}
+		return &operatorError{err, fmt.Sprintf("the same command with sudo, or let user %d use %s", os.Getuid(), path.Path), exitFailed}
 	}
 	return &operatorError{err, "", exitFailed}
 }

@@ -75,10 +75,16 @@ func (p *program) flip(ctx context.Context, path string, hosts []string, online 
 		return nil
 	case settled(changes, before):
 		for _, c := range changes {
-			fmt.Fprintf(p.stdout, "%s was %s already: %s\n", c.Host, state(c.To), visitors(cfg, c))
+			fmt.Fprintf(p.stdout, "%s was %s already: %s\n", c.Host, state(c.To), visitors(before, c))
 		}
 		return nil
 	}
+	return p.follow(ctx, gw, path, changes)
+}
+
+// follow has the gateway take over the changed file and says what it serves
+// then.
+func (p *program) follow(ctx context.Context, gw *control.Client, path string, changes []config.Change) error {
 	began := time.Now()
 	report, err := gw.Reload(ctx)
 	if err != nil {
@@ -88,8 +94,12 @@ func (p *program) flip(ctx context.Context, path string, hosts []string, online 
 		return p.refused(report)
 	}
 	took := milliseconds(time.Since(began))
+	after, err := gw.Status(ctx)
+	if err != nil {
+		return err
+	}
 	for _, c := range changes {
-		fmt.Fprintf(p.stdout, "%s is %s: %s (generation %d, %s)\n", c.Host, state(c.To), visitors(cfg, c), report.Generation, took)
+		fmt.Fprintf(p.stdout, "%s is %s: %s (generation %d, %s)\n", c.Host, state(c.To), visitors(after, c), report.Generation, took)
 	}
 	p.warnRestart(report)
 	return nil
@@ -120,16 +130,16 @@ func settled(changes []config.Change, running control.Status) bool {
 }
 
 // visitors says where the visitors of a flipped host end up.
-func visitors(cfg *config.Config, c config.Change) string {
-	i := slices.IndexFunc(cfg.Hosts, func(h config.Host) bool { return h.Name == c.Host })
-	if i < 0 {
-		return "somebody edited the file meanwhile" // the edit found a host that was not there before
+func visitors(st control.Status, c config.Change) string {
+	i := slices.IndexFunc(st.Hosts, func(h control.Host) bool { return h.Host == c.Host })
+	switch {
+	case i < 0 || st.Hosts[i].State != state(c.To):
+		return "but somebody has changed that again"
+	case c.To:
+		return "visitors reach " + printable(st.Hosts[i].Upstream)
 	}
-	h := &cfg.Hosts[i]
-	if c.To {
-		return "visitors reach " + h.Upstream.Address
-	}
-	return "visitors go to " + strings.NewReplacer("{uri}", "", "{host}", h.Name).Replace(h.StatusPage)
+	page := strings.NewReplacer("{uri}", "", "{host}", c.Host).Replace(st.Hosts[i].StatusPage)
+	return "visitors go to " + printable(page)
 }
 
 // flippable are the hosts that completion offers: those not yet as wanted and

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"detour/config"
 	"detour/gateway"
@@ -48,11 +51,20 @@ visitors do goes to one file a host, see [log].`,
 // configPath is the configuration to use.
 func (p *program) configPath() (string, error) {
 	path, err := config.Find(p.configFlag)
+	if err == nil && p.configFlag != "" {
+		if _, statErr := os.Stat(path); errors.Is(statErr, fs.ErrNotExist) {
+			err = fmt.Errorf("no configuration: %s does not exist", path)
+		}
+	}
 	if err != nil {
 		return "", usageError(err, "detour demo, which needs none, or detour -c FILE with the path of yours")
 	}
 	return path, nil
 }
+
+// echo is how long after the first stop signal another one is the same wish:
+// timeout(1) and some supervisors signal a process and its group.
+const echo = 200 * time.Millisecond
 
 // errImpatient ends a gateway whose operator did not want to wait for the
 // requests in flight.
@@ -95,18 +107,21 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 	ended := make(chan error, 1)
 	go func() { ended <- gw.Run(ctx) }()
 
-	for stopping := false; ; stopping = true {
+	var stopping time.Time // when the first signal came
+	for {
 		select {
 		case err := <-ended:
 			drain()
 			reloads.Wait()
 			return err
 		case <-stops:
-			if stopping {
+			if stopping.IsZero() {
+				stopping = time.Now()
+				drain()
+			} else if time.Since(stopping) > echo {
 				gw.Close()
 				return errImpatient // nothing is waited for any more
 			}
-			drain()
 		}
 	}
 }
