@@ -131,6 +131,23 @@ func TestConstrain(t *testing.T) {
 	}
 }
 
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := newStorage(dir).probe(t.Context()); err != nil {
+		t.Errorf("probe = %v; want nil", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("probe left %v, %v; want nothing", left, err)
+	}
+	file := filepath.Join(dir, "file")
+	write(t, file, nil)
+	const want = "a part of its path is a file: not a directory"
+	if err := newStorage(filepath.Join(file, "storage")).probe(t.Context()); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("probe below a file = %v; want %q", err, want)
+	}
+}
+
 func TestLocalRenewal(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, Options{RenewCheckInterval: 50 * time.Millisecond, leafLifetime: 3 * time.Second})

@@ -150,6 +150,11 @@ func (s *storage) probe(ctx context.Context) error {
 	case errors.Is(err, syscall.ENOTDIR):
 		remedy = "a part of its path is a file"
 	}
+	// The bare cause: the full error names a temporary file, another one each time,
+	// and would look like news in the log.
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		err = errno
+	}
 	return &storageError{dir: s.Path, remedy: remedy, err: err}
 }
 

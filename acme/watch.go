@@ -58,15 +58,14 @@ func (m *Manager) repair() {
 	if m.closed || m.config.Load() == nil {
 		return
 	}
-	waiting, failing := false, false
 	orders := m.table.Load().orders
+	failing := false
 	for _, s := range orders {
-		waiting = waiting || !m.usable(s)
 		failing = failing || s.failing()
 	}
 	wasUnsaved := m.unsaved.Load() != nil
-	if wasUnsaved || waiting || failing {
-		m.openStorage()
+	if wasUnsaved {
+		m.openStorage() // only then: it writes, and a router's flash wears out
 	}
 	storageBack := wasUnsaved && m.unsaved.Load() == nil
 	tokenBack := failing && m.tokenChanged()
@@ -84,11 +83,18 @@ func (m *Manager) reviveDead(now time.Time) {
 	if m.closed || m.config.Load() == nil {
 		return
 	}
+	var dead []*subject
 	for _, s := range m.table.Load().orders {
 		if m.managed(s) == nil && s.dead(now) {
-			m.log.Warn("order had stopped, starting it again", "name", s.name)
-			m.reorder(s)
+			dead = append(dead, s)
 		}
+	}
+	if len(dead) > 0 {
+		m.openStorage() // what jobs die of without a word
+	}
+	for _, s := range dead {
+		m.log.Warn("order had stopped, starting it again", "name", s.name)
+		m.reorder(s)
 	}
 }
 
