@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 const (
@@ -15,6 +16,9 @@ const (
 	// is whole, so that it leaves with a Content-Length. Beyond it the memory
 	// and the visitor's wait weigh more.
 	holdLimit = 256 << 10
+	// holdTime is how long it is held back while the body trickles in: shorter
+	// than a visitor notices, longer than a page takes from a near upstream.
+	holdTime = 100 * time.Millisecond
 )
 
 // compressMode is how far a compressWriter is with its decision.
@@ -53,6 +57,7 @@ type compressWriter struct {
 	enc     encoder       // while encoding
 	dirty   bool          // enc holds bytes that were not flushed
 	held    *bytes.Buffer // encoder's output kept back for its length; nil = streamed
+	since   time.Time     // when held began
 	headers bool          // the header went to the ResponseWriter
 }
 
@@ -159,7 +164,7 @@ func (c *compressWriter) start() {
 	c.setCoding(h)
 	// Trailers need the header to be out before they are set.
 	if c.length >= 0 && c.length <= holdLimit && h["Trailer"] == nil {
-		c.held = takeBuffer()
+		c.held, c.since = takeBuffer(), time.Now()
 	} else {
 		c.sendHeader()
 	}
@@ -232,7 +237,7 @@ func (c *compressWriter) encode(p []byte) (int, error) {
 	case err != nil:
 	case c.held != nil && c.taken == c.length:
 		err = c.finish() // whole: do not wait for Close, or for a flush that would split it
-	case c.events:
+	case c.events, c.held != nil && time.Since(c.since) > holdTime:
 		err = c.FlushError()
 	}
 	return n, err

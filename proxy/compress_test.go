@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -118,9 +119,8 @@ func TestCompress(t *testing.T) {
 								t.Errorf("%s = %q; want %q", name, got, v)
 							}
 						}
-						whole := length == "known" && (want == "" || n <= holdLimit)
-						if got := res.ContentLength >= 0; got != whole && n > 0 {
-							t.Errorf("Content-Length %d; want one = %v", res.ContentLength, whole)
+						if length == "unknown" && n > 0 && res.ContentLength >= 0 {
+							t.Errorf("Content-Length %d; want none", res.ContentLength)
 						}
 						if want != "" && n > 4<<10 && len(raw) > n/2 {
 							t.Errorf("%d bytes on the wire of %d", len(raw), n)
@@ -130,6 +130,37 @@ func TestCompress(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A body of known length leaves with the length of its compressed form, up to
+// a limit.
+func TestCompressWhole(t *testing.T) {
+	for _, accept := range []string{"gzip", "zstd"} {
+		for _, n := range []int{compressMinimum, 50 << 10, holdLimit, holdLimit + 1} {
+			synctest.Test(t, func(t *testing.T) { // a slow machine is no slow upstream
+				res := compress(t, accepting(t, "GET", "/", accept), func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "text/html")
+					w.Header().Set("Content-Length", strconv.Itoa(n))
+					for rest := prose(n); rest != ""; {
+						piece := rest[:min(32<<10, len(rest))]
+						rest = rest[len(piece):]
+						io.WriteString(w, piece)
+					}
+				})
+				raw, _ := io.ReadAll(res.Body)
+				want := ""
+				if n <= holdLimit {
+					want = strconv.Itoa(len(raw))
+				}
+				if got := res.Header.Get("Content-Length"); got != want {
+					t.Errorf("%s of %d bytes: Content-Length %q; want %q", accept, n, got, want)
+				}
+				if decode(t, res, string(raw)) != prose(n) {
+					t.Errorf("%s of %d bytes: the body changed", accept, n)
+				}
+			})
+		}
+	}
 }
 
 // compress answers r by what h writes, through a compressWriter.
@@ -348,6 +379,36 @@ func TestCompressEventStreamUnflushed(t *testing.T) {
 	if _, err := io.ReadFull(d, got); err != nil || string(got) != "data: 1\n\n" {
 		t.Errorf("after one write the client reads %q, %v; want the event", got, err)
 	}
+}
+
+// A body that trickles in is not held back until it is whole.
+func TestCompressHoldsBriefly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := httptest.NewRecorder()
+		c := newCompressor(rec, accepting(t, "GET", "/", "zstd"))
+		c.Header().Set("Content-Type", "text/html")
+		c.Header().Set("Content-Length", "5000")
+		io.WriteString(c, prose(5000)[:1000])
+		time.Sleep(holdTime)
+		io.WriteString(c, prose(5000)[1000:2000])
+		if rec.Flushed {
+			t.Errorf("the answer left within %v; want it held for its length", holdTime)
+		}
+		time.Sleep(time.Millisecond)
+		io.WriteString(c, prose(5000)[2000:3000])
+		got := make([]byte, 3000)
+		if _, err := io.ReadFull(decoder(t, "zstd", bytes.NewReader(rec.Body.Bytes())), got); err != nil || string(got) != prose(3000) || !rec.Flushed {
+			t.Errorf("after %v the client has less than what was written: %v", holdTime, err)
+		}
+		io.WriteString(c, prose(5000)[3000:])
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		res := rec.Result()
+		if got := decode(t, res, rec.Body.String()); got != prose(5000) || res.Header["Content-Length"] != nil {
+			t.Errorf("in the end the client has %d bytes, %v; want 5000 without Content-Length", len(got), res.Header)
+		}
+	})
 }
 
 // An upstream that breaks off is not made into a clean end.
