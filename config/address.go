@@ -24,7 +24,7 @@ func upstream(s string) (Upstream, error) {
 	if before, after, ok := strings.Cut(s, "://"); ok {
 		scheme, rest = strings.ToLower(before), after
 	}
-	port := map[string]string{"http": "80", "https": "443", "h2c": "80"}[scheme]
+	port := schemePort(scheme)
 	switch {
 	case port == "":
 		return Upstream{}, fmt.Errorf("%s is not a way to an upstream; use http://, https:// (TLS), h2c:// (HTTP/2 without TLS, for gRPC) or unix//path", quote(scheme+"://"))
@@ -35,6 +35,37 @@ func upstream(s string) (Upstream, error) {
 	}
 	address, err := hostPort(rest, port, 1)
 	return Upstream{Scheme: scheme, Address: address}, err
+}
+
+// String is u as an operator writes it, without the port where it is the
+// scheme's own: "10.1.1.4", "https://app.lan:8443", "unix//run/app.sock".
+func (u Upstream) String() string {
+	if u.Scheme == "unix" {
+		return "unix/" + u.Address
+	}
+	address := u.Address
+	if host, port, err := net.SplitHostPort(address); err == nil && port == schemePort(u.Scheme) {
+		address = host
+	}
+	if u.Scheme == "http" {
+		return address
+	}
+	if strings.Contains(address, ":") && !strings.Contains(address, "]") && address != u.Address {
+		address = "[" + address + "]" // as in every URL
+	}
+	return u.Scheme + "://" + address
+}
+
+// schemePort returns the port of an upstream that names none, "" for a scheme
+// that is no way to an upstream.
+func schemePort(scheme string) string {
+	switch scheme {
+	case "http", "h2c":
+		return "80"
+	case "https":
+		return "443"
+	}
+	return ""
 }
 
 // unixPath returns what follows unix/, unix: or unix:// in s.

@@ -133,6 +133,7 @@ func (d *decoder) names(c *Config, hosts []*hostEntry) map[string]*hostEntry {
 // checkHost checks one host's keys together and inherits what it leaves open.
 func (d *decoder) checkHost(c *Config, h *hostEntry) {
 	n := h.node
+	h.Upstreams = []Upstream{h.Upstream}
 	if h.StatusPage == "" {
 		h.StatusPage = c.StatusPage
 	}

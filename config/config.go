@@ -4,6 +4,7 @@
 package config
 
 import (
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -21,9 +22,14 @@ type Config struct {
 	ACME       ACME
 	Log        Log
 	Offline    Offline
+	Bypass     Bypass `json:"-"`
+	Notify     Notify `json:"-"`
 	Control    Control
-	Watch      bool   // reload when the file changes
-	Hosts      []Host // in the file's order
+	Watch      bool // reload when the file changes
+
+	TimeZone    *time.Location `json:"-"` // of times without a zone, and of cron lines; never nil after Load
+	Maintenance []Maintenance `json:"-"`  // in the file's order, the past ones too
+	Hosts       []Host         // in the file's order
 }
 
 // Equal reports whether two configurations mean the same, wherever they were
@@ -39,6 +45,16 @@ func (c *Config) meaning() Config {
 	m.Hosts = slices.Clone(c.Hosts)
 	for i := range m.Hosts {
 		m.Hosts[i].Line = 0
+	}
+	m.TimeZone = time.FixedZone(c.TimeZone.String(), 0) // a Location holds what it looked up last
+	m.Maintenance = slices.Clone(c.Maintenance)
+	for i := range m.Maintenance {
+		w := &m.Maintenance[i]
+		w.Line, w.From, w.Until = 0, w.From.UTC(), w.Until.UTC()
+		w.Ended = maps.Clone(w.Ended)
+		for name, at := range w.Ended {
+			w.Ended[name] = at.UTC()
+		}
 	}
 	return m
 }
@@ -104,6 +120,8 @@ type Log struct {
 
 // Offline is the [offline] table.
 type Offline struct {
+	All        bool `json:"-"`     // every host but Except is offline, whatever its flag says
+	Except     []string `json:"-"` // canonical Names
 	Answer     Answer
 	RetryAfter time.Duration
 }
@@ -117,6 +135,20 @@ const (
 	Redirect Answer = "redirect" // 302 for everything
 )
 
+// Bypass is the [bypass] table: whose requests are proxied although the host is
+// offline.
+type Bypass struct {
+	Networks []netip.Prefix // of the clients' addresses
+}
+
+// Notify is the [notify] table: who is told when something happens to a host.
+type Notify struct {
+	URL            string        // each notice is sent there with POST; "" = none. It may hold a secret
+	Format         string        // of the body: "text" or "json"
+	Command        []string      // program and arguments, run for each notice; empty = none
+	ForgottenAfter time.Duration // offline for so long with a healthy upstream is worth a notice; 0 = never
+}
+
 // Control is the [control] table.
 type Control struct {
 	Socket string // path of the unix socket
@@ -124,11 +156,13 @@ type Control struct {
 
 // Host is one entry of [hosts].
 type Host struct {
-	Key             string   // as written in the file: "blog"
-	Name            string   // canonical full name: "blog.udance.com.au"; may start with "*."
-	Aliases         []string // further canonical full names
-	Line            int      // line of the entry in the file
-	Upstream        Upstream
+	Key             string     // as written in the file: "blog"
+	Name            string     // canonical full name: "blog.udance.com.au"; may start with "*."
+	Aliases         []string   // further canonical full names
+	Line            int        // line of the entry in the file
+	Upstream        Upstream   // the first of Upstreams
+	Upstreams       []Upstream `json:"-"` // all that share the requests, at least one
+	Standby         []Upstream `json:"-"` // used while every one of Upstreams is out; all are of one scheme
 	Online          bool
 	StatusPage      string // own or inherited template; "" = none
 	Answer          Answer // own or inherited
@@ -140,6 +174,11 @@ type Host struct {
 	UpstreamTLS     UpstreamTLS
 	ResponseTimeout time.Duration // time to the upstream's response header
 	MaxBody         int64         // bytes of a request's body; 0 = no limit
+	Drain           time.Duration `json:"-"` // how long running sessions are served after the flag went off; 0 = not at all
+	Session         Session `json:"-"`       // by what a running session is known
+	Hold            time.Duration `json:"-"` // how long requests wait for an upstream that refuses connections; 0 = not at all
+	Health          *Health `json:"-"`       // how the upstreams are probed; nil = not at all
+	AutoOffline     bool `json:"-"`          // unhealthy answers as offline; never without Health
 }
 
 // Names returns Name and Aliases.
@@ -161,4 +200,40 @@ type UpstreamTLS struct {
 	CA         string // PEM file of the roots; "" = the system's
 	ServerName string // "" = the upstream's host
 	Insecure   bool   // do not verify
+}
+
+// Session says by which signs a request is known to belong to a running
+// session; one is enough. Empty means that nothing is known about sessions.
+type Session struct {
+	Cookies []string // names; one that ends in "*" is a prefix
+	Paths   []string // a path and everything below it: "/cart" is also "/cart/x", not "/cartoon"
+	Queries []string // names of query parameters
+}
+
+// Health is a host's health table.
+type Health struct {
+	Path                 string // path and query that is asked for with GET
+	Interval             time.Duration
+	Timeout              time.Duration // at most Interval
+	StatusMin, StatusMax int           // of a healthy answer, both included
+	Fails, Passes        int           // so many in a row change the state; at least 1
+	PassiveStatus        bool          // 502, 503 and 504 in answers to visitors count as fails
+}
+
+// Maintenance is one [[maintenance]] entry: either one window, From until Until,
+// or windows that begin when Cron says and last For.
+type Maintenance struct {
+	Line   int       // line of the entry in the file
+	Hosts  []string  // canonical Names in the order written; "*" is expanded
+	From   time.Time // zero if there is Cron
+	Until  time.Time // after From
+	Cron   string    // five fields for cron.ParseStandard, in Config.TimeZone; "" = one window
+	For    time.Duration
+	Drain  time.Duration // before the beginning of a window: running sessions may finish
+	Reason string        // for people; holds anything, so it must be escaped wherever it is shown
+
+	// Ended says by canonical Name since when a host has been online again: a
+	// window whose drain or, without drain, whose beginning was at or before that
+	// moment is over for that host.
+	Ended map[string]time.Time
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // decoder moves a document into a Config by the lists of keys.
@@ -58,7 +59,7 @@ func (d *decoder) each(n *node, what string, add func(string) error) {
 // decode moves the document into a new Config. What it holds where problems
 // were found is not meaningful.
 func (d *decoder) decode() *Config {
-	c := &Config{File: d.file, ACME: ACME{Fallback: &Issuer{}}}
+	c := &Config{File: d.file, TimeZone: time.Local, ACME: ACME{Fallback: &Issuer{}}}
 	keys := c.keys()
 	setDefaults(keys)
 	d.members(d.root, "", keys, "hosts")

@@ -14,6 +14,10 @@ type Change struct {
 	Host     string // canonical name
 	Key      string // as written in the file
 	From, To bool
+
+	// What BringOnline did besides the flag.
+	Ended    []Maintenance // windows in force, or in their drain, that are over now for this host
+	Excepted bool          // added to offline.except, because offline.all is true
 }
 
 // SetOnline returns data with the flag of the given hosts set, and every other
