@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -37,35 +36,33 @@ func findContestants(ctx context.Context, o options, dir string, progress io.Wri
 		return nil, nil, err
 	}
 	found = append(found, detour)
-	finders := []struct {
-		name string
-		find func() (contestant, error)
-	}{
-		{"nginx", func() (contestant, error) { return findInstalled(ctx, "nginx", "nginx", configureNginx) }},
-		{"haproxy", func() (contestant, error) { return findInstalled(ctx, "haproxy", "HAProxy", configureHAProxy) }},
-		{"caddy", func() (contestant, error) { return findCaddy(ctx, o, progress) }},
-	}
-	wanted := strings.FieldsFunc(strings.ToLower(o.peers), func(r rune) bool { return r == ',' || r == ' ' })
-	for _, f := range finders {
-		if !slices.Contains(wanted, f.name) {
-			continue
-		}
-		wanted = slices.DeleteFunc(wanted, func(name string) bool { return name == f.name })
-		c, err := f.find()
+	for _, peer := range o.peers {
+		c, err := findPeer(ctx, o, peer, progress)
 		if err != nil {
-			missing = append(missing, fmt.Sprintf("%s is left out: %v", f.name, err))
+			missing = append(missing, fmt.Sprintf("%s is left out: %v", peer, err))
 			fmt.Fprintln(progress, missing[len(missing)-1])
 			continue
 		}
 		found = append(found, c)
 	}
-	if len(wanted) > 0 {
-		return nil, nil, fmt.Errorf("unknown peer %q; known are nginx, haproxy and caddy", wanted[0])
-	}
 	return found, missing, nil
 }
 
-// findDetour builds the tree as `make build` does.
+// knownPeers are whom detour can be measured with, in the table's order.
+var knownPeers = []string{"nginx", "haproxy", "caddy"}
+
+func findPeer(ctx context.Context, o options, peer string, progress io.Writer) (contestant, error) {
+	switch peer {
+	case "nginx":
+		return findInstalled(ctx, "nginx", "nginx", configureNginx)
+	case "haproxy":
+		return findInstalled(ctx, "haproxy", "HAProxy", configureHAProxy)
+	default:
+		return findCaddy(ctx, o, progress)
+	}
+}
+
+// findDetour builds the tree as `make build` does, and has the commit noted.
 func findDetour(ctx context.Context, o options, dir string, progress io.Writer) (contestant, error) {
 	c := contestant{name: "detour", binary: o.detour, http3: true, zstd: true, configure: configureDetour}
 	if c.binary == "" {
@@ -75,7 +72,7 @@ func findDetour(ctx context.Context, o options, dir string, progress io.Writer) 
 		}
 		fmt.Fprintln(progress, "building detour")
 		c.binary = filepath.Join(dir, "detour")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", c.binary, "./cmd/detour")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=auto", "-ldflags", "-s -w", "-o", c.binary, "./cmd/detour")
 		build.Dir = repo
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {

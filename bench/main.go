@@ -24,6 +24,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -41,7 +42,7 @@ type options struct {
 	rounds   int
 	duration time.Duration
 	only     *regexp.Regexp // scenarios by name
-	peers    string         // comma-separated
+	peers    []string       // of knownPeers
 	out      string
 	detour   string // a built binary; "" = build the tree
 	caddy    string // a built binary; "" = install the pinned version
@@ -50,14 +51,14 @@ type options struct {
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
 	var o options
-	var only string
+	var only, peers string
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.BoolVar(&o.short, "short", false, "the main scenarios only, three short rounds: under two minutes")
 	fs.IntVar(&o.rounds, "rounds", 0, "`rounds` of which the median is taken (default 5, with -short 3)")
 	fs.DurationVar(&o.duration, "time", 0, "how long a scenario is measured in a round (default 2s, with -short 400ms)")
 	fs.StringVar(&only, "run", "", "only scenarios whose name matches `regexp`, for example '^(a|b)$'")
-	fs.StringVar(&o.peers, "peers", "nginx,haproxy,caddy", "whom to measure besides detour")
+	fs.StringVar(&peers, "peers", strings.Join(knownPeers, ","), "whom to measure besides detour")
 	fs.StringVar(&o.out, "out", "", "also replace the table between the markers in `file`")
 	fs.StringVar(&o.detour, "detour", "", "measure this `binary` instead of building the tree")
 	fs.StringVar(&o.caddy, "caddy", "", "measure this `binary` instead of installing "+caddyVersion)
@@ -68,6 +69,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
+	o.peers = strings.FieldsFunc(strings.ToLower(peers), func(r rune) bool { return r == ',' || r == ' ' })
 	var err error
 	if o.only, err = regexp.Compile(only); err != nil {
 		return o, fmt.Errorf("-run: %w", err)
@@ -79,8 +81,16 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	o.rounds = cmp.Or(o.rounds, rounds)
 	o.duration = cmp.Or(o.duration, duration)
-	if o.rounds < 1 || o.duration < 0 {
+	switch {
+	case o.rounds < 1 || o.duration < 0:
 		return o, errors.New("-rounds and -time must be positive")
+	case len(selectScenarios(o)) == 0:
+		return o, fmt.Errorf("-run: no scenario matches %q", only)
+	}
+	for _, peer := range o.peers {
+		if !slices.Contains(knownPeers, peer) {
+			return o, fmt.Errorf("-peers: %q is not one of %s", peer, strings.Join(knownPeers, ", "))
+		}
 	}
 	return o, nil
 }
@@ -115,9 +125,6 @@ func measureAll(ctx context.Context, o options, stdout, progress io.Writer) erro
 	}
 
 	scenarios := selectScenarios(o)
-	if len(scenarios) == 0 {
-		return fmt.Errorf("no scenario matches %q", o.only)
-	}
 	contestants, missing, err := findContestants(ctx, o, dir, progress)
 	if err != nil {
 		return err
