@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -459,6 +460,44 @@ func TestEarlyAnswer(t *testing.T) {
 		}
 	})
 	eventually(t, "nothing in flight", func() bool { return r.route.Stats.InFlight.Load() == 0 })
+}
+
+// An upstream that refuses an upload and closes at once, as servers do, is
+// heard too, although writing to it fails.
+func TestEarlyAnswerAndClose(t *testing.T) {
+	addr := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+		if _, err := http.ReadRequest(br); err == nil {
+			io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+		}
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}})
+	body := make([]byte, 4<<20)
+	for _, p := range protocols {
+		t.Run(p, func(t *testing.T) {
+			c := r.client(t, p)
+			for range 20 {
+				if p == "h1" { // http.Transport may itself miss what this is about
+					conn := r.dial(t, "http/1.1")
+					go fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", host, len(body), body)
+					if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != 413 {
+						t.Errorf("= %v, %v; want 413", res, err)
+					}
+					conn.Close()
+					continue
+				}
+				res, err := c.Do(newRequest(t, http.MethodPost, "https://"+host+"/", bytes.NewReader(body)))
+				if err != nil {
+					t.Errorf("%v; want 413", err)
+					continue
+				}
+				io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+				if res.StatusCode != 413 {
+					t.Errorf("= %d; want 413", res.StatusCode)
+				}
+			}
+		})
+	}
 }
 
 func TestClientGone(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -152,13 +153,40 @@ func (o *UpstreamOptions) protocols() *http.Protocols {
 
 func (o *UpstreamOptions) dial() func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: dialTimeout}
-	if o.Scheme != "unix" {
-		return d.DialContext
-	}
+	unix := o.Scheme == "unix"
 	path := o.Address
-	return func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return d.DialContext(ctx, "unix", path)
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if unix {
+			network, address = "unix", path
+		}
+		conn, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return upstreamConn{conn}, nil
 	}
+}
+
+// upstreamConn lets an upstream have the last word. One that refuses an upload
+// and closes makes our writes fail while its answer is still to be read, and
+// http.Transport reports whichever it meets first. So such a write succeeds,
+// and reading tells what happened: the answer, or that the connection is dead.
+type upstreamConn struct{ net.Conn }
+
+func (c upstreamConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+		return len(p), nil
+	}
+	return n, err
+}
+
+// CloseWrite passes a half-close on.
+func (c upstreamConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 func (o *UpstreamOptions) tlsConfig() (*tls.Config, error) {

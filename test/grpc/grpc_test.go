@@ -214,7 +214,10 @@ var kinds = []struct {
 		if err := s.Send(&pb.StreamingOutputCallRequest{ResponseStatus: &pb.EchoStatus{Code: int32(codes.ResourceExhausted)}}); err != nil {
 			return err
 		}
-		for s.Send(&pb.StreamingOutputCallRequest{Payload: &pb.Payload{Body: make([]byte, 100)}}) == nil {
+		for range 20 { // more than that only measures how fast it is thrown away
+			if s.Send(&pb.StreamingOutputCallRequest{Payload: &pb.Payload{Body: make([]byte, 100)}}) != nil {
+				break
+			}
 		}
 		return atEnd(s, codes.ResourceExhausted, tag)
 	}},
