@@ -142,10 +142,7 @@ func (seg segment) value(uri, host string) string {
 // what a header field cannot hold percent-encoded. It begins with a slash,
 // also for "OPTIONS *", CONNECT and an absolute-form target (RFC 9112, 3.2).
 func requestURI(r *http.Request) string {
-	uri := r.RequestURI
-	if !strings.HasPrefix(uri, "/") {
-		uri = r.URL.RequestURI()
-	}
+	uri := rawTarget(r)
 	if !strings.HasPrefix(uri, "/") {
 		return "/"
 	}
