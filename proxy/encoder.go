@@ -24,7 +24,7 @@ const gzipLevel = 2
 // and every open stream pays for it.
 const zstdWindow = 128 << 10
 
-// An encoder is up to a megabyte of tables: making one costs more than
+// An encoder is about a megabyte of tables: making one costs more than
 // compressing a page with it. The pools hold caches, no state.
 var (
 	gzipEncoders = sync.Pool{New: func() any {
