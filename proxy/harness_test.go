@@ -46,14 +46,6 @@ type serverKind struct {
 
 var serverKinds = []serverKind{{"net/http", serveNetHTTP}}
 
-// roundTripperKind is what forwards to upstreams; nil is http.Transport.
-type roundTripperKind struct {
-	name string
-	new  func(o UpstreamOptions) http.RoundTripper
-}
-
-var roundTripperKinds = []roundTripperKind{{"http.Transport", func(UpstreamOptions) http.RoundTripper { return nil }}}
-
 func serveNetHTTP(t testing.TB, h http.Handler, ln net.Listener, pc net.PacketConn, conf *tls.Config) {
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	conf = conf.Clone()
@@ -231,11 +223,11 @@ type rig struct {
 
 // rigOptions say what is not usual about a rig.
 type rigOptions struct {
-	server   serverKind               // zero = net/http
-	upstream UpstreamOptions          // Address "" = an http server with the handler given to newRig
-	rt       func() http.RoundTripper // nil = http.Transport
-	trusted  TrustedOptions           //
-	route    func(rt *Route)          // changes the route before it is served
+	server   serverKind                              // zero = net/http
+	upstream UpstreamOptions                         // Address "" = an http server with the handler given to newRig
+	rt       func(UpstreamOptions) http.RoundTripper // what forwards; nil = http.Transport
+	trusted  TrustedOptions                          //
+	route    func(rt *Route)                         // changes the route before it is served
 	wrap     func(http.Handler) http.Handler
 }
 
@@ -247,7 +239,7 @@ func newRig(t testing.TB, h http.Handler, o rigOptions) *rig {
 	}
 	var transport http.RoundTripper
 	if o.rt != nil {
-		transport = o.rt()
+		transport = o.rt(o.upstream)
 	}
 	upstream, err := NewUpstream(o.upstream, transport)
 	if err != nil {

@@ -138,7 +138,6 @@ func headerOf(t *testing.T, o rigOptions, c func(*rig) *http.Client, req *http.R
 	seen := make(chan http.Header, 1)
 	r := newRig(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		seen <- r.Header.Clone()
-		r.Header.Set("Host", r.Host)
 	}), o)
 	do(t, c(r), req)
 	return <-seen
@@ -301,8 +300,11 @@ func TestNoBodyIsNoBody(t *testing.T) {
 				t.Errorf("%s without a body became\n%s", method, head)
 			}
 		}
+		if strings.HasSuffix(t.Name(), "h3") {
+			return // whether a POST has a body shows only when its stream ends
+		}
 		do(t, c, newRequest(t, http.MethodPost, url+"/", http.NoBody))
-		if head := <-heads; strings.Contains(head, "chunked") && !strings.Contains(url, "h3") && c.Transport.(interface{ CloseIdleConnections() }) == nil {
+		if head := <-heads; strings.Contains(head, "chunked") || !strings.Contains(head, "Content-Length: 0") {
 			t.Errorf("POST without a body became\n%s", head)
 		}
 	})
