@@ -32,7 +32,9 @@ func TestKilledFlipLeavesTheFileWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	flip := func(i int) *exec.Cmd {
-		return exec.Command("detour", []string{"offline", "online"}[i%2], "-c", path, "host7")
+		cmd := exec.Command("detour", []string{"offline", "online"}[i%2], "-c", path, "host7")
+		cmd.Env = append(os.Environ(), "GORACE="+noPause)
+		return cmd
 	}
 	began := time.Now()
 	if err := errors.Join(flip(0).Run(), flip(1).Run()); err != nil {

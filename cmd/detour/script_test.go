@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"detour": main})
 }
 
+// noPause is GORACE for commands: a program under the race detector pauses for
+// a second at its end, so that goroutines may still race. Ours are waited for.
+const noPause = "atexit_sleep_ms=0"
+
 // TestScripts plays the stories in testdata/script. Beside testscript's own
 // commands they have those of commands, and ${UPSTREAM}, a web server that
 // says hello from the host it was asked for.
@@ -45,6 +49,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(upstream.Close)
 			env.Values[storyKey{}] = s
 			env.Setenv("UPSTREAM", upstream.Listener.Addr().String())
+			env.Setenv("GORACE", noPause)
 			// A developer's own token and service manager stay out of it.
 			for _, name := range []string{"CLOUDFLARE_API_TOKEN", "CF_API_TOKEN", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"} {
 				env.Setenv(name, "")
