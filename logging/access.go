@@ -24,6 +24,11 @@ func AccessLog(next http.Handler, fallback func() *Sink) http.Handler {
 		x.record.exchange = x
 		x.response = response{rw: w, head: r.Method == http.MethodHead}
 
+		if r.Trailer == nil && r.ContentLength < 0 {
+			// The server fills the trailers in when it has read the body, into
+			// this map; without one, only its own request would have them.
+			r.Trailer = make(http.Header)
+		}
 		logged := r.WithContext(x)
 		if r.Body != nil && r.Body != http.NoBody {
 			x.body.ReadCloser = r.Body
