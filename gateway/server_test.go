@@ -99,6 +99,20 @@ func clientTLS(alpn ...string) *tls.Config {
 	return &tls.Config{RootCAs: roots, ServerName: name, NextProtos: alpn}
 }
 
+// ended waits for Serve to return, which it must do soon after the server was
+// told to stop.
+func (s *serving) ended(t testing.TB) {
+	t.Helper()
+	select {
+	case err := <-s.done:
+		if !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve = %v; want %v", err, http.ErrServerClosed)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("Serve did not return within 5 s")
+	}
+}
+
 func (s *serving) dial(t testing.TB, alpn string) *tls.Conn {
 	t.Helper()
 	c, err := tls.Dial("tcp", s.addr, clientTLS(alpn))
@@ -227,7 +241,7 @@ func TestServerPlaintext(t *testing.T) {
 // A client that stays silent must neither keep others from being accepted nor
 // stay for ever.
 func TestServerHandshakesBesideEachOther(t *testing.T) {
-	s := serve(t, http.HandlerFunc(describe), func(o *gateway.ServerOptions) { o.Limits.HandshakeTimeout = 300 * time.Millisecond })
+	s := serve(t, http.HandlerFunc(describe), func(o *gateway.ServerOptions) { o.Limits.HandshakeTimeout = 2 * time.Second })
 	var silent []net.Conn
 	for range 50 {
 		c, err := net.Dial("tcp", s.addr)
@@ -383,9 +397,7 @@ func TestServerShutdownWaitsForRequests(t *testing.T) {
 			<-arrived
 			down := make(chan error, 1)
 			go func() { down <- s.server.Shutdown(t.Context()) }()
-			if err := <-s.done; !errors.Is(err, http.ErrServerClosed) {
-				t.Errorf("Serve = %v; want %v", err, http.ErrServerClosed)
-			}
+			s.ended(t)
 			if c, err := net.Dial("tcp", s.addr); err == nil {
 				c.Close()
 				t.Error("still accepting")
@@ -427,7 +439,7 @@ func TestServerCloseLeavesNothing(t *testing.T) {
 	defer silent.Close()
 	s.server.Close()
 	s.server.Close()
-	<-s.done
+	s.ended(t)
 	for _, b := range bodies { // the clients' goroutines
 		b.Close()
 	}

@@ -151,6 +151,28 @@ func TestProgressLeavesEventStream(t *testing.T) {
 	})
 }
 
+// Whoever reads an event stream may stop for as long as it likes.
+func TestProgressLeavesSilentReaderOfEvents(t *testing.T) {
+	t.Parallel()
+	const size = 32 << 20 // more than the buffers on the way hold
+	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Write(make([]byte, size))
+	}), stall))
+	eachProtocol(t, e, func(t *testing.T, c *http.Client, url string) {
+		t.Parallel()
+		res, err := c.Get(url + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		<-time.After(2 * stall)
+		if n, err := io.Copy(io.Discard, res.Body); n != size || err != nil {
+			t.Errorf("read %d bytes, %v; want %d", n, err, size)
+		}
+	})
+}
+
 // An idle connection must not inherit a deadline of its last request.
 func TestProgressLeavesIdleConnection(t *testing.T) {
 	t.Parallel()
