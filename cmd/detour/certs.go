@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,10 +56,15 @@ certificate has arrived.`,
 			Use:   "retry [HOST…]",
 			Short: "Order failing certificates again now",
 			Long: `Order failing certificates again now instead of at their next try: after the
-token was repaired, say. HOST is a full name; without one all are tried.`,
+token was repaired, say. HOST is a name as in [hosts], a full name or an alias;
+without one all are tried.`,
 			Example: "  detour certs retry\n  detour certs retry blog.example.org",
 			RunE: p.asking(func(ctx context.Context, gw *control.Client, hosts []string) error {
-				if err := gw.RetryCertificates(ctx, hosts...); err != nil {
+				names, err := fullNames(ctx, gw, hosts)
+				if err != nil {
+					return err
+				}
+				if err := gw.RetryCertificates(ctx, names...); err != nil {
 					return err
 				}
 				fmt.Fprintln(p.stdout, "trying again; detour certs shows how it went")
@@ -67,6 +73,26 @@ token was repaired, say. HOST is a full name; without one all are tried.`,
 		},
 	)
 	return certs
+}
+
+// fullNames finds the names that the gateway serves for the hosts named, of
+// which none may be unknown: no name at all would mean every one.
+func fullNames(ctx context.Context, gw *control.Client, hosts []string) ([]string, error) {
+	st, err := gw.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, named := range hosts {
+		i := slices.IndexFunc(st.Hosts, func(h control.Host) bool {
+			return h.Key == named || h.Host == named || slices.Contains(h.Aliases, named)
+		})
+		if i < 0 {
+			return nil, usageError(fmt.Errorf("the running gateway has no host %q", named), "detour status, which lists them")
+		}
+		names = append(append(names, st.Hosts[i].Host), st.Hosts[i].Aliases...)
+	}
+	return names, nil
 }
 
 // asking makes a command of what is done with a client of the gateway.
