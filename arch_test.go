@@ -18,13 +18,15 @@ import (
 // here first.
 var rooms = map[string][]string{
 	"cmd":     {"gateway", "config", "control", "logging"},
-	"gateway": {"config", "proxy", "acme", "control", "logging", "engine"},
+	"gateway": {"config", "proxy", "acme", "control", "logging", "engine", "state", "notify"},
 	"proxy":   {"logging"},
 	"acme":    {"logging"},
 	"control": {"logging"},
 	"config":  {},
 	"logging": {},
 	"engine":  {},
+	"state":   {},
+	"notify":  {},
 }
 
 const module = "detour"

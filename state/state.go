@@ -1,0 +1,127 @@
+// Package state decides how a host is served. Decide is one pure function of
+// the operator's flag, the maintenance windows, the upstream's health and the
+// time; nothing else decides. Nobody here keeps a clock: time is an argument.
+package state
+
+import "time"
+
+// Serving is how a host meets its visitors, from the mildest to the strictest.
+type Serving uint8
+
+// The kinds of Serving.
+const (
+	Online   Serving = iota // everybody is proxied
+	Draining                // running sessions are proxied, new visitors are not
+	Offline                 // nobody is proxied
+)
+
+// String is the word of status, logs and notices.
+func (s Serving) String() string { return [...]string{"online", "draining", "offline"}[s] }
+
+// Cause says why a host is not online.
+type Cause string
+
+// The Causes, in the order of their weight: of two that have the same effect,
+// the one that stands first is told.
+const (
+	ByFlag    Cause = "flag"    // the operator took the host offline
+	ByAll     Cause = "all"     // … or all hosts
+	ByWindow  Cause = "window"  // a maintenance window
+	ByOverrun Cause = "overran" // a window is over, but the upstream has not answered since
+	ByHealth  Cause = "health"  // the upstream is unhealthy and auto_offline is set
+)
+
+// Health is what is known about an upstream, or about all of a host's.
+type Health uint8
+
+// The kinds of Health.
+const (
+	Unknown Health = iota // not probed yet: it is tried
+	Healthy
+	Unhealthy
+)
+
+// String is the word of status, logs and notices.
+func (h Health) String() string { return [...]string{"unknown", "healthy", "unhealthy"}[h] }
+
+// Inputs is everything that a host's state depends on, except for the time.
+type Inputs struct {
+	Flag        bool      // the operator's: true = online
+	All         bool      // the operator took all hosts offline, and this is one of them
+	DrainUntil  time.Time // Flag or All took it off with a drain that ends then; zero = without
+	Windows     []Window  // those near now; of the others none matters
+	Drained     bool      // no running session is left: a drain is over before its time
+	Returning   bool      // a window ended and the upstream has not answered since
+	Health      Health
+	AutoOffline bool // Unhealthy takes the host offline
+}
+
+// State is how a host is served, and why.
+type State struct {
+	Serving Serving
+	Cause   Cause     // "" while Online
+	Until   time.Time // the announced end; zero = nobody knows
+	Reason  string    // the operator's words; they may hold anything
+	Next    time.Time // when the state may differ although no input did; zero = never
+}
+
+// Decide says how a host is served at now. Every cause that applies is heard:
+// the strictest wins, and of two that are equally strict the one that stands
+// first in the list of Causes.
+func Decide(in Inputs, now time.Time) State {
+	var s State
+	heed := func(serving Serving, cause Cause, until time.Time, reason string) {
+		if serving > s.Serving {
+			s.Serving, s.Cause, s.Until, s.Reason = serving, cause, until, reason
+		} else if serving == s.Serving && cause == s.Cause && until.After(s.Until) {
+			s.Until, s.Reason = until, reason // of several windows the last end is the real one
+		}
+	}
+	operator := Offline
+	if now.Before(in.DrainUntil) && !in.Drained {
+		operator = Draining
+	}
+	if !in.Flag {
+		heed(operator, ByFlag, time.Time{}, "")
+	}
+	if in.All {
+		heed(operator, ByAll, time.Time{}, "")
+	}
+	for _, w := range in.Windows {
+		serving := w.Serving(now)
+		if serving == Draining && in.Drained {
+			serving = Offline
+		}
+		heed(serving, ByWindow, w.Until, w.Reason)
+	}
+	if in.Returning {
+		heed(Offline, ByOverrun, time.Time{}, "")
+	}
+	if in.AutoOffline && in.Health == Unhealthy {
+		heed(Offline, ByHealth, time.Time{}, "")
+	}
+	if s.Serving == Online {
+		s = State{}
+	}
+	s.Next = next(in, now)
+	return s
+}
+
+// next is the first moment after now at which something begins or ends.
+func next(in Inputs, now time.Time) time.Time {
+	var first time.Time
+	consider := func(t time.Time) {
+		if t.After(now) && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	if !in.Flag || in.All {
+		consider(in.DrainUntil)
+	}
+	for _, w := range in.Windows {
+		consider(w.Begin())
+		consider(w.From)
+		consider(w.Until)
+	}
+	return first
+}
