@@ -7,6 +7,7 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,6 +36,48 @@ func upstream(s string) (Upstream, error) {
 	}
 	address, err := hostPort(rest, port, 1)
 	return Upstream{Scheme: scheme, Address: address}, err
+}
+
+// upstreams are the upstreams that share a host's requests: one, or a list.
+func upstreams(to *[]Upstream) value {
+	const typ = "upstream"
+	return value{typ + ", or a list of them", func(d *decoder, n *node) {
+		switch {
+		case !d.want(n, "an "+typ+` in quotes, or a list of them, ["…", "…"]`, kindText, kindList):
+		case n.kind == kindList:
+			upstreamList(to).set(d, n)
+			if len(n.members) == 0 {
+				d.fail(n, errors.New(`names no upstream; write for example upstream = "10.1.1.4"`))
+			}
+		default:
+			u, err := upstream(n.text)
+			if err != nil {
+				d.fail(n, err)
+				return
+			}
+			*to = []Upstream{u}
+		}
+	}}
+}
+
+// upstreamList is a list of upstreams, each named once.
+func upstreamList(to *[]Upstream) value {
+	const typ = "upstreams"
+	return value{"list of " + typ, func(d *decoder, n *node) {
+		var all []Upstream
+		d.each(n, typ, func(s string) error {
+			u, err := upstream(s)
+			switch {
+			case err != nil:
+				return err
+			case slices.Contains(all, u):
+				return fmt.Errorf("%s is named twice", quote(s))
+			}
+			all = append(all, u)
+			return nil
+		})
+		*to = all
+	}}
 }
 
 // String is u as an operator writes it, without the port where it is the
@@ -155,6 +198,19 @@ func trustedProxies(to *TrustedProxies) value {
 	}}
 }
 
+// bypassNetwork is a network of the operator's own.
+func bypassNetwork(s string) (netip.Prefix, error) {
+	p, err := network(s)
+	switch {
+	case !p.IsValid():
+		return p, fmt.Errorf(`%s is not a network; write for example "192.168.1.0/24"`, quote(s))
+	case err == nil && p.Bits() == 0:
+		return p, fmt.Errorf("%s is everybody: no visitor would ever see the status page", quote(s))
+	}
+	return p, err
+}
+
+// network is a network, or an address alone.
 func network(s string) (netip.Prefix, error) {
 	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
 		ip = ip.Unmap()
@@ -168,6 +224,18 @@ func network(s string) (netip.Prefix, error) {
 		return p, fmt.Errorf("%s has bits set behind its length; the network is %q", quote(s), p.Masked())
 	}
 	return p, nil
+}
+
+// noticeURL is where notices go. Its path may be a secret, so no message shows it.
+func noticeURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Fragment != "":
+		return "", errors.New(`must be an http or https URL, such as "https://ntfy.sh/topic"`)
+	case u.User != nil:
+		return "", errors.New("must not hold a user or password")
+	}
+	return s, nil
 }
 
 // The ACME directories behind the words of acme.ca, from each authority's

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // check completes c with the hosts and what they inherit, and finds the
 // mistakes that only show when keys are seen together.
-func (d *decoder) check(c *Config, hosts []*hostEntry) {
+func (d *decoder) check(c *Config, hosts []*hostEntry, windows []*maintenanceEntry) {
 	d.checkListen(c)
 	d.checkACME(c)
 	names := d.names(c, hosts)
@@ -29,7 +30,18 @@ func (d *decoder) check(c *Config, hosts []*hostEntry) {
 		}
 		d.add(at, "hosts", `there is no host to serve; add [hosts] and below it, for example, blog = { upstream = "10.1.1.4" }`)
 	}
+	if n := d.root.member("offline", "except"); n != nil {
+		c.Offline.Except = d.hostList(c, n)
+	}
+	for _, m := range windows {
+		d.checkWindow(c, m)
+		c.Maintenance = append(c.Maintenance, m.Maintenance)
+	}
+	d.checkOverlaps(windows)
 	d.checkStatusPages(c, hosts, names)
+	for _, m := range windows {
+		d.checkWindowLoop(c, m, names)
+	}
 	d.resolvePaths(c)
 }
 
@@ -133,7 +145,9 @@ func (d *decoder) names(c *Config, hosts []*hostEntry) map[string]*hostEntry {
 // checkHost checks one host's keys together and inherits what it leaves open.
 func (d *decoder) checkHost(c *Config, h *hostEntry) {
 	n := h.node
-	h.Upstreams = []Upstream{h.Upstream}
+	if len(h.Upstreams) > 0 {
+		h.Upstream = h.Upstreams[0]
+	}
 	if h.StatusPage == "" {
 		h.StatusPage = c.StatusPage
 	}
@@ -152,9 +166,54 @@ func (d *decoder) checkHost(c *Config, h *hostEntry) {
 	if t := n.member("upstream_tls"); t != nil && h.Upstream.Scheme != "" && h.Upstream.Scheme != "https" {
 		d.failKey(t, errors.New("is only for https:// upstreams"))
 	}
+	d.checkUpstreams(h)
+	d.checkHealth(h)
 	if i, ca := n.member("upstream_tls", "insecure"), h.UpstreamTLS.CA; h.UpstreamTLS.Insecure && ca != "" {
 		d.fail(i, errors.New("contradicts ca: either the certificate is verified or it is not"))
 	}
+}
+
+// checkUpstreams compares the upstreams of one host.
+func (d *decoder) checkUpstreams(h *hostEntry) {
+	check := func(key string, us []Upstream, wrong func(Upstream) error) {
+		n := h.node.member(key)
+		if n == nil || n.kind != kindList || len(n.members) != len(us) {
+			return // one, or one of them is no upstream
+		}
+		for i, u := range us {
+			if err := wrong(u); err != nil {
+				d.fail(n.members[i], err)
+			}
+		}
+	}
+	scheme := func(u Upstream) error {
+		if u.Scheme != h.Upstream.Scheme && h.Upstream.Scheme != "" {
+			return fmt.Errorf("is reached by %s, the first upstream by %s; all upstreams of a host are reached alike", u.Scheme, h.Upstream.Scheme)
+		}
+		return nil
+	}
+	check("upstream", h.Upstreams, scheme)
+	check("standby", h.Standby, func(u Upstream) error {
+		if slices.Contains(h.Upstreams, u) {
+			return errors.New("is in upstream already; one in use is no standby")
+		}
+		return scheme(u)
+	})
+}
+
+// checkHealth checks what depends on probes.
+func (d *decoder) checkHealth(h *hostEntry) {
+	if n := h.node.member("auto_offline"); h.AutoOffline && h.Health == nil && !d.broken {
+		d.fail(n, errors.New(`needs health, for example health = { path = "/healthz" }: without probes nobody would notice that the upstream is back`))
+	}
+	if h.Health == nil || h.Health.Timeout <= h.Health.Interval {
+		return
+	}
+	if n := h.node.member("health", "timeout"); n != nil {
+		d.fail(n, fmt.Errorf("must not be longer than interval, %s", h.Health.Interval))
+		return
+	}
+	h.Health.Timeout = h.Health.Interval // the usual timeout, with more probes than usual
 }
 
 // checkStatusPages finds hosts without a page, and pages that would send
@@ -190,10 +249,14 @@ func (d *decoder) checkStatusPages(c *Config, hosts []*hostEntry, names map[stri
 func (d *decoder) checkLoop(c *Config, h *hostEntry, names map[string]*hostEntry) {
 	target, port := pageTarget(h.StatusPage)
 	to := servedBy(target, names)
-	if h.Online || to == nil || to.Online || !c.serves(port) {
+	if to == nil || !c.off(h) || !c.off(to) || !c.serves(port) {
 		return
 	}
 	n := h.node.member("status_page")
+	if all := d.root.member("offline", "all"); c.Offline.All && (h.Online || to.Online) {
+		d.fail(all, fmt.Errorf("redirect loop: the status page of %s lies on %s, which is offline itself; add %s to except", quote(h.Key), target, quote(to.Key)))
+		return
+	}
 	if !n.given() {
 		n = h.node.member("online")
 	}
@@ -202,6 +265,11 @@ func (d *decoder) checkLoop(c *Config, h *hostEntry, names map[string]*hostEntry
 		what = fmt.Sprintf("lies on this host itself, as %s", target)
 	}
 	d.fail(n, fmt.Errorf("redirect loop: the status page of %s %s; use a page that this gateway does not serve, or an online host", quote(h.Key), what))
+}
+
+// off reports whether a host is offline by the operator's word, at any time.
+func (c *Config) off(h *hostEntry) bool {
+	return !h.Online || c.Offline.All && !slices.Contains(c.Offline.Except, h.Name)
 }
 
 // serves reports whether a visitor's port is one of this gateway's.

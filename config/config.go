@@ -22,13 +22,13 @@ type Config struct {
 	ACME       ACME
 	Log        Log
 	Offline    Offline
-	Bypass     Bypass `json:"-"`
-	Notify     Notify `json:"-"`
+	Bypass     Bypass
+	Notify     Notify
 	Control    Control
 	Watch      bool // reload when the file changes
 
-	TimeZone    *time.Location `json:"-"` // of times without a zone, and of cron lines; never nil after Load
-	Maintenance []Maintenance `json:"-"`  // in the file's order, the past ones too
+	TimeZone    *time.Location // of times without a zone, and of cron lines; never nil after Load
+	Maintenance []Maintenance  // in the file's order, the past ones too
 	Hosts       []Host         // in the file's order
 }
 
@@ -120,8 +120,8 @@ type Log struct {
 
 // Offline is the [offline] table.
 type Offline struct {
-	All        bool `json:"-"`     // every host but Except is offline, whatever its flag says
-	Except     []string `json:"-"` // canonical Names
+	All        bool     // every host but Except is offline, whatever its flag says
+	Except     []string // canonical Names
 	Answer     Answer
 	RetryAfter time.Duration
 }
@@ -161,8 +161,8 @@ type Host struct {
 	Aliases         []string   // further canonical full names
 	Line            int        // line of the entry in the file
 	Upstream        Upstream   // the first of Upstreams
-	Upstreams       []Upstream `json:"-"` // all that share the requests, at least one
-	Standby         []Upstream `json:"-"` // used while every one of Upstreams is out; all are of one scheme
+	Upstreams       []Upstream // all that share the requests, at least one
+	Standby         []Upstream // used while every one of Upstreams is out; all are of one scheme
 	Online          bool
 	StatusPage      string // own or inherited template; "" = none
 	Answer          Answer // own or inherited
@@ -174,11 +174,11 @@ type Host struct {
 	UpstreamTLS     UpstreamTLS
 	ResponseTimeout time.Duration // time to the upstream's response header
 	MaxBody         int64         // bytes of a request's body; 0 = no limit
-	Drain           time.Duration `json:"-"` // how long running sessions are served after the flag went off; 0 = not at all
-	Session         Session `json:"-"`       // by what a running session is known
-	Hold            time.Duration `json:"-"` // how long requests wait for an upstream that refuses connections; 0 = not at all
-	Health          *Health `json:"-"`       // how the upstreams are probed; nil = not at all
-	AutoOffline     bool `json:"-"`          // unhealthy answers as offline; never without Health
+	Drain           time.Duration // how long running sessions are served after the flag went off; 0 = not at all
+	Session         Session       // by what a running session is known
+	Hold            time.Duration // how long requests wait for an upstream that refuses connections; 0 = not at all
+	Health          *Health       // how the upstreams are probed; nil = not at all
+	AutoOffline     bool          // unhealthy answers as offline; never without Health
 }
 
 // Names returns Name and Aliases.

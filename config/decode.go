@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,14 @@ type fileCheck struct {
 // hostEntry is a Host while it is decoded.
 type hostEntry struct {
 	Host
+	health Health // what Host.Health becomes if there is a health table
+	node   *node
+}
+
+// maintenanceEntry is a Maintenance while it is decoded.
+type maintenanceEntry struct {
+	Maintenance
+	zone *time.Location
 	node *node
 }
 
@@ -36,6 +45,10 @@ func (d *decoder) failKey(n *node, err error) { d.add(n.keyAt, n.path(), err.Err
 func (d *decoder) want(n *node, what string, kinds ...kind) bool {
 	if slices.Contains(kinds, n.kind) {
 		return true
+	}
+	if n.listsTables() && slices.Contains(kinds, kindTable) {
+		d.fail(n, fmt.Errorf("is one table, not a list of tables; write [%s]", n.path()))
+		return false
 	}
 	d.fail(n, fmt.Errorf("must be %s, not %s", what, n.kind))
 	return false
@@ -59,15 +72,38 @@ func (d *decoder) each(n *node, what string, add func(string) error) {
 // decode moves the document into a new Config. What it holds where problems
 // were found is not meaningful.
 func (d *decoder) decode() *Config {
-	c := &Config{File: d.file, TimeZone: time.Local, ACME: ACME{Fallback: &Issuer{}}}
+	c := &Config{File: d.file, ACME: ACME{Fallback: &Issuer{}}}
 	keys := c.keys()
 	setDefaults(keys)
-	d.members(d.root, "", keys, "hosts")
+	d.members(d.root, "", keys, "maintenance", "hosts")
 	if d.root.member("acme", "fallback") == nil {
 		c.ACME.Fallback = nil
 	}
-	d.check(c, d.hosts())
+	d.check(c, d.hosts(), d.maintenance(c.TimeZone))
 	return c
+}
+
+// maintenance decodes the [[maintenance]] entries, in the file's order.
+func (d *decoder) maintenance(zone *time.Location) []*maintenanceEntry {
+	list := d.root.member("maintenance")
+	if list == nil {
+		return nil
+	}
+	if list.kind != kindList {
+		d.failKey(list, errors.New("is a list of tables; write each as [[maintenance]]"))
+		return nil
+	}
+	var all []*maintenanceEntry
+	for _, n := range list.members {
+		if !d.want(n, "a table, [[maintenance]]", kindTable) {
+			continue
+		}
+		m := &maintenanceEntry{zone: zone, node: n}
+		m.Line = d.places.line(n.keyAt)
+		d.members(n, "", m.keys())
+		all = append(all, m)
+	}
+	return all
 }
 
 // hosts decodes [hosts], in the file's order.
@@ -86,6 +122,9 @@ func (d *decoder) hosts() []*hostEntry {
 		h := prototype
 		h.Key, h.node, h.Line = n.key, n, d.places.line(n.keyAt)
 		d.members(n, "", h.keys())
+		if n.member("health") != nil {
+			h.Health = &h.health
+		}
 		all = append(all, &h)
 	}
 	return all
@@ -115,7 +154,7 @@ func (d *decoder) members(n *node, prefix string, keys []key, others ...string) 
 		i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
 		isTable := slices.ContainsFunc(keys, func(k key) bool { return strings.HasPrefix(k.name, name+".") })
 		switch {
-		case i >= 0 && !strings.Contains(m.key, "."):
+		case i >= 0 && !strings.Contains(m.key, ".") && !(isTable && m.kind == kindTable): // session is either
 			keys[i].value.set(d, m)
 		case isTable && !strings.Contains(m.key, "."):
 			if d.want(m, "a table", kindTable) {
@@ -162,6 +201,8 @@ func elsewhere(name string) string {
 			return "at the top of the file, before the first [table]"
 		case table+"." == hostPrefix:
 			return "to a host, in its table in [hosts]"
+		case table+"." == maintenancePrefix:
+			return "in a [[maintenance]] entry"
 		default:
 			return "in [" + table + "]"
 		}

@@ -30,7 +30,7 @@ type origin int
 
 const (
 	byInline origin = iota // { … }: complete
-	byHeader               // its own [header]
+	byHeader               // its own [header], or the [[headers]] of a list
 	byParent               // only as the way to [a.deeper.header]
 	byDots                 // dotted keys
 )
@@ -41,7 +41,7 @@ type node struct {
 	parent  *node
 	key     string // "" for the root and for elements of a list
 	kind    kind
-	origin  origin // of a table
+	origin  origin // of a table, or of a list of tables
 	text    string // a text's content, every other scalar as written
 	members []*node
 	index   map[string]*node // members of a table by key
@@ -64,6 +64,9 @@ func (n *node) member(path ...string) *node {
 	}
 	return n
 }
+
+// listsTables reports whether n is the list of [[headers]].
+func (n *node) listsTables() bool { return n.kind == kindList && n.origin == byHeader }
 
 var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
@@ -158,28 +161,53 @@ func (d *document) header(e *unstable.Node, base int) (end int) {
 		k := it.Node()
 		key, at := string(k.Data), base+int(k.Raw.Offset)
 		end = at + int(k.Raw.Length)
-		next, last := n.index[key], it.IsLast()
-		if next == nil {
-			next = n.adopt(key, newTable(byParent))
-			next.at, next.keyAt = at, at
+		if it.IsLast() && e.Kind == unstable.ArrayTable {
+			n = d.nextTable(n, key, at)
+		} else {
+			n = d.enter(n, key, at, it.IsLast())
 		}
-		if next.kind != kindTable || next.origin == byInline || last && next.origin != byParent {
-			d.doubled(next, at)
-		}
-		if next.kind != kindTable || next.origin == byInline {
-			next = newTable(byHeader) // what follows has no right place
-			next.parent, next.key = n, key
-		}
-		if last {
-			next.origin = byHeader
-		}
-		if last && e.Kind == unstable.ArrayTable {
-			d.add(at, next.path(), fmt.Sprintf("is one table, not a list of tables; write [%s]", next.path()))
-		}
-		n = next
 	}
 	d.table = n
 	return end
+}
+
+// enter returns the table that one part of a [header] names below n.
+func (d *document) enter(n *node, key string, at int, last bool) *node {
+	next := n.index[key]
+	if next == nil {
+		next = n.adopt(key, newTable(byParent))
+		next.at, next.keyAt = at, at
+	}
+	if next.listsTables() && !last {
+		return next.members[len(next.members)-1] // the table that is being written
+	}
+	if next.kind != kindTable || next.origin == byInline || last && next.origin != byParent {
+		d.doubled(next, at)
+	}
+	if next.kind != kindTable || next.origin == byInline {
+		next = newTable(byHeader) // what follows has no right place
+		next.parent, next.key = n, key
+	}
+	if last {
+		next.origin = byHeader
+	}
+	return next
+}
+
+// nextTable returns the table that a [[header]] adds to the list it names.
+func (d *document) nextTable(n *node, key string, at int) *node {
+	list := n.index[key]
+	if list == nil {
+		list = n.adopt(key, &node{kind: kindList, origin: byHeader, at: at, keyAt: at})
+	}
+	table := newTable(byHeader)
+	table.parent, table.at, table.keyAt = list, at, at
+	if list.listsTables() {
+		list.members = append(list.members, table)
+	} else {
+		d.doubled(list, at)
+	}
+	return table
 }
 
 // keyValue adds `key = value` below the table n.
@@ -230,6 +258,7 @@ func (d *document) fill(n *node, v *unstable.Node, base int) {
 			if r := it.Node().Raw; r.Length > 0 {
 				element.at = base + int(r.Offset)
 			}
+			element.keyAt = element.at
 			n.members = append(n.members, element)
 			d.fill(element, it.Node(), base)
 		}

@@ -51,7 +51,10 @@ func eachFile(t *testing.T, folder string, test func(t *testing.T, path string, 
 
 func canonical(t *testing.T, c *Config) string {
 	t.Helper()
-	out, err := json.MarshalIndent(c, "", "  ")
+	out, err := json.MarshalIndent(struct {
+		*Config
+		TimeZone string // a Location has no JSON of its own
+	}{c, c.TimeZone.String()}, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // A key is one key of proxy.toml. The lists below are the only place that names
@@ -23,8 +24,12 @@ type Key struct {
 	Doc     string
 }
 
-// hostPrefix stands before the names of a host's keys in the reference.
-const hostPrefix = "hosts.*."
+// These stand before the names of the keys of each host, and of each
+// [[maintenance]] entry, in the reference.
+const (
+	hostPrefix        = "hosts.*."
+	maintenancePrefix = "maintenance.*."
+)
 
 // Reference returns every key of the file, in the order of the documentation.
 func Reference() []Key {
@@ -33,18 +38,22 @@ func Reference() []Key {
 	for _, k := range c.keys() {
 		ks = append(ks, Key{Name: k.name, Type: k.value.typ, Default: k.def, Doc: k.doc})
 	}
+	for _, k := range new(maintenanceEntry).keys() {
+		ks = append(ks, Key{Name: maintenancePrefix + k.name, Type: k.value.typ, Default: k.def, Doc: k.doc})
+	}
 	for _, k := range new(hostEntry).keys() {
 		ks = append(ks, Key{Name: hostPrefix + k.name, Type: k.value.typ, Default: k.def, Doc: k.doc})
 	}
 	return ks
 }
 
-// keys are all keys but those of the hosts. c.ACME.Fallback must not be nil.
+// keys are all keys but those of the hosts and of [[maintenance]]. c.ACME.Fallback must not be nil.
 func (c *Config) keys() []key {
 	return slices.Concat([]key{
 		{"domain", text("host name", &c.Domain, zoneName), "", "Names in [hosts] without a dot live below it; `\"@\"` is the domain itself."},
 		{"status_page", text("URL template", &c.StatusPage, optional(statusPage)), "", "Where visitors of an offline host go. `{uri}` is the path and query they asked for, `{host}` the host. A host may have its own; every host needs one."},
 		{"watch", boolean(&c.Watch), "false", "Reload when the file changes."},
+		{"time_zone", text("time zone", &c.TimeZone, timeZone), `""`, "Of date-times without an offset and of cron lines, such as `\"Australia/Sydney\"`. Empty: the system's."},
 
 		{"listen.http", text("address", &c.Listen.HTTP, optional(listenAddress)), `":80"`, "Plain HTTP, which redirects to HTTPS. Empty: off."},
 		{"listen.https", text("address", &c.Listen.HTTPS, listenAddress), `":443"`, "TCP for HTTP/1.1 and HTTP/2, UDP for HTTP/3."},
@@ -70,8 +79,17 @@ func (c *Config) keys() []key {
 			{"log.mode", mode(&c.Log.Mode), `"0640"`, "Permissions of the files, octal."},
 			{"log.redact_query", list("names", &c.Log.RedactQuery, nonEmpty), `["token", "access_token", "key", "password", "code"]`, "Query parameters whose values are logged as `REDACTED`."},
 
+			{"offline.all", boolean(&c.Offline.All), "false", "Every host but those in `except` is offline, whatever its flag says. `detour offline --all` and `detour online --all` change it."},
+			{"offline.except", names(), "[]", "Hosts that `all` leaves as they are, by key, name or alias."},
 			{"offline.answer", choice(&c.Offline.Answer, Adaptive, Redirect), `"adaptive"`, "How an offline host answers: `adaptive` redirects page loads and tells machines 503; `redirect` sends everyone to the status page with 302."},
 			{"offline.retry_after", duration(&c.Offline.RetryAfter, minRetryAfter), `"5m"`, "When clients told 503 shall come back."},
+
+			{"bypass.networks", list("networks", &c.Bypass.Networks, bypassNetwork), "[]", "Clients with an address in these are proxied although the host is offline."},
+
+			{"notify.url", text("URL", &c.Notify.URL, optional(noticeURL)), "", "Where each notice is sent with POST, such as `https://ntfy.sh/topic`."},
+			{"notify.format", choice(&c.Notify.Format, "text", "json"), `"text"`, "The body of that POST."},
+			{"notify.command", list("texts", &c.Notify.Command, argument), "[]", "Program and arguments, run for each notice, with the notice as JSON on its standard input and in variables `DETOUR_…`."},
+			{"notify.forgotten_after", duration(&c.Notify.ForgottenAfter, 0), `"3h"`, "A host that has been offline for so long with a healthy upstream is worth a notice. 0s: never."},
 
 			{"control.socket", text("path", &c.Control.Socket, socketPath), `"/run/detour/control.sock"`, "Unix socket by which `detour status`, `reload`, `online` and `offline` reach the running gateway."},
 		})
@@ -90,9 +108,10 @@ func issuerKeys(prefix string, i *Issuer, ca string) []key {
 // keys are the keys of one host.
 func (h *hostEntry) keys() []key {
 	return []key{
-		{"upstream", text("upstream", &h.Upstream, upstream), "", "Where requests go: `10.1.1.4`, `10.1.1.4:8080`, `http://…`, `https://…`, `h2c://…` or `unix//path`. Ports 80 and 443 are filled in. Required."},
+		{"upstream", upstreams(&h.Upstreams), "", "Where requests go: `10.1.1.4`, `10.1.1.4:8080`, `http://…`, `https://…`, `h2c://…` or `unix//path`. Ports 80 and 443 are filled in. Several in a list share the requests. Required."},
+		{"standby", upstreamList(&h.Standby), "[]", "Upstreams that are used while all of `upstream` are out."},
 		{"online", boolean(&h.Online), "true", "The flag: false sends visitors to the status page. `detour offline` and `detour online` change it."},
-		{"aliases", aliases(), "[]", "More names of the same host, short or full."},
+		{"aliases", names(), "[]", "More names of the same host, short or full."},
 		{"status_page", text("URL template", &h.StatusPage, optional(statusPage)), "", "Its own status page. Without it: `status_page` of the file."},
 		{"answer", choice(&h.Answer, Adaptive, Redirect), "", "Its own `offline.answer`."},
 		{"compress", boolean(&h.Compress), "true", "Compress answers with zstd or gzip."},
@@ -105,6 +124,34 @@ func (h *hostEntry) keys() []key {
 		{"upstream_tls.insecure", boolean(&h.UpstreamTLS.Insecure), "false", "Do not verify the upstream's certificate."},
 		{"response_timeout", duration(&h.ResponseTimeout, 0), `"60s"`, "How long the upstream may take until its answer begins. 0s: no limit."},
 		{"max_body", size(&h.MaxBody, 0), "0", "Largest body of a request. 0: no limit."},
+		{"drain", durationTo(&h.Drain, 0, maxDrain), `"0s"`, "How long running sessions are still served after the flag went off."},
+		{"session", readySession(&h.Session), "", "By what a running session is known: a ready-made set, or a table of its own."},
+		{"session.cookies", list("names", &h.Session.Cookies, cookieName), "[]", "Cookies; a name that ends in `*` is a prefix."},
+		{"session.paths", list("paths", &h.Session.Paths, sessionPath), "[]", "Paths; each stands for everything below it, too."},
+		{"session.queries", list("names", &h.Session.Queries, queryName), "[]", "Query parameters."},
+		{"hold", durationTo(&h.Hold, 0, maxHold), `"0s"`, "How long requests wait while the upstream refuses connections. 0s: not at all."},
+		{"auto_offline", boolean(&h.AutoOffline), "false", "Answer as an offline host while the upstream is unhealthy; needs `health`."},
+		{"health.path", text("path", &h.health.Path, probePath), `"/"`, "What probes ask the upstream for, with GET."},
+		{"health.interval", durationTo(&h.health.Interval, time.Second, time.Hour), `"10s"`, "From one probe to the next."},
+		{"health.timeout", durationTo(&h.health.Timeout, 10*time.Millisecond, time.Hour), `"5s"`, "How long an answer may take; at most `interval`."},
+		{"health.status", statusRange(&h.health.StatusMin, &h.health.StatusMax), `"2xx"`, "The status of a healthy answer: `\"2xx\"`, `\"204\"` or `\"200-399\"`."},
+		{"health.fails", integer("count", &h.health.Fails, 1, 100), "3", "So many fails in a row make an upstream unhealthy."},
+		{"health.passes", integer("count", &h.health.Passes, 1, 100), "2", "So many passes in a row make it healthy again."},
+		{"health.passive_status", boolean(&h.health.PassiveStatus), "false", "Count answers 502, 503 and 504 to visitors as fails, too. Refused and lost connections always count."},
+	}
+}
+
+// keys are the keys of one [[maintenance]] entry.
+func (m *maintenanceEntry) keys() []key {
+	return []key{
+		{"hosts", names(), "", "Whose visitors go to the status page, by key, name or alias; `[\"*\"]` is all hosts. Required."},
+		{"from", moment(&m.From, m.zone, false), "", "When it begins: a date-time, with or without offset."},
+		{"until", moment(&m.Until, m.zone, true), "", "When it ends."},
+		{"cron", text("cron line", &m.Cron, cronLine), "", "Instead of `from` and `until`, when it begins again and again: minute, hour, day, month and weekday, as in crontab(5)."},
+		{"for", durationTo(&m.For, time.Second, 366*24*time.Hour), "", "How long it lasts, with `cron`."},
+		{"drain", durationTo(&m.Drain, 0, maxDrain), "", "How long before the beginning only running sessions are served; see `session` of the host."},
+		{"reason", text("text", &m.Reason, anyText), "", "Why, for people: visitors, notices and the log are told."},
+		{"ended", endedTimes(), "", "Since when hosts have been online again before the end. `detour online` writes it."},
 	}
 }
 

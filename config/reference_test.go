@@ -56,6 +56,9 @@ func docTable(name string) (table, key string) {
 	if key, ok := strings.CutPrefix(name, hostPrefix); ok {
 		return "A host in `[hosts]`", key
 	}
+	if key, ok := strings.CutPrefix(name, maintenancePrefix); ok {
+		return "`[[maintenance]]`", key
+	}
 	if above(name) == "" {
 		return "At the top of the file", name
 	}
@@ -78,7 +81,8 @@ func TestDefaultsAreWhatTheReferenceSays(t *testing.T) {
 			continue
 		}
 		if name, ok := strings.CutPrefix(k.Name, hostPrefix); ok {
-			if !strings.HasPrefix(name, "upstream_tls.") { // not for an http upstream
+			// The one is not for an http upstream, the other would switch probes on.
+			if !strings.HasPrefix(name, "upstream_tls.") && !strings.HasPrefix(name, "health.") {
 				tail += name + " = " + k.Default + "\n"
 			}
 			continue

@@ -95,10 +95,10 @@ func choice[T ~string](to *T, values ...T) value {
 	})
 }
 
-// list is a list of texts.
-func list(typ string, to *[]string, parse func(string) (string, error)) value {
+// list is a list of values written as texts.
+func list[T any](typ string, to *[]T, parse func(string) (T, error)) value {
 	return value{"list of " + typ, func(d *decoder, n *node) {
-		var all []string
+		var all []T
 		d.each(n, typ, func(s string) error {
 			v, err := parse(s)
 			all = append(all, v)
@@ -108,8 +108,8 @@ func list(typ string, to *[]string, parse func(string) (string, error)) value {
 	}}
 }
 
-// aliases only checks the type: the names are read when all hosts are known.
-func aliases() value {
+// names only checks the type: names are read when all hosts are known.
+func names() value {
 	return value{"list of names", func(d *decoder, n *node) {
 		d.each(n, "names", func(string) error { return nil })
 	}}
@@ -117,12 +117,22 @@ func aliases() value {
 
 // duration is at least low, which is not negative.
 func duration(to *time.Duration, low time.Duration) value {
+	return durationTo(to, low, math.MaxInt64)
+}
+
+// durationTo is at least low and at most high.
+func durationTo(to *time.Duration, low, high time.Duration) value {
 	return text("duration", to, func(s string) (time.Duration, error) {
 		v, err := parseDuration(s)
-		if err == nil && v < low {
+		switch {
+		case err != nil:
+			return 0, err
+		case v < low:
 			return 0, fmt.Errorf("is %s; must be at least %s", quote(s), low)
+		case v > high:
+			return 0, fmt.Errorf("is %s; must be at most %s", quote(s), high)
 		}
-		return v, err
+		return v, nil
 	})
 }
 
@@ -266,6 +276,18 @@ func ownHeader(name string) bool {
 		return true
 	}
 	return false
+}
+
+// anyText is a text of any content.
+func anyText(s string) (string, error) { return s, nil }
+
+// argument is a word of a command line, which may hold anything but the byte
+// that ends it (execve(2)).
+func argument(s string) (string, error) {
+	if strings.ContainsRune(s, 0) {
+		return "", errors.New("must not hold a NUL")
+	}
+	return s, nil
 }
 
 func nonEmpty(s string) (string, error) {
