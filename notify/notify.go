@@ -1,0 +1,133 @@
+// Package notify tells people what happened: by POST to a URL and by running a
+// command. Telling is never in the way: notices wait in bounded queues and are
+// sent in the background, in their order.
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Notice is something that people want to know. Its JSON is what a URL with
+// FormatJSON and a command get.
+type Notice struct {
+	Event  string    `json:"event"`            // one lower-case word, as "offline"
+	Host   string    `json:"host"`             // whom it is about
+	Text   string    `json:"text"`             // the whole of it in one line
+	Cause  string    `json:"cause,omitempty"`  // one lower-case word
+	Reason string    `json:"reason,omitempty"` // the operator's words; they may hold anything
+	Until  time.Time `json:"until,omitzero"`   // the announced end
+	Time   time.Time `json:"time"`             // when it happened
+}
+
+// Target is where a notice goes; either, both or none.
+type Target struct {
+	URL     string   // gets a POST; it may hold a secret and is never logged
+	Format  Format   // of the POST's body
+	Command []string // program and arguments; the program is searched in PATH
+}
+
+// IsZero reports whether nobody is told.
+func (t Target) IsZero() bool { return t.URL == "" && len(t.Command) == 0 }
+
+// Format is how a notice is written for a URL.
+type Format string
+
+// The Formats. "" is FormatText.
+const (
+	FormatText Format = "text" // Text as the body and a Title field, as ntfy likes it
+	FormatJSON Format = "json"
+)
+
+const (
+	// timeLimit is for one try: a server on the other side of the world answers
+	// within two seconds, one that takes ten is not well.
+	timeLimit = 10 * time.Second
+	// commandLimit is for a command, which may send a mail or talk to a modem.
+	commandLimit = time.Minute
+	// tries and the pauses between them reach over five minutes, the time in
+	// which a router's own way out usually comes back.
+	tries      = 8
+	firstPause = 3 * time.Second
+	longPause  = 2 * time.Minute
+	// waiting is how many notices a queue holds. It is more than a small house
+	// has hosts; beyond it the oldest is dropped, as the newest says how it is.
+	waiting = 128
+)
+
+// Options are what a Notifier needs.
+type Options struct {
+	Log       *slog.Logger      // learns of notices that could not be sent; nil = nobody does
+	Transport http.RoundTripper // nil = the system's usual way out
+	TimeLimit time.Duration     // of one POST; 0 = 10 s
+}
+
+// Notifier sends notices. It has no goroutine while there is nothing to send.
+// It may be used by several goroutines at once.
+type Notifier struct {
+	log       *slog.Logger
+	client    *http.Client
+	timeLimit time.Duration
+	posts     queue // apart, so that a server that hangs does not hold back the command
+	runs      queue
+	cancel    context.CancelFunc
+}
+
+// New makes a Notifier. Close ends it.
+func New(o Options) *Notifier {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.TimeLimit == 0 {
+		o.TimeLimit = timeLimit
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n := &Notifier{log: o.Log, timeLimit: o.TimeLimit, cancel: cancel}
+	n.client = &http.Client{
+		Transport: o.Transport,
+		// A POST that follows a 302 becomes a GET and tells nobody.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	n.posts.ctx, n.runs.ctx = ctx, ctx
+	return n
+}
+
+// Send puts a notice on its way to t and returns at once. After Close it does
+// nothing.
+func (n *Notifier) Send(t Target, notice Notice) {
+	if notice.Time.IsZero() {
+		notice.Time = time.Now()
+	}
+	dropped := false
+	if t.URL != "" {
+		dropped = n.posts.add(func(ctx context.Context) { n.post(ctx, t, notice) })
+	}
+	if len(t.Command) > 0 {
+		dropped = n.runs.add(func(ctx context.Context) { n.run(ctx, t.Command, notice) }) || dropped
+	}
+	if dropped {
+		n.log.Warn("too many notices are waiting, the oldest was dropped", "limit", waiting)
+	}
+}
+
+// Close takes no more notices and lets those that wait be sent until ctx ends;
+// then they are given up. It returns when nothing is under way any more.
+func (n *Notifier) Close(ctx context.Context) {
+	stop := context.AfterFunc(ctx, n.cancel)
+	defer stop()
+	n.posts.close()
+	n.runs.close()
+	n.cancel()
+}
+
+// json is the notice as a URL with FormatJSON and a command get it.
+func (notice Notice) json() []byte {
+	data, err := json.Marshal(notice)
+	if err != nil {
+		return []byte("{}") // strings and times of four-digit years always can be encoded
+	}
+	return data
+}

@@ -1,0 +1,74 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// post sends one notice to t.URL, and again while there is hope.
+func (n *Notifier) post(ctx context.Context, t Target, notice Notice) {
+	pause := firstPause
+	for try := 1; ; try++ {
+		hope, err := n.postOnce(ctx, t, notice)
+		if err == nil {
+			return
+		}
+		if !hope || try == tries || ctx.Err() != nil {
+			n.log.Warn("a notice was not delivered", "event", notice.Event, "host", notice.Host, "tries", try, "error", err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, longPause)
+	}
+}
+
+// postOnce reports why a notice was not taken, and whether another try may
+// succeed. The URL, which may be all that protects a channel from strangers,
+// is not in the error.
+func (n *Notifier) postOnce(ctx context.Context, t Target, notice Notice) (hope bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, n.timeLimit)
+	defer cancel()
+	body, contentType := []byte(notice.Text), "text/plain; charset=utf-8"
+	if t.Format == FormatJSON {
+		body, contentType = notice.json(), "application/json"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.URL, bytes.NewReader(body))
+	if err != nil {
+		return false, withoutURL(err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("User-Agent", "detour")
+	if t.Format != FormatJSON {
+		req.Header.Set("Title", "detour: "+notice.Host+" "+notice.Event)
+	}
+	res, err := n.client.Do(req)
+	if err != nil {
+		return true, withoutURL(err)
+	}
+	defer res.Body.Close()
+	const enough = 4 << 10 // of an answer that nobody reads, to keep the connection
+	_, _ = io.CopyN(io.Discard, res.Body, enough)
+	if res.StatusCode/100 == 2 {
+		return false, nil
+	}
+	again := res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusRequestTimeout
+	return again, fmt.Errorf("the server answered %s", res.Status)
+}
+
+// withoutURL takes the URL off an error of net/http.
+func withoutURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
