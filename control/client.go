@@ -78,10 +78,25 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 
 // Reload has the gateway read its configuration again and waits until the new
 // state serves. A refused reload is not an error: see Report.Refused.
-func (c *Client) Reload(ctx context.Context) (Report, error) {
+func (c *Client) Reload(ctx context.Context, o ReloadOptions) (Report, error) {
 	var report Report
-	err := c.call(ctx, http.MethodPost, "/v1/reload", nil, &report)
+	err := c.call(ctx, http.MethodPost, "/v1/reload", o, &report)
 	return report, err
+}
+
+// Bypass asks for a link by which one person reaches the upstream of an
+// offline host for d.
+func (c *Client) Bypass(ctx context.Context, host string, d time.Duration) (string, error) {
+	var answer bypassAnswer
+	err := c.call(ctx, http.MethodPost, "/v1/bypass", bypassRequest{Host: host, For: d}, &answer)
+	return answer.Link, err
+}
+
+// Explain asks what the gateway would do with a request.
+func (c *Client) Explain(ctx context.Context, r ExplainRequest) (Explanation, error) {
+	var explanation Explanation
+	err := c.call(ctx, http.MethodPost, "/v1/explain", r, &explanation)
+	return explanation, err
 }
 
 // RetryCertificates has the gateway order failing certificates again now; no

@@ -5,6 +5,7 @@ package control
 
 import (
 	"context"
+	"net/http"
 	"time"
 )
 
@@ -15,11 +16,26 @@ type Switchboard interface {
 	Status() Status
 	// Reload reads the configuration again and returns when the new state
 	// serves, or when it was refused.
-	Reload(ctx context.Context) Report
+	Reload(ctx context.Context, o ReloadOptions) Report
+	// Bypass makes a link by which one person reaches the upstream of an
+	// offline host for d, counted from now. host is a key, a name or an alias.
+	// An error says why there is no such link, and is shown to the operator.
+	Bypass(host string, d time.Duration) (link string, err error)
+	// Explain says what the gateway would do with a request at this moment, and
+	// does nothing of it. An error is for a request that cannot be.
+	Explain(r ExplainRequest) (Explanation, error)
 	// RetryCertificates orders failing certificates again now; no names = all.
 	RetryCertificates(names ...string)
 	// LocalRoot is the local CA's root certificate in PEM.
 	LocalRoot() ([]byte, error)
+}
+
+// ReloadOptions are what a reload is told beyond the file.
+type ReloadOptions struct {
+	// Drain says, by canonical host, how long running sessions are still served
+	// if this reload takes the host offline. It wins over the host's own drain;
+	// 0 = not at all.
+	Drain map[string]time.Duration `json:"drain,omitempty"`
 }
 
 // Report is what a reload did.
@@ -53,17 +69,74 @@ type Status struct {
 
 // Host is one host's state.
 type Host struct {
-	Host        string       `json:"host"` // canonical name
-	Key         string       `json:"key"`  // as in the file
-	Aliases     []string     `json:"aliases,omitempty"`
-	State       string       `json:"state"` // "online" or "offline"
-	Upstream    string       `json:"upstream"`
-	StatusPage  string       `json:"status_page,omitempty"`
+	Host    string   `json:"host"` // canonical name
+	Key     string   `json:"key"`  // as in the file
+	Aliases []string `json:"aliases,omitempty"`
+
+	State      string    `json:"state"`                 // "online", "draining" or "offline"
+	Cause      string    `json:"cause,omitempty"`       // of not being online: "flag", "all", "window", "overran", "health"
+	Until      time.Time `json:"until,omitzero"`        // the announced end; zero = unknown
+	DrainUntil time.Time `json:"drain_until,omitzero"`  // while draining: offline for everybody from then on, at the latest
+	Reason     string    `json:"reason,omitempty"`      // the operator's words: they may hold anything
+	Next       *Window   `json:"next_window,omitempty"` // the next one that has not begun; nil = none
+	StatusPage string    `json:"status_page,omitempty"`
+
+	Health    string     `json:"health,omitempty"` // of all upstreams together: "unknown", "healthy", "unhealthy"; "" = not probed
+	Upstream  string     `json:"upstream"`         // the first of Upstreams
+	Upstreams []Upstream `json:"upstreams,omitempty"`
+
 	InFlight    int64        `json:"in_flight"` // requests being served, upgraded connections included
+	Streams     int64        `json:"streams"`   // of these: WebSockets, other tunnels and event streams
+	Sessions    int64        `json:"sessions"`  // while draining: running sessions seen since it began
 	Requests    uint64       `json:"requests"`  // since start
 	LastError   string       `json:"last_error,omitempty"`
 	LastErrorAt time.Time    `json:"last_error_at,omitzero"`
 	Certificate *Certificate `json:"certificate,omitempty"`
+}
+
+// Window is one planned maintenance of a host.
+type Window struct {
+	Begin  time.Time `json:"begin"` // of its drain; the same as From without one
+	From   time.Time `json:"from"`
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason,omitempty"` // the operator's words: they may hold anything
+}
+
+// Upstream is one of a host's upstreams.
+type Upstream struct {
+	Address  string `json:"address"` // as an operator writes it
+	Standby  bool   `json:"standby,omitempty"`
+	Health   string `json:"health,omitempty"` // "unknown", "healthy", "unhealthy"; "" = not probed
+	InFlight int64  `json:"in_flight"`
+}
+
+// ExplainRequest is a request to be explained.
+type ExplainRequest struct {
+	Method string      `json:"method,omitempty"` // "" = GET
+	URL    string      `json:"url"`              // absolute, http or https
+	Header http.Header `json:"header,omitempty"`
+	Client string      `json:"client,omitempty"` // the client's address; "" = one that no rule names
+}
+
+// Explanation is what the gateway would do with a request, and why. The zero
+// value of a field means that it does not apply.
+type Explanation struct {
+	Host  string `json:"host,omitempty"`  // canonical name; "" = no entry is for it
+	Key   string `json:"key,omitempty"`   // as in the file
+	Entry string `json:"entry,omitempty"` // where the entry stands: "/etc/detour/proxy.toml:14"
+
+	State      string    `json:"state,omitempty"` // as in Host, like the next four
+	Cause      string    `json:"cause,omitempty"`
+	Until      time.Time `json:"until,omitzero"`
+	DrainUntil time.Time `json:"drain_until,omitzero"`
+	Reason     string    `json:"reason,omitempty"`
+
+	Kind     string      `json:"kind,omitempty"`          // of client that an offline host tells apart: "page load"
+	Action   string      `json:"action"`                  // the word of the access log: "proxy", "redirect", "unavailable", …
+	Why      string      `json:"why,omitempty"`           // the rule that decided, one sentence without a full stop
+	Status   int         `json:"status,omitempty"`        // of the gateway's own answer; 0 = the upstream answers
+	Header   http.Header `json:"answer_header,omitempty"` // what the gateway's own answer says in its header
+	Upstream string      `json:"upstream,omitempty"`      // that would be asked now
 }
 
 // Certificate is what a host answers a TLS handshake with.

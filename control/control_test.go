@@ -27,13 +27,29 @@ type board struct {
 	root   []byte
 	err    error
 	retry  chan []string
+
+	options control.ReloadOptions  // of the last reload
+	asked   control.ExplainRequest // the last one
+	explain control.Explanation
+	bypass  string // host and time of the last link
 }
 
-func (b *board) Status() control.Status                    { return b.status }
-func (b *board) Reload(ctx context.Context) control.Report { return b.reload(ctx) }
-func (b *board) RetryCertificates(names ...string)         { b.retry <- names }
-func (b *board) LocalRoot() ([]byte, error)                { return b.root, b.err }
-func newServer(b *board) *control.Server                   { return control.NewServer(b, slog.New(slog.DiscardHandler)) }
+func (b *board) Status() control.Status { return b.status }
+func (b *board) Reload(ctx context.Context, o control.ReloadOptions) control.Report {
+	b.options = o
+	return b.reload(ctx)
+}
+func (b *board) Bypass(host string, d time.Duration) (string, error) {
+	b.bypass = host + " " + d.String()
+	return "https://shop.example.org/?token", b.err
+}
+func (b *board) Explain(r control.ExplainRequest) (control.Explanation, error) {
+	b.asked = r
+	return b.explain, b.err
+}
+func (b *board) RetryCertificates(names ...string) { b.retry <- names }
+func (b *board) LocalRoot() ([]byte, error)        { return b.root, b.err }
+func newServer(b *board) *control.Server           { return control.NewServer(b, slog.New(slog.DiscardHandler)) }
 func within(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), 10*time.Second)
 }
@@ -90,13 +106,65 @@ func TestReload(t *testing.T) {
 		{Generation: 7, Problems: []string{"proxy.toml:3:1: hosts.blog.upstream: is empty"}},
 	} {
 		client, _ := serve(t, &board{reload: func(context.Context) control.Report { return want }})
-		got, err := client.Reload(t.Context())
+		got, err := client.Reload(t.Context(), control.ReloadOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("Reload() (-want +got):\n%s", diff)
 		}
+	}
+}
+
+func TestReloadCarriesTheDrain(t *testing.T) {
+	b := &board{reload: func(context.Context) control.Report { return control.Report{} }}
+	client, path := serve(t, b)
+	want := control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.org": 10 * time.Minute, "blog.example.org": 0}}
+	if _, err := client.Reload(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, b.options); diff != "" {
+		t.Errorf("options (-want +got):\n%s", diff)
+	}
+	// A script that sends no body asks for a plain reload.
+	resp, err := rawClient(path).Post("http://detour/v1/reload", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if diff := cmp.Diff(control.ReloadOptions{}, b.options); diff != "" || resp.StatusCode != http.StatusOK {
+		t.Errorf("without a body: status %d, options (-want +got):\n%s", resp.StatusCode, diff)
+	}
+}
+
+func TestBypass(t *testing.T) {
+	b := new(board)
+	client, _ := serve(t, b)
+	link, err := client.Bypass(t.Context(), "shop", time.Hour)
+	if err != nil || link != "https://shop.example.org/?token" || b.bypass != "shop 1h0m0s" {
+		t.Errorf("Bypass() = %q, %v, asked for %q; want the gateway's link", link, err, b.bypass)
+	}
+	b.err = errors.New("shop.example.org is online")
+	if _, err := client.Bypass(t.Context(), "shop", time.Hour); err == nil || !strings.Contains(err.Error(), "shop.example.org is online") {
+		t.Errorf("Bypass() = %v; want the gateway's reason", err)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	request := control.ExplainRequest{Method: "POST", URL: "https://shop.example.org/cart", Header: http.Header{"Accept": {"a", "b"}}}
+	want := control.Explanation{Host: "shop.example.org", State: "offline", Cause: "window", Until: time.Date(2026, 11, 30, 22, 0, 0, 0, time.UTC), Status: 503, Header: http.Header{"Retry-After": {"60"}}}
+	b := &board{explain: want}
+	client, _ := serve(t, b)
+	got, err := client.Explain(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got) + cmp.Diff(request, b.asked); diff != "" {
+		t.Errorf("Explain() (-want +got):\n%s", diff)
+	}
+	b.err = errors.New("the URL has no host")
+	if _, err := client.Explain(t.Context(), request); err == nil || !strings.Contains(err.Error(), "the URL has no host") {
+		t.Errorf("Explain() = %v; want the gateway's reason", err)
 	}
 }
 
@@ -113,7 +181,7 @@ func TestReloadOutlivesItsClient(t *testing.T) {
 	}})
 	ctx, cancel := within(t)
 	go func() { <-began; cancel() }()
-	if _, err := client.Reload(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := client.Reload(ctx, control.ReloadOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Reload() = %v; want context.Canceled", err)
 	}
 	close(gone)
@@ -323,7 +391,7 @@ func TestShutdownWaitsForARunningReload(t *testing.T) {
 	go func() { served <- s.Serve() }()
 	got := make(chan control.Report, 1)
 	go func() {
-		r, err := control.NewClient(path).Reload(t.Context())
+		r, err := control.NewClient(path).Reload(t.Context(), control.ReloadOptions{})
 		if err != nil {
 			t.Errorf("Reload() = %v", err)
 		}
@@ -355,7 +423,7 @@ func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
 	go s.Serve()
 	lost := make(chan error, 1)
 	go func() {
-		_, err := control.NewClient(path).Reload(t.Context())
+		_, err := control.NewClient(path).Reload(t.Context(), control.ReloadOptions{})
 		lost <- err
 	}()
 	<-began

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -53,6 +54,8 @@ func NewServer(board Switchboard, log *slog.Logger) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("POST /v1/reload", s.reload)
+	mux.HandleFunc("POST /v1/bypass", s.bypass)
+	mux.HandleFunc("POST /v1/explain", s.explain)
 	mux.HandleFunc("POST /v1/certificates/retry", s.retryCertificates)
 	mux.HandleFunc("GET /v1/local-root", s.localRoot)
 	s.http = &http.Server{
@@ -156,14 +159,53 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 // reload goes on when its client goes away: the file has been changed, so the
 // gateway should follow it whoever still waits for the answer.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	var options ReloadOptions
+	if !s.read(w, r, &options) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), reloadTimeout)
 	defer cancel()
-	report := s.board.Reload(ctx)
+	report := s.board.Reload(ctx, options)
 	code := http.StatusOK
 	if report.Refused() {
 		code = http.StatusUnprocessableEntity
 	}
 	s.answer(w, code, report)
+}
+
+// bypassRequest is the body of POST /v1/bypass, bypassAnswer that of its answer.
+type bypassRequest struct {
+	Host string        `json:"host"`
+	For  time.Duration `json:"for"` // nanoseconds
+}
+type bypassAnswer struct {
+	Link string `json:"link"`
+}
+
+func (s *Server) bypass(w http.ResponseWriter, r *http.Request) {
+	var body bypassRequest
+	if !s.read(w, r, &body) {
+		return
+	}
+	link, err := s.board.Bypass(body.Host, body.For)
+	if err != nil {
+		s.answer(w, http.StatusConflict, errorAnswer{err.Error()})
+		return
+	}
+	s.answer(w, http.StatusOK, bypassAnswer{link})
+}
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	var body ExplainRequest
+	if !s.read(w, r, &body) {
+		return
+	}
+	explanation, err := s.board.Explain(body)
+	if err != nil {
+		s.answer(w, http.StatusBadRequest, errorAnswer{err.Error()})
+		return
+	}
+	s.answer(w, http.StatusOK, explanation)
 }
 
 // retryRequest is the body of POST /v1/certificates/retry.
@@ -173,12 +215,22 @@ type retryRequest struct {
 
 func (s *Server) retryCertificates(w http.ResponseWriter, r *http.Request) {
 	var body retryRequest
-	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-		s.answer(w, http.StatusBadRequest, errorAnswer{"body: " + err.Error()})
+	if !s.read(w, r, &body) {
 		return
 	}
 	s.board.RetryCertificates(body.Names...)
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// read decodes the body into v, or answers that it cannot. A request without a
+// body leaves v as it is.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, v any) bool {
+	err := json.NewDecoder(r.Body).Decode(v)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.answer(w, http.StatusBadRequest, errorAnswer{"body: " + err.Error()})
+		return false
+	}
+	return true
 }
 
 func (s *Server) localRoot(w http.ResponseWriter, _ *http.Request) {

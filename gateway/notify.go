@@ -18,7 +18,11 @@ func (g *Gateway) notifyReady() {
 			offline++
 		}
 	}
-	status := fmt.Sprintf("generation %d: %d hosts, %d offline", snap.table.Generation(), len(snap.config.Hosts), offline)
+	plural := "s"
+	if len(snap.config.Hosts) == 1 {
+		plural = ""
+	}
+	status := fmt.Sprintf("generation %d: %d host%s, %d offline", snap.table.Generation(), len(snap.config.Hosts), plural, offline)
 	if g.refused.Load() != nil {
 		status += "; the last reload was refused, see: detour status"
 	}

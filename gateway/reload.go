@@ -23,7 +23,7 @@ import (
 //
 // Nothing below the swap can fail, and nothing of a host that did not change
 // is touched.
-func (g *Gateway) Reload(context.Context) control.Report {
+func (g *Gateway) Reload(_ context.Context, _ control.ReloadOptions) control.Report {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	g.notifyReloading()

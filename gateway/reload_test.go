@@ -34,7 +34,7 @@ three = { upstream = "` + a + `" }
 		t.Run(test.name, func(t *testing.T) {
 			r := start(t, before)
 			r.write(t, test.after)
-			got := r.Reload(t.Context())
+			got := r.Reload(t.Context(), control.ReloadOptions{})
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("Reload() (-want +got):\n%s", diff)
 			}
@@ -54,7 +54,7 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"listen.http", "acme.storage"}
-	if got := r.Reload(t.Context()).Restart; !cmp.Equal(got, want) {
+	if got := r.Reload(t.Context(), control.ReloadOptions{}).Restart; !cmp.Equal(got, want) {
 		t.Errorf("Restart = %v; want %v", got, want)
 	}
 }
@@ -64,7 +64,7 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 	client := r.client(t, "h1")
 	r.write(t, "[hosts]\none = { upstream = \"127.0.0.1:1/path\", onlin = false }\n")
 
-	report := r.Reload(t.Context())
+	report := r.Reload(t.Context(), control.ReloadOptions{})
 	if len(report.Problems) != 2 || report.Generation != 1 {
 		t.Errorf("Reload() = %+v; want two problems and generation 1", report)
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"detour/control"
 	"detour/gateway"
 	"detour/logging"
 
@@ -105,7 +106,7 @@ func (r *rig) write(t *testing.T, rest string) {
 // reload fails the test when the configuration is refused.
 func (r *rig) reload(t *testing.T) {
 	t.Helper()
-	if report := r.Reload(t.Context()); report.Refused() {
+	if report := r.Reload(t.Context(), control.ReloadOptions{}); report.Refused() {
 		t.Fatalf("Reload() was refused: %v", report.Problems)
 	}
 }

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"errors"
 	"net"
 	"os"
+	"time"
 
 	"detour/config"
 	"detour/control"
@@ -95,6 +97,16 @@ func (g *Gateway) logStatus(dir string) control.Logs {
 		}
 	}
 	return logs
+}
+
+// Bypass makes a link to the upstream of an offline host.
+func (g *Gateway) Bypass(string, time.Duration) (string, error) {
+	return "", errors.New("this gateway cannot make bypass links yet")
+}
+
+// Explain says what the gateway would do with a request.
+func (g *Gateway) Explain(control.ExplainRequest) (control.Explanation, error) {
+	return control.Explanation{}, errors.New("this gateway cannot explain requests yet")
 }
 
 // RetryCertificates orders failing certificates again now; no names means all.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"detour/control"
+
 	"github.com/fsnotify/fsnotify"
 )
 
@@ -40,7 +42,7 @@ func (g *Gateway) watch(ctx context.Context) {
 		case <-quiet.C:
 			watchDirectories(watcher, g.options.Config) // a link may lead elsewhere now
 			if g.current.Load().config.Watch && fingerprint(g.options.Config) != *g.seen.Load() {
-				g.Reload(ctx)
+				g.Reload(ctx, control.ReloadOptions{})
 			}
 		}
 	}

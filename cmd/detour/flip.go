@@ -86,7 +86,7 @@ func (p *program) flip(ctx context.Context, path string, hosts []string, online 
 // then.
 func (p *program) follow(ctx context.Context, gw *control.Client, path string, changes []config.Change) error {
 	began := time.Now()
-	report, err := gw.Reload(ctx)
+	report, err := gw.Reload(ctx, control.ReloadOptions{})
 	if err != nil {
 		return fmt.Errorf("%s is changed, but the gateway has not followed: %w", path, err)
 	}

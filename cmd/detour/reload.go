@@ -34,7 +34,7 @@ func (p *program) reload(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	report, err := gw.Reload(ctx)
+	report, err := gw.Reload(ctx, control.ReloadOptions{})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"detour/config"
+	"detour/control"
 	"detour/gateway"
 	"detour/logging"
 
@@ -100,7 +101,7 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 			case <-ctx.Done():
 				return
 			case <-hangups:
-				gw.Reload(ctx) // reports to the process log
+				gw.Reload(ctx, control.ReloadOptions{}) // reports to the process log
 			}
 		}
 	})

@@ -57,8 +57,8 @@ socket = "control.sock"
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, []string{"run", "-c", path}, strings.NewReader(""), &stdout, &stderr) }()
 
-	hears(`^READY=1\nSTATUS=generation 1: 1 hosts?, 0 offline`)
-	if _, err := control.NewClient(filepath.Join(dir, "control.sock")).Reload(ctx); err != nil {
+	hears(`^READY=1\nSTATUS=generation 1: 1 host, 0 offline`)
+	if _, err := control.NewClient(filepath.Join(dir, "control.sock")).Reload(ctx, control.ReloadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	hears(`^RELOADING=1\nMONOTONIC_USEC=[0-9]+\n?$`)
