@@ -210,7 +210,7 @@ func (d *decoder) checkHealth(h *hostEntry) {
 		return
 	}
 	if n := h.node.member("health", "timeout"); n != nil {
-		d.fail(n, fmt.Errorf("must not be longer than interval, %s", h.Health.Interval))
+		d.fail(n, fmt.Errorf("must not be longer than interval, %s", short(h.Health.Interval)))
 		return
 	}
 	h.Health.Timeout = h.Health.Interval // the usual timeout, with more probes than usual

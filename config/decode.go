@@ -203,6 +203,8 @@ func elsewhere(name string) string {
 			return "to a host, in its table in [hosts]"
 		case table+"." == maintenancePrefix:
 			return "in a [[maintenance]] entry"
+		case strings.HasPrefix(table, hostPrefix):
+			return "to a host, in its " + base(table) + " table"
 		default:
 			return "in [" + table + "]"
 		}

@@ -1,10 +1,8 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -46,18 +44,27 @@ func SetOnline(name string, data []byte, hosts []string, online bool) ([]byte, [
 			h.Online = online
 		}
 	}
-	if len(edits) == 0 {
-		return bytes.Clone(data), changes, nil
-	}
-	edited := apply(data, edits)
-	after, err := Parse(name, edited)
+	edited, err := revise(name, data, edits, &want)
 	if err != nil {
-		return nil, nil, fmt.Errorf("nothing was changed, because the configuration would not be valid any more: %w", err)
-	}
-	if !Equal(after, &want) {
-		return nil, nil, fmt.Errorf("nothing was changed: the flag cannot be edited safely as %s is written; edit it by hand", name)
+		return nil, nil, err
 	}
 	return edited, changes, nil
+}
+
+// revise applies edits to data, if what comes out is valid and means want.
+func revise(name string, data []byte, edits []edit, want *Config) ([]byte, error) {
+	edited := apply(data, edits)
+	if len(edits) == 0 {
+		return edited, nil
+	}
+	after, err := Parse(name, edited)
+	if err != nil {
+		return nil, fmt.Errorf("nothing was changed, because the configuration would not be valid any more: %w", err)
+	}
+	if !Equal(after, want) {
+		return nil, fmt.Errorf("nothing was changed: this cannot be edited safely as %s is written; edit it by hand", name)
+	}
+	return edited, nil
 }
 
 // choose returns the indexes of the hosts named, each once, in the order named.
@@ -104,46 +111,4 @@ func (c *Config) unknownHosts(unknown []string) error {
 		quoted = append(quoted, q)
 	}
 	return fmt.Errorf("no host %s in %s; its hosts are %s", enumerate(quoted, "or"), c.File, strings.Join(known, ", "))
-}
-
-// edit replaces the bytes from start to end.
-type edit struct {
-	start, end int
-	text       string
-}
-
-func apply(data []byte, edits []edit) []byte {
-	slices.SortFunc(edits, func(a, b edit) int { return a.start - b.start })
-	var out []byte
-	done := 0
-	for _, e := range edits {
-		out = append(append(out, data[done:e.start]...), e.text...)
-		done = e.end
-	}
-	return append(out, data[done:]...)
-}
-
-// flagEdit sets the flag of a valid host.
-func flagEdit(data []byte, host *node, online bool) edit {
-	value := strconv.FormatBool(online)
-	if n := host.member("online"); n != nil {
-		return edit{n.at, n.at + len(n.text), value}
-	}
-	// The new flag goes behind upstream, which every host has, written with the
-	// same dotted key and, on a line of its own, the same indentation.
-	n := host.member("upstream")
-	flag := string(data[n.start:n.keyAt]) + "online = " + value
-	if n.inline {
-		return edit{n.end, n.end, ", " + flag}
-	}
-	lineStart := bytes.LastIndexByte(data[:n.start], '\n') + 1
-	indent := strings.TrimPrefix(string(data[lineStart:n.start]), string(bom))
-	at, eol := endOfLine(data, n.end), "\n"
-	if bytes.Contains(data, []byte("\r\n")) {
-		eol = "\r\n"
-	}
-	if at < len(data) && data[at-1] == '\r' {
-		at--
-	}
-	return edit{at, at, eol + indent + flag}
 }

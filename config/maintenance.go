@@ -21,6 +21,8 @@ func (d *decoder) hostList(c *Config, n *node) []string {
 		}
 		i := c.index(e.text)
 		switch {
+		case i < 0 && e.text == "*" && n.key == "hosts":
+			d.fail(e, errors.New(`"*" stands alone: hosts = ["*"] is all hosts`))
 		case i < 0:
 			d.fail(e, c.noHost(e.text))
 		case slices.Contains(all, c.Hosts[i].Name):
@@ -45,7 +47,7 @@ func (c *Config) noHost(s string) error {
 	if len(known) > enough {
 		known = append(known[:enough:enough], "more")
 	}
-	return fmt.Errorf("there is no host %s; there are %s", quote(s), enumerate(known, "and"))
+	return fmt.Errorf("there is no host %s; the hosts are %s", quote(s), enumerate(known, "and"))
 }
 
 // everyHost reports whether an entry is for all hosts: hosts = ["*"].

@@ -1,26 +1,254 @@
 package config
 
 import (
-	"errors"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/robfig/cron/v3"
 )
 
-// AddMaintenanceFile appends a [[maintenance]] entry to the file at path, and
-// keeps every other byte, as SetOnlineFile does. The hosts of m are keys, names
-// or aliases, or "*" alone for all of them. Its times are written in whole
-// seconds, with the file's time_zone offset; Line and Ended do not matter.
-func AddMaintenanceFile(path string, m Maintenance) error { return errors.ErrUnsupported }
+// AddMaintenance returns data with a [[maintenance]] entry more, and every other
+// byte as it was. The hosts of m are keys, names or aliases, or "*" alone for
+// all of them. Its times are written in whole seconds, with the offset of the
+// file's time_zone; Line and Ended do not matter.
+//
+// The error is Problems where the entry makes no sense in this file.
+func AddMaintenance(name string, data []byte, m Maintenance) ([]byte, error) {
+	c, d := parse(name, data)
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	want := c.meaning()
+	var keys []string
+	if slices.Equal(m.Hosts, []string{"*"}) {
+		keys, m.Hosts = m.Hosts, nil
+		for i := range c.Hosts {
+			m.Hosts = append(m.Hosts, c.Hosts[i].Name)
+		}
+	} else {
+		chosen, err := c.choose(m.Hosts)
+		if err != nil {
+			return nil, err
+		}
+		m.Hosts = nil
+		for _, i := range chosen {
+			keys, m.Hosts = append(keys, c.Hosts[i].Key), append(m.Hosts, c.Hosts[i].Name)
+		}
+	}
+	m.Line, m.Ended = 0, nil
+	m.From, m.Until = m.From.Truncate(time.Second), m.Until.Truncate(time.Second)
+	m.Reason = strings.ToValidUTF8(m.Reason, string(utf8.RuneError))
+	members := m.members(keys, c.TimeZone)
 
-// BringOnlineFile leaves a file at path that means: these hosts are online now.
-// Flags that are false become true, hosts that offline.all takes offline are
-// added to offline.except, and windows that are in force at now, or in their
-// drain, end for these hosts; later windows stay as they are. Every other byte
-// is kept, as SetOnlineFile does.
-func BringOnlineFile(path string, hosts []string, now time.Time) ([]Change, error) {
-	return nil, errors.ErrUnsupported
+	list := d.root.member("maintenance")
+	if list == nil || list.listsTables() {
+		want.Maintenance = append(want.Maintenance, m)
+		return revise(name, data, []edit{appendTable(data, "[[maintenance]]", members)}, &want)
+	}
+	want.Maintenance = slices.Insert(want.Maintenance, 0, m)
+	text := "{ " + strings.Join(members, ", ") + " }"
+	if len(list.members) > 0 {
+		text += ", "
+	}
+	return revise(name, data, []edit{{list.at + 1, list.at + 1, text}}, &want)
 }
 
-// SetAllFile takes all hosts of the file at path offline but except, or ends
-// that. Their flags stay untouched, so SetAllFile(path, false, nil) restores what
-// was before. A nil except leaves the list of the file as it is.
-func SetAllFile(path string, all bool, except []string) error { return errors.ErrUnsupported }
+// members are the lines of an entry for the hosts of these keys.
+func (m *Maintenance) members(keys []string, zone *time.Location) []string {
+	list := []string{"hosts  = " + tomlTexts(keys)}
+	add := func(given bool, key, value string) {
+		if given {
+			list = append(list, key+" = "+value)
+		}
+	}
+	add(!m.From.IsZero(), "from  ", m.From.In(zone).Format(time.RFC3339))
+	add(!m.Until.IsZero(), "until ", m.Until.In(zone).Format(time.RFC3339))
+	add(m.Cron != "", "cron  ", tomlText(m.Cron))
+	add(m.For != 0, "for   ", tomlText(short(m.For)))
+	add(m.Drain != 0, "drain ", tomlText(short(m.Drain)))
+	add(m.Reason != "", "reason", tomlText(m.Reason))
+	return list
+}
+
+// appendTable puts a table at the end of the file, below an empty line.
+func appendTable(data []byte, header string, members []string) edit {
+	eol := lineEnd(data)
+	text := header + eol + strings.Join(members, eol) + eol
+	if !strings.HasSuffix(string(data), eol+eol) {
+		text = eol + text
+	}
+	if data[len(data)-1] != '\n' { // a valid file is not empty
+		text = eol + text
+	}
+	return edit{len(data), len(data), text}
+}
+
+// BringOnline returns data changed so that it means: the given hosts are online
+// at now. Flags that are false become true, hosts that offline.all takes offline
+// are added to offline.except, and windows that are in force, or in their drain,
+// end for these hosts; later windows stay. Every other byte is as it was.
+//
+// Hosts are named as in SetOnline, and the errors are the same. All are changed
+// or none.
+func BringOnline(name string, data []byte, hosts []string, now time.Time) ([]byte, []Change, error) {
+	c, d := parse(name, data)
+	if err := d.err(); err != nil {
+		return nil, nil, err
+	}
+	chosen, err := c.choose(hosts)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := bringer{document: d.document, config: c, want: c.meaning(), now: now.Round(0)} // without the monotonic clock, as in a file
+	changes := make([]Change, len(chosen))
+	for i, at := range chosen {
+		h := &c.Hosts[at]
+		changes[i] = Change{Host: h.Name, Key: h.Key, From: h.Online, To: true}
+		if !h.Online {
+			b.edits = append(b.edits, flagEdit(data, d.root.member("hosts", h.Key), true))
+			b.want.Hosts[at].Online = true
+		}
+	}
+	b.except(changes)
+	for i := range c.Maintenance {
+		b.endWindow(i, changes)
+	}
+	edited, err := revise(name, data, b.edits, &b.want)
+	if err != nil {
+		return nil, nil, err
+	}
+	return edited, changes, nil
+}
+
+// bringer collects what BringOnline has to edit.
+type bringer struct {
+	*document
+	config *Config
+	want   Config
+	now    time.Time
+	edits  []edit
+}
+
+// except excepts the hosts from offline.all.
+func (b *bringer) except(changes []Change) {
+	if !b.config.Offline.All {
+		return
+	}
+	var keys, names []string
+	for i := range changes {
+		ch := &changes[i]
+		if !slices.Contains(b.config.Offline.Except, ch.Host) {
+			ch.Excepted = true
+			keys, names = append(keys, ch.Key), append(names, ch.Host)
+		}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	b.want.Offline.Except = slices.Concat(names, b.config.Offline.Except)
+	data, list := b.places.data, b.root.member("offline", "except")
+	if list == nil {
+		b.edits = append(b.edits, insertOffline(data, b.root, "except = "+tomlTexts(keys)))
+		return
+	}
+	text := strings.Trim(tomlTexts(keys), "[]")
+	if len(list.members) > 0 {
+		text += ", "
+	}
+	b.edits = append(b.edits, edit{list.at + 1, list.at + 1, text})
+}
+
+// endWindow ends the i-th [[maintenance]] entry for those of the hosts for which
+// a window of it is in force.
+func (b *bringer) endWindow(i int, changes []Change) {
+	m, entry := &b.config.Maintenance[i], b.root.member("maintenance").members[i]
+	ended := entry.member("ended")
+	var missing []string
+	for j := range changes {
+		ch := &changes[j]
+		begin, ok := m.inForce(ch.Host, b.config.TimeZone, b.now)
+		if !ok {
+			continue
+		}
+		at := b.now.Truncate(time.Second)
+		if at.Before(begin) { // a window that began within this second
+			at = b.now
+		}
+		if b.want.Maintenance[i].Ended == nil {
+			b.want.Maintenance[i].Ended = map[string]time.Time{}
+		}
+		b.want.Maintenance[i].Ended[ch.Host] = at
+		ch.Ended = append(ch.Ended, *m)
+
+		text := at.In(b.config.TimeZone).Format(time.RFC3339Nano)
+		if n := b.endedMember(ended, ch.Host); n != nil {
+			b.edits = append(b.edits, setValue(n, text))
+		} else {
+			missing = append(missing, tomlKey(ch.Key)+" = "+text)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	if ended == nil {
+		ended, missing = entry, []string{"ended  = { " + strings.Join(missing, ", ") + " }"}
+	}
+	e, _ := insert(b.places.data, ended, "", missing...) // where it cannot, revise refuses
+	b.edits = append(b.edits, e)
+}
+
+// endedMember is the member of ended for a host, by whatever name it stands there.
+func (b *bringer) endedMember(ended *node, host string) *node {
+	if ended == nil {
+		return nil
+	}
+	for _, n := range ended.members {
+		if i := b.config.index(n.key); i >= 0 && b.config.Hosts[i].Name == host {
+			return n
+		}
+	}
+	return nil
+}
+
+// inForce reports whether a window of the entry takes a host offline at now, or
+// drains it, and when that began.
+func (m *Maintenance) inForce(host string, zone *time.Location, now time.Time) (begin time.Time, ok bool) {
+	if !slices.Contains(m.Hosts, host) {
+		return begin, false
+	}
+	covers := func(from, until time.Time) bool {
+		begin = from.Add(-m.Drain)
+		return !now.Before(begin) && now.Before(until) && begin.After(m.Ended[host])
+	}
+	if m.Cron == "" {
+		return begin, covers(m.From, m.Until)
+	}
+	schedule, err := cron.ParseStandard(m.Cron)
+	if err != nil {
+		return begin, false
+	}
+	// Cron means the clock on the wall: it is asked in a zone without changes,
+	// from a change of the clocks before the oldest window that can be in force.
+	const change = 3 * time.Hour
+	wall := asUTC(now.Add(-m.For).In(zone)).Add(-change)
+	for {
+		wall = schedule.Next(wall)
+		from, err := inZone(wall, zone, false)
+		if err != nil { // the clocks jump over it: it moves with them
+			from = time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), 0, 0, zone)
+		}
+		if covers(from, from.Add(m.For)) {
+			return begin, true
+		}
+		if wall.IsZero() || begin.After(now) {
+			return begin, false
+		}
+	}
+}
+
+// asUTC is the time at which a clock in UTC shows what t shows.
+func asUTC(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -100,16 +99,14 @@ func cronLine(s string) (string, error) {
 	}
 	schedule, err := cron.ParseStandard(line)
 	if err != nil {
-		return "", fmt.Errorf("%s is not a cron line: %w", quote(s), errors.New(quoteless(err.Error())))
+		why, _, _ := strings.Cut(err.Error(), ": strconv.") // what Go calls it helps nobody
+		return "", fmt.Errorf("%s is not a cron line: %s", quote(s), strings.Trim(quote(why), `"`))
 	}
 	if schedule.Next(cronEpoch()).IsZero() {
 		return "", fmt.Errorf("%s never comes: no month has that day", quote(s))
 	}
 	return line, nil
 }
-
-// quoteless is a foreign message on one line that a terminal may show.
-func quoteless(s string) string { return strings.Trim(quote(s), `"`) }
 
 // cronEpoch is any moment to judge cron lines from, always the same, so that a
 // file that is valid today is valid tomorrow: the eve of a leap year.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 )
@@ -17,15 +18,53 @@ import (
 // link, on the file it points to. The file is replaced atomically, with mode and
 // owner kept: whatever happens, it is the old or the new one, whole. Two edits
 // at once are done one after the other.
-func SetOnlineFile(path string, hosts []string, online bool) ([]Change, error) {
+func SetOnlineFile(path string, hosts []string, online bool) (changes []Change, err error) {
+	err = editFile(path, func(data []byte) (edited []byte, err error) {
+		edited, changes, err = SetOnline(path, data, hosts, online)
+		return edited, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return changes, nil
+}
+
+// BringOnlineFile is BringOnline on the file at path, replaced as by
+// SetOnlineFile.
+func BringOnlineFile(path string, hosts []string, now time.Time) (changes []Change, err error) {
+	err = editFile(path, func(data []byte) (edited []byte, err error) {
+		edited, changes, err = BringOnline(path, data, hosts, now)
+		return edited, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return changes, nil
+}
+
+// AddMaintenanceFile is AddMaintenance on the file at path, replaced as by
+// SetOnlineFile.
+func AddMaintenanceFile(path string, m Maintenance) error {
+	return editFile(path, func(data []byte) ([]byte, error) { return AddMaintenance(path, data, m) })
+}
+
+// SetAllFile is SetAll on the file at path, replaced as by SetOnlineFile.
+// SetAllFile(path, false, nil) restores what was before SetAllFile(path, true, …).
+func SetAllFile(path string, all bool, except []string) error {
+	return editFile(path, func(data []byte) ([]byte, error) { return SetAll(path, data, all, except) })
+}
+
+// editFile replaces the file at path by what change makes of it. change may be
+// called again when somebody else wrote the file meanwhile.
+func editFile(path string, change func(data []byte) ([]byte, error)) error {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return nil, fmt.Errorf("edit configuration: %w", err)
+		return fmt.Errorf("edit configuration: %w", err)
 	}
 	for {
-		changes, err := editOnce(path, target, hosts, online)
+		err := editOnce(target, change)
 		if !errors.Is(err, errChanged) {
-			return changes, err
+			return err
 		}
 	}
 }
@@ -33,23 +72,23 @@ func SetOnlineFile(path string, hosts []string, online bool) ([]Change, error) {
 // errChanged says that someone else replaced or wrote the file meanwhile.
 var errChanged = errors.New("file changed during the edit")
 
-func editOnce(path, target string, hosts []string, online bool) ([]Change, error) {
+func editOnce(target string, change func(data []byte) ([]byte, error)) error {
 	f, err := lock(target)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close() // which unlocks
 	before, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("edit configuration: %w", err)
+		return fmt.Errorf("edit configuration: %w", err)
 	}
 	data, err := readFrom(f)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	edited, changes, err := SetOnline(path, data, hosts, online)
+	edited, err := change(data)
 	if err != nil || bytes.Equal(edited, data) {
-		return changes, err
+		return err
 	}
 	unchanged := func() error {
 		now, err := os.Stat(target)
@@ -58,10 +97,7 @@ func editOnce(path, target string, hosts []string, online bool) ([]Change, error
 		}
 		return nil
 	}
-	if err := replace(target, before, edited, unchanged); err != nil {
-		return nil, err
-	}
-	return changes, nil
+	return replace(target, before, edited, unchanged)
 }
 
 // lock opens a file for writing and waits until no other edit holds it. The lock

@@ -128,9 +128,9 @@ func durationTo(to *time.Duration, low, high time.Duration) value {
 		case err != nil:
 			return 0, err
 		case v < low:
-			return 0, fmt.Errorf("is %s; must be at least %s", quote(s), low)
+			return 0, fmt.Errorf("is %s; must be at least %s", quote(s), short(low))
 		case v > high:
-			return 0, fmt.Errorf("is %s; must be at most %s", quote(s), high)
+			return 0, fmt.Errorf("is %s; must be at most %s", quote(s), short(high))
 		}
 		return v, nil
 	})
