@@ -58,11 +58,12 @@ type Inputs struct {
 
 // State is how a host is served, and why.
 type State struct {
-	Serving Serving
-	Cause   Cause     // "" while Online
-	Until   time.Time // the announced end; zero = nobody knows
-	Reason  string    // the operator's words; they may hold anything
-	Next    time.Time // when the state may differ although no input did; zero = never
+	Serving    Serving
+	Cause      Cause     // "" while Online
+	Until      time.Time // the announced end; zero = nobody knows
+	DrainUntil time.Time // while Draining: nobody is proxied from then on, at the latest
+	Reason     string    // the operator's words; they may hold anything
+	Next       time.Time // when the state may differ although no input did; zero = never
 }
 
 // Decide says how a host is served at now. Every cause that applies is heard:
@@ -70,35 +71,40 @@ type State struct {
 // first in the list of Causes.
 func Decide(in Inputs, now time.Time) State {
 	var s State
-	heed := func(serving Serving, cause Cause, until time.Time, reason string) {
-		if serving > s.Serving {
-			s.Serving, s.Cause, s.Until, s.Reason = serving, cause, until, reason
-		} else if serving == s.Serving && cause == s.Cause && until.After(s.Until) {
-			s.Until, s.Reason = until, reason // of several windows the last end is the real one
+	heed := func(c State) {
+		if c.Serving > s.Serving {
+			s = c
+		} else if c.Serving == s.Serving && c.Cause == s.Cause && c.Until.After(s.Until) {
+			s.Until, s.Reason = c.Until, c.Reason // of several windows the last end is the real one
 		}
 	}
-	operator := Offline
+	operator := State{Serving: Offline}
 	if now.Before(in.DrainUntil) && !in.Drained {
-		operator = Draining
+		operator = State{Serving: Draining, DrainUntil: in.DrainUntil}
 	}
 	if !in.Flag {
-		heed(operator, ByFlag, time.Time{}, "")
+		operator.Cause = ByFlag
+		heed(operator)
 	}
 	if in.All {
-		heed(operator, ByAll, time.Time{}, "")
+		operator.Cause = ByAll
+		heed(operator)
 	}
 	for _, w := range in.Windows {
-		serving := w.Serving(now)
-		if serving == Draining && in.Drained {
-			serving = Offline
+		c := State{Serving: w.Serving(now), Cause: ByWindow, Until: w.Until, Reason: w.Reason}
+		if c.Serving == Draining {
+			c.DrainUntil = w.From
+			if in.Drained {
+				c.Serving, c.DrainUntil = Offline, time.Time{}
+			}
 		}
-		heed(serving, ByWindow, w.Until, w.Reason)
+		heed(c)
 	}
 	if in.Returning {
-		heed(Offline, ByOverrun, time.Time{}, "")
+		heed(State{Serving: Offline, Cause: ByOverrun})
 	}
 	if in.AutoOffline && in.Health == Unhealthy {
-		heed(Offline, ByHealth, time.Time{}, "")
+		heed(State{Serving: Offline, Cause: ByHealth})
 	}
 	if s.Serving == Online {
 		s = State{}

@@ -48,11 +48,11 @@ func TestDecideEverything(t *testing.T) {
 									case auto && health == state.Unhealthy:
 										want.Serving, want.Cause = state.Offline, state.ByHealth
 									case !flag:
-										want.Serving, want.Cause = state.Draining, state.ByFlag
+										want = state.State{Serving: state.Draining, Cause: state.ByFlag, DrainUntil: drain}
 									case all:
-										want.Serving, want.Cause = state.Draining, state.ByAll
+										want = state.State{Serving: state.Draining, Cause: state.ByAll, DrainUntil: drain}
 									case window == "drain":
-										want = state.State{Serving: state.Draining, Cause: state.ByWindow, Until: in(time.Hour), Reason: "upgrade"}
+										want = state.State{Serving: state.Draining, Cause: state.ByWindow, Until: in(time.Hour), DrainUntil: in(time.Minute), Reason: "upgrade"}
 									}
 									got := state.Decide(input, now)
 									got.Next = time.Time{} // TestDecideNext
