@@ -124,7 +124,7 @@ func (d *decoder) readEnded(c *Config, m *maintenanceEntry, n *node) {
 			continue
 		}
 		name := c.Hosts[i].Name
-		t, err := parseMoment(e.text, m.zone, true)
+		t, err := ParseMoment(e.text, m.zone, true)
 		switch _, twice := m.Ended[name]; {
 		case err != nil:
 			d.fail(e, err)

@@ -34,7 +34,7 @@ func moment(to *time.Time, zone *time.Location, later bool) value {
 		if !d.want(n, "a date and time without quotes, such as 2026-11-30T22:00:00", kindDate) {
 			return
 		}
-		t, err := parseMoment(n.text, zone, later)
+		t, err := ParseMoment(n.text, zone, later)
 		if err != nil {
 			d.fail(n, err)
 			return
@@ -43,7 +43,11 @@ func moment(to *time.Time, zone *time.Location, later bool) value {
 	}}
 }
 
-func parseMoment(s string, zone *time.Location, later bool) (time.Time, error) {
+// ParseMoment reads a date and time as the file has it, "2026-11-30T22:00" or
+// with a space, with seconds and an offset or without. Without an offset it is
+// the zone's, and where the zone has it twice, because the clocks went back, the
+// later one is taken or not. A time that the clocks jump over is an error.
+func ParseMoment(s string, zone *time.Location, later bool) (time.Time, error) {
 	m := momentForm.FindStringSubmatch(s)
 	if m == nil {
 		return time.Time{}, fmt.Errorf("%s is not a date with a time; write for example 2026-11-30T22:00:00", quote(s))

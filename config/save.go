@@ -19,7 +19,7 @@ import (
 // owner kept: whatever happens, it is the old or the new one, whole. Two edits
 // at once are done one after the other.
 func SetOnlineFile(path string, hosts []string, online bool) (changes []Change, err error) {
-	err = editFile(path, func(data []byte) (edited []byte, err error) {
+	err = EditFile(path, func(data []byte) (edited []byte, err error) {
 		edited, changes, err = SetOnline(path, data, hosts, online)
 		return edited, err
 	})
@@ -32,7 +32,7 @@ func SetOnlineFile(path string, hosts []string, online bool) (changes []Change, 
 // BringOnlineFile is BringOnline on the file at path, replaced as by
 // SetOnlineFile.
 func BringOnlineFile(path string, hosts []string, now time.Time) (changes []Change, err error) {
-	err = editFile(path, func(data []byte) (edited []byte, err error) {
+	err = EditFile(path, func(data []byte) (edited []byte, err error) {
 		edited, changes, err = BringOnline(path, data, hosts, now)
 		return edited, err
 	})
@@ -45,18 +45,20 @@ func BringOnlineFile(path string, hosts []string, now time.Time) (changes []Chan
 // AddMaintenanceFile is AddMaintenance on the file at path, replaced as by
 // SetOnlineFile.
 func AddMaintenanceFile(path string, m Maintenance) error {
-	return editFile(path, func(data []byte) ([]byte, error) { return AddMaintenance(path, data, m) })
+	return EditFile(path, func(data []byte) ([]byte, error) { return AddMaintenance(path, data, m) })
 }
 
 // SetAllFile is SetAll on the file at path, replaced as by SetOnlineFile.
 // SetAllFile(path, false, nil) restores what was before SetAllFile(path, true, …).
 func SetAllFile(path string, all bool, except []string) error {
-	return editFile(path, func(data []byte) ([]byte, error) { return SetAll(path, data, all, except) })
+	return EditFile(path, func(data []byte) ([]byte, error) { return SetAll(path, data, all, except) })
 }
 
-// editFile replaces the file at path by what change makes of it. change may be
-// called again when somebody else wrote the file meanwhile.
-func editFile(path string, change func(data []byte) ([]byte, error)) error {
+// EditFile replaces the file at path, or, if that is a symbolic link, the file it
+// points to, by what change makes of it: several edits become one, and a reader
+// sees all or none of them. An error of change leaves the file as it is. change
+// may be called again when somebody else wrote the file meanwhile.
+func EditFile(path string, change func(data []byte) ([]byte, error)) error {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return fmt.Errorf("edit configuration: %w", err)

@@ -123,7 +123,7 @@ func duration(to *time.Duration, low time.Duration) value {
 // durationTo is at least low and at most high.
 func durationTo(to *time.Duration, low, high time.Duration) value {
 	return text("duration", to, func(s string) (time.Duration, error) {
-		v, err := parseDuration(s)
+		v, err := ParseDuration(s)
 		switch {
 		case err != nil:
 			return 0, err
@@ -139,8 +139,9 @@ func durationTo(to *time.Duration, low, high time.Duration) value {
 // days are the units of a duration that time.ParseDuration does not know.
 var days = regexp.MustCompile(`^(?:(\d{1,5})w)?(?:(\d{1,6})d)?`)
 
-// parseDuration reads Go's notation, with weeks and days before it: "1w2d12h".
-func parseDuration(s string) (time.Duration, error) {
+// ParseDuration reads a duration as the file has it: Go's notation, with weeks
+// and days before it, "1w2d12h". It is never negative.
+func ParseDuration(s string) (time.Duration, error) {
 	const day = 24 * time.Hour
 	wrong := fmt.Errorf(`%s is not a duration; write for example "90s", "5m", "12h", "7d" or "2w"`, quote(s))
 	m := days.FindStringSubmatch(s)

@@ -45,13 +45,13 @@ func TestParseDuration(t *testing.T) {
 		{"1w2d12h", 9*day + 12*time.Hour}, {"0", 0}, {"0s", 0}, {"0d", 0}, {"1.5h", 90 * time.Minute}, {"500ms", 500 * time.Millisecond},
 	}
 	for _, tt := range tests {
-		if got, err := parseDuration(tt.in); got != tt.want || err != nil {
-			t.Errorf("parseDuration(%q) = %v, %v; want %v", tt.in, got, err, tt.want)
+		if got, err := ParseDuration(tt.in); got != tt.want || err != nil {
+			t.Errorf("ParseDuration(%q) = %v, %v; want %v", tt.in, got, err, tt.want)
 		}
 	}
 	for _, in := range []string{"", "10", "d", "1 d", "-1d", "-5s", "+5s", "1d-1h", "1d1w", "1.5d", "99999w", "999999d", "9999w9999999h", "5 min", "1D"} {
-		if got, err := parseDuration(in); err == nil {
-			t.Errorf("parseDuration(%q) = %v; want an error", in, got)
+		if got, err := ParseDuration(in); err == nil {
+			t.Errorf("ParseDuration(%q) = %v; want an error", in, got)
 		}
 	}
 }
