@@ -14,6 +14,10 @@ import (
 // all of them. Its times are written in whole seconds, with the offset of the
 // file's time_zone; Line and Ended do not matter.
 //
+// Where a window of the very same hosts is in force when the new one begins, and
+// the new one ends later, that is made longer instead: who needs more time than
+// planned asks for it in the same way.
+//
 // The error is Problems where the entry makes no sense in this file.
 func AddMaintenance(name string, data []byte, m Maintenance) ([]byte, error) {
 	c, d := parse(name, data)
@@ -40,8 +44,18 @@ func AddMaintenance(name string, data []byte, m Maintenance) ([]byte, error) {
 	m.Line, m.Ended = 0, nil
 	m.From, m.Until = m.From.Truncate(time.Second), m.Until.Truncate(time.Second)
 	m.Reason = strings.ToValidUTF8(m.Reason, string(utf8.RuneError))
-	members := m.members(keys, c.TimeZone)
 
+	if i := c.prolonged(&m); i >= 0 {
+		entry, longer := d.root.member("maintenance").members[i], &want.Maintenance[i]
+		longer.Until = m.Until
+		edits := []edit{setValue(entry.member("until"), m.Until.In(c.TimeZone).Format(time.RFC3339))}
+		if m.Reason != "" && m.Reason != longer.Reason {
+			longer.Reason = m.Reason
+			edits = append(edits, setMember(data, entry, "reason", tomlText(m.Reason)))
+		}
+		return revise(name, data, edits, &want)
+	}
+	members := m.members(keys, c.TimeZone)
 	list := d.root.member("maintenance")
 	if list == nil || list.listsTables() {
 		want.Maintenance = append(want.Maintenance, m)
@@ -53,6 +67,19 @@ func AddMaintenance(name string, data []byte, m Maintenance) ([]byte, error) {
 		text += ", "
 	}
 	return revise(name, data, []edit{{list.at + 1, list.at + 1, text}}, &want)
+}
+
+// prolonged returns which one window of the same hosts m makes longer, -1 if none.
+func (c *Config) prolonged(m *Maintenance) int {
+	return slices.IndexFunc(c.Maintenance, func(w Maintenance) bool {
+		if w.Cron != "" || len(w.Hosts) != len(m.Hosts) || m.From.Before(w.From) || !m.Until.After(w.Until) {
+			return false
+		}
+		return !slices.ContainsFunc(m.Hosts, func(host string) bool {
+			_, ok := w.inForce(host, c.TimeZone, m.From)
+			return !ok
+		})
+	})
 }
 
 // members are the lines of an entry for the hosts of these keys.
@@ -234,7 +261,9 @@ func (m *Maintenance) inForce(host string, zone *time.Location, now time.Time) (
 	const change = 3 * time.Hour
 	wall := asUTC(now.Add(-m.For).In(zone)).Add(-change)
 	for {
-		wall = schedule.Next(wall)
+		if wall = schedule.Next(wall); wall.IsZero() {
+			return begin, false
+		}
 		from, err := inZone(wall, zone, false)
 		if err != nil { // the clocks jump over it: it moves with them
 			from = time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), 0, 0, zone)
@@ -242,7 +271,7 @@ func (m *Maintenance) inForce(host string, zone *time.Location, now time.Time) (
 		if covers(from, from.Add(m.For)) {
 			return begin, true
 		}
-		if wall.IsZero() || begin.After(now) {
+		if begin.After(now) {
 			return begin, false
 		}
 	}

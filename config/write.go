@@ -30,6 +30,16 @@ func apply(data []byte, edits []edit) []byte {
 // setValue replaces the value of a member.
 func setValue(n *node, value string) edit { return edit{n.at, n.end, value} }
 
+// setMember sets a member of a table to a value, whether it is there or not. The
+// table must have another one.
+func setMember(data []byte, table *node, key, value string) edit {
+	if n := table.member(key); n != nil {
+		return setValue(n, value)
+	}
+	e, _ := insert(data, table, "", key+" = "+value)
+	return e
+}
+
 // flagEdit sets the flag of a valid host.
 func flagEdit(data []byte, host *node, online bool) edit {
 	value := strconv.FormatBool(online)
