@@ -34,7 +34,9 @@ type Switchboard interface {
 type ReloadOptions struct {
 	// Drain says, by canonical host, how long running sessions are still served
 	// if this reload takes the host offline. It wins over the host's own drain;
-	// 0 = not at all.
+	// 0 = not at all. For a host that drains already because of its flag or
+	// offline.all it sets the end anew, counted from now; for one that is offline
+	// it means nothing.
 	Drain map[string]time.Duration `json:"drain,omitempty"`
 }
 
