@@ -38,6 +38,10 @@ type ReloadOptions struct {
 	// offline.all it sets the end anew, counted from now; for one that is offline
 	// it means nothing.
 	Drain map[string]time.Duration `json:"drain,omitempty"`
+	// Online names canonical hosts that the operator wants online now, whatever
+	// is known of their upstreams: one that waits for its upstream after a window
+	// comes back at once.
+	Online []string `json:"online,omitempty"`
 }
 
 // Report is what a reload did.
