@@ -24,6 +24,11 @@ func (f *forwarding) answer(res *http.Response) {
 	for name := range res.Trailer { // announced
 		header.Add("Trailer", name)
 	}
+	if isEventStream(res) {
+		f.rt.Stats.Streams.Add(1)
+		defer f.rt.Stats.Streams.Add(-1)
+		f.events.Store(true)
+	}
 	f.w.WriteHeader(res.StatusCode)
 	if bodiless(f.r, res) {
 		f.close()
@@ -53,7 +58,11 @@ func bodiless(r *http.Request, res *http.Response) bool {
 func atOnce(r *http.Request, res *http.Response) bool {
 	return res.ContentLength < 0 || len(res.Trailer) > 0 ||
 		r.ProtoMajor >= 2 && res.ProtoMajor >= 2 ||
-		strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
+		isEventStream(res)
+}
+
+func isEventStream(res *http.Response) bool {
+	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
 }
 
 // copyBuffers are what bodies are copied through. 64 KiB is four TLS records
@@ -85,7 +94,7 @@ func (f *forwarding) copyBody(res *http.Response) error {
 				return errClientGone
 			}
 		}
-		if err == io.EOF {
+		if err == io.EOF || err != nil && f.ended.Load() {
 			return nil
 		}
 		if err != nil {
@@ -125,7 +134,7 @@ func (f *forwarding) abort(err error) {
 	switch {
 	case errors.Is(f.rec.Err, errClientGone), errors.Is(f.rec.Err, errClientBody):
 		f.rec.Status = logging.StatusClientGone
-	case !errors.Is(f.rec.Err, errBodyTooLarge):
+	case !errors.Is(f.rec.Err, errBodyTooLarge) && !errors.Is(f.rec.Err, errCut):
 		f.rt.Stats.failed(f.rec.Err)
 	}
 	panic(http.ErrAbortHandler)

@@ -19,6 +19,7 @@ type requestBody struct {
 	mu      sync.Mutex // guards what follows; never held while reading
 	idle    sync.Cond  // reading became false
 	reading bool       // a Read is on the way
+	begun   bool       // there was a Read
 	closed  bool       // no further Read
 	err     error      // why the client's side failed; nil = it did not
 }
@@ -79,7 +80,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.mu.Unlock()
 		return 0, http.ErrBodyReadAfterClose
 	}
-	b.reading = true
+	b.reading, b.begun = true, true
 	b.mu.Unlock()
 
 	n, err := b.src.Read(p)
@@ -106,6 +107,17 @@ func (b *requestBody) Close() error {
 	b.closed = true
 	b.mu.Unlock()
 	return nil
+}
+
+// reopen makes a body usable again that a RoundTripper closed without reading
+// of it, as it does when there is no connection. It reports whether it could.
+func (b *requestBody) reopen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.begun {
+		b.closed = false
+	}
+	return !b.begun
 }
 
 // failure is why the client's side failed; nil = it did not.

@@ -21,6 +21,9 @@ var (
 	errClientBody   = errors.New("request body did not arrive whole")
 	errClientGone   = errors.New("client went away")
 	errStopping     = errors.New("shutting down, no new upgrades")
+	errCut          = errors.New("cut because the host went offline")
+
+	errNoConnection = errors.New("upstream takes no connections, others wait for it already") // the upstream's
 )
 
 // failureStatus is the one place where a failure becomes a status.
@@ -37,7 +40,7 @@ func failureStatus(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errClientGone):
 		return logging.StatusClientGone
-	case errors.Is(err, errStopping):
+	case errors.Is(err, errStopping), errors.Is(err, errCut):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return http.StatusGatewayTimeout // dial, TLS handshake, response header

@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -22,19 +25,48 @@ type forwarding struct {
 	rec  *logging.Record
 	body *requestBody // nil = none
 
+	member  *Member   // that works on it
+	upgrade bool      // it asks for another protocol
+	tried   []attempt // members that failed, of the last try
+	resent  bool      // it was sent once more to an upstream that was stopped
+	bypass  bool      // the host is not online; the client is let through
+	observe Observer
+
 	trace  httptrace.ClientTrace
-	reused atomic.Bool // the connection had served another request before
-	began  atomic.Bool // a byte of the answer arrived
+	reused atomic.Bool          // the connection had served another request before
+	began  atomic.Bool          // a byte of the answer arrived
+	held   atomic.Pointer[held] // the place to give up when there is a connection; nil = none
 
 	interim  sync.Mutex // held while a 1xx is passed on
 	answered bool       // guarded by interim: the final answer is there, no more 1xx
+
+	exchange // so that it can be cut
 }
 
-// forward sends r to the route's upstream and its answer to the client.
-func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, from origin) {
-	rec.Action = "proxy"
-	rec.Upstream = rt.Upstream.name
-	f := &forwarding{w: w, rc: http.NewResponseController(w), r: r, rt: rt, rec: rec}
+// What forward did with a request, as the access log's "action" says it.
+const (
+	actionProxy  = "proxy"
+	actionHold   = "hold"   // it waited for the upstream to take connections
+	actionBypass = "bypass" // although the host is not online
+)
+
+// forward sends r to the route's upstream and its answer to the client. Why
+// is what decide said: anything but courseOffline.
+func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, from origin, why course) {
+	rec.Action = actionProxy
+	f := &forwarding{w: w, rc: http.NewResponseController(w), r: r, rt: rt, rec: rec, observe: h.observe}
+	f.server = f.rc
+	f.use(rt.Pool.pick(nil))
+	rt.Stats.exchanges.add(f)
+	defer f.end()
+	switch why {
+	case courseSession:
+		rt.Stats.sessionSeen()
+	case courseBypass:
+		rec.Action = actionBypass
+		f.bypass = true
+		w.Header()["X-Detour"] = []string{actionBypass}
+	}
 
 	protocol, err := upgradeProtocol(r)
 	if err != nil {
@@ -57,30 +89,71 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec
 	if f.body != nil {
 		defer f.body.release(f.rc)
 	}
-	res, err := f.roundTrip(rt.Upstream.transport, out)
+	res, err := f.roundTrip(out)
 	if err != nil {
-		fail(w, r, rt, rec, err)
+		h.failHeld(f, err)
 		return
 	}
 	f.answer(res)
 }
 
+// use makes m the member that works on f.
+func (f *forwarding) use(m *Member) {
+	f.leave()
+	f.member = m
+	m.inFlight.Add(1)
+	f.rec.Upstream = m.name
+}
+
+// leave says that no member works on f any more.
+func (f *forwarding) leave() {
+	if f.member != nil {
+		f.member.inFlight.Add(-1)
+		f.member = nil
+	}
+}
+
+// end is called when f is over.
+func (f *forwarding) end() {
+	f.rt.Stats.exchanges.remove(f)
+	f.leave()
+	if f.cancel != nil {
+		f.cancel()
+	}
+}
+
+// failHeld is fail for a request that may have waited: when its host went
+// offline meanwhile, it gets that answer.
+func (h *Handler) failHeld(f *forwarding, err error) {
+	if f.held.Load() != nil && f.unsent(err) && f.r.Context().Err() == nil {
+		if rt := h.Table().Lookup(f.rt.Host); rt != nil && !rt.Online {
+			answerOffline(f.w, f.r, rt, f.rec)
+			return
+		}
+	}
+	fail(f.w, f.r, f.rt, f.rec, err)
+}
+
 // request makes the request to the upstream.
 func (f *forwarding) request(header http.Header) (*http.Request, error) {
-	r, u := f.r, f.rt.Upstream
+	r := f.r
 	body, length, err := newRequestBody(r, f.rt.MaxBody)
 	if err != nil {
 		return nil, err
 	}
-	f.trace.GotConn = func(info httptrace.GotConnInfo) { f.reused.Store(info.Reused) }
+	f.trace.GotConn = func(info httptrace.GotConnInfo) {
+		f.reused.Store(info.Reused)
+		if place := f.held.Load(); place != nil {
+			f.rt.Stats.queue.leave(place)
+		}
+	}
 	f.trace.GotFirstResponseByte = func() { f.began.Store(true) }
 	f.trace.Got1xxResponse = f.passInterim
-	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &f.trace))
-	out.URL = target(r, u)
-	out.Host = r.Host
-	if u.host != "" {
-		out.Host = u.host
+	ctx := r.Context()
+	if !f.rt.Online { // it will be cut some day
+		ctx, f.cancel = context.WithCancel(ctx)
 	}
+	out := r.WithContext(httptrace.WithClientTrace(ctx, &f.trace))
 	out.Header = header
 	out.RequestURI = "" // a client's request has none
 	out.TransferEncoding = nil
@@ -108,6 +181,15 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 		}
 	}
 	return out, nil
+}
+
+// aim addresses out to the member that works on it.
+func (f *forwarding) aim(out *http.Request) {
+	out.URL = target(f.r, f.member.Upstream)
+	out.Host = f.r.Host
+	if f.member.host != "" {
+		out.Host = f.member.host
+	}
 }
 
 // target is the URL that makes http.Transport send r's path and query byte for
@@ -151,18 +233,66 @@ func rawTarget(r *http.Request) string {
 
 // roundTrip sends out and waits for the header of the answer. An error is why
 // there is none, and whose fault it is.
-func (f *forwarding) roundTrip(rt http.RoundTripper, out *http.Request) (*http.Response, error) {
-	res, err := rt.RoundTrip(out)
-	if err != nil && f.repeatable(out, err) {
-		res, err = rt.RoundTrip(out)
+func (f *forwarding) roundTrip(out *http.Request) (*http.Response, error) {
+	send := f.try
+	if f.rt.Hold > 0 {
+		send = f.hold
 	}
+	res, err := send(out)
 	f.interim.Lock()
 	f.answered = true
 	f.interim.Unlock()
+	f.tellObserver(res)
 	if err != nil {
 		return nil, f.blame(err)
 	}
+	f.res.Store(res)
 	return res, nil
+}
+
+// try sends out to a member, and to another one when the first takes no
+// connection, until one takes it or all were tried.
+func (f *forwarding) try(out *http.Request) (*http.Response, error) {
+	f.tried = f.tried[:0]
+	if f.member == nil {
+		f.use(f.rt.Pool.pick(nil))
+	}
+	for {
+		f.aim(out)
+		rt := f.member.transport
+		if f.upgrade {
+			rt = f.member.upgrades
+		}
+		res, err := rt.RoundTrip(out)
+		if err != nil && f.repeatable(out, err) {
+			res, err = rt.RoundTrip(out)
+		}
+		if err == nil {
+			return res, nil
+		}
+		f.tried = append(f.tried, attempt{f.member, err})
+		if out.Context().Err() != nil || !f.unsent(err) {
+			return nil, err
+		}
+		next := f.rt.Pool.pick(f.tried)
+		if next == nil {
+			return nil, err
+		}
+		f.use(next)
+	}
+}
+
+// unsent reports whether err says that there was no connection, so that
+// nothing of the request was sent, and puts its body back to the beginning.
+func (f *forwarding) unsent(err error) bool {
+	return dialFailed(err) && (f.body == nil || f.body.reopen())
+}
+
+// dialFailed reports whether err is that of a connection that did not come
+// about: refused, no way, no name, no answer.
+func dialFailed(err error) bool {
+	var op *net.OpError
+	return err == errNoConnection || errors.As(err, &op) && op.Op == "dial"
 }
 
 // repeatable reports whether out may be sent once more: a kept-alive
@@ -170,17 +300,25 @@ func (f *forwarding) roundTrip(rt http.RoundTripper, out *http.Request) (*http.R
 // method is idempotent. http.Transport itself repeats GET, HEAD, OPTIONS and
 // TRACE by the same rule, and any method when nothing of it was sent.
 func (f *forwarding) repeatable(out *http.Request, err error) bool {
+	return idempotent(out) && f.reused.Load() && !f.began.Load() &&
+		f.r.Context().Err() == nil && failureStatus(err) == http.StatusBadGateway && !dialFailed(err)
+}
+
+// idempotent reports whether out has the same effect twice as once, and no
+// body that would have to be kept for that.
+func idempotent(out *http.Request) bool {
 	switch out.Method {
-	case http.MethodPut, http.MethodDelete, "PROPFIND", "REPORT", "SEARCH":
-	default:
-		return false
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete, "PROPFIND", "REPORT", "SEARCH":
+		return out.Body == nil
 	}
-	return out.Body == nil && f.reused.Load() && !f.began.Load() &&
-		f.r.Context().Err() == nil && failureStatus(err) == http.StatusBadGateway
+	return false
 }
 
 // blame says whose failure err is when an exchange with the upstream ended early.
 func (f *forwarding) blame(err error) error {
+	if f.cut.Load() {
+		return errCut
+	}
 	if f.body != nil {
 		if cause := f.body.failure(); cause != nil {
 			return clientError(f.r, cause)

@@ -55,6 +55,11 @@ func (h *Handler) requestHeader(r *http.Request, rt *Route, from origin, client,
 		if listed != nil && hasToken(listed, name) {
 			continue
 		}
+		if name == "Cookie" {
+			if values = withoutBypassCookie(values); values == nil {
+				continue
+			}
+		}
 		underscore = underscore || strings.IndexByte(name, '_') >= 0
 		out[name] = values
 	}
@@ -152,7 +157,7 @@ func (w *warnings) underscore(host, name, twin string) {
 func responseHeader(dst http.Header, res *http.Response, rt *Route) {
 	listed := res.Header["Connection"]
 	for name, values := range res.Header {
-		if hopByHop(name) || name == "Server" {
+		if hopByHop(name) || name == "Server" || name == "X-Detour" {
 			continue
 		}
 		if listed != nil && hasToken(listed, name) {

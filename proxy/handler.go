@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"detour/logging"
 )
@@ -16,17 +17,25 @@ type Handler struct {
 	table    atomic.Pointer[Table] // never nil after NewHandler
 	warnings warnings
 	tunnels  tunnels
+	bypass   *bypass
+	observe  Observer
 }
 
 // HandlerOptions say what a Handler is made of.
 type HandlerOptions struct {
 	Table *Table       // nil = no host is served yet
 	Log   *slog.Logger // nil = nobody is told
+
+	// BypassKey signs bypass links and cookies; nil = a random one, so that
+	// they end with the process. 32 random bytes are right.
+	BypassKey []byte
+	Observer  Observer         // nil = none
+	Now       func() time.Time // by which bypasses end; nil = time.Now
 }
 
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
-	h := new(Handler)
+	h := &Handler{bypass: newBypass(o.BypassKey, o.Now), observe: o.Observer}
 	h.warnings.log = o.Log
 	if o.Log == nil {
 		h.warnings.log = slog.New(slog.DiscardHandler)
@@ -46,8 +55,60 @@ func (h *Handler) Swap(t *Table) *Table { return h.table.Swap(t) }
 // Table is the table in force.
 func (h *Handler) Table() *Table { return h.table.Load() }
 
-// ServeHTTP is the whole decision: which host is asked for, is it served here,
-// is it online; then its upstream answers, or we do.
+// course is what becomes of a request.
+type course uint8
+
+const (
+	courseRefused course = iota // it names no host of ours
+	courseOnline                // forwarded: the host is online
+	courseSession               // forwarded: the host drains, and the request belongs to a running session
+	courseBypass                // forwarded: the client is let through
+	courseLink                  // redirected: a bypass link was opened
+	courseOffline               // answered here: the host is not online
+)
+
+// decision is a course and what it was made of.
+type decision struct {
+	course course
+	r      *http.Request // without the token of a bypass link
+	host   string        // canonical; "" = malformed
+	rt     *Route        // nil = refused
+	err    error         // why it is refused
+	token  string        // of a bypass link; "" = none
+}
+
+// decide is the whole decision about r: which host is asked for, is it served
+// here, is it online, and if not, is this client served all the same. It
+// changes nothing.
+func (h *Handler) decide(t *Table, r *http.Request, from origin) decision {
+	d := decision{err: errMalformed}
+	d.token, d.r = takeLink(r)
+	host, err := CanonicalHost(r.Host)
+	if err != nil || ambiguous(r) {
+		return d
+	}
+	d.host = host
+	if d.rt = t.Lookup(host); d.rt == nil {
+		d.err = errNotServed
+		return d
+	}
+	d.err = nil
+	switch rt := d.rt; {
+	case d.token != "" && isSafe(r.Method):
+		d.course = courseLink
+	case rt.Online:
+		d.course = courseOnline
+	case rt.Draining && rt.Session.Matches(d.r):
+		d.course = courseSession
+	case contains(t.bypass, from.client), h.bypass.admits(r, host, rt.Since):
+		d.course = courseBypass
+	default:
+		d.course = courseOffline
+	}
+	return d
+}
+
+// ServeHTTP does what decide says: the host's upstream answers, or we do.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	table := h.table.Load()
 	rec := logging.RecordFrom(r.Context())
@@ -55,17 +116,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec.ClientIP = from.text()
 	rec.RequestID = requestID(r, from)
 
-	host, err := CanonicalHost(r.Host)
-	if err != nil || ambiguous(r) {
-		fail(w, r, nil, rec, errMalformed)
-		return
-	}
-	if r.ProtoMajor < 3 {
+	d := h.decide(table, r, from)
+	r = d.r
+	if d.host != "" && r.ProtoMajor < 3 {
 		w.Header()["Alt-Svc"] = table.altSvc
 	}
-	rt := table.Lookup(host)
+	rt := d.rt
 	if rt == nil {
-		fail(w, r, nil, rec, errNotServed)
+		fail(w, r, nil, rec, d.err)
 		return
 	}
 	rec.Sink, rec.Discard = rt.Log, rt.Log == nil
@@ -74,11 +132,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer rt.Stats.InFlight.Add(-1)
 	rt.editHeader(w.Header())
 
-	if !rt.Online {
+	switch d.course {
+	case courseLink:
+		h.openLink(w, r, rt, rec, d.host, d.token)
+	case courseOffline:
 		answerOffline(w, r, rt, rec)
-		return
+	default:
+		h.forward(w, r, rt, rec, from, d.course)
 	}
-	h.forward(w, r, rt, rec, from)
 }
 
 // RedirectToHTTPS is the handler of plain HTTP: 308 to the same host and URI

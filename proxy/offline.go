@@ -99,7 +99,7 @@ func (o offline) unavailable() {
 	o.rec.Action = actionUnavailable
 	h := o.w.Header()
 	h.Set("Cache-Control", "no-store")
-	h.Set("Retry-After", retryAfter(o.rt.RetryAfter))
+	h.Set("Retry-After", o.rt.retryAfter(time.Now()))
 	h.Set("X-Robots-Tag", "noindex")
 	if !o.rt.StatusPage.IsZero() {
 		h.Set("Link", "<"+o.rt.StatusPage.Link(o.host())+`>; rel="status"`) // RFC 8631
@@ -135,6 +135,7 @@ func (o offline) page(title, text string) {
 		Status:     http.StatusServiceUnavailable,
 		Title:      title,
 		Text:       text,
+		Reason:     o.rt.Reason,
 		StatusPage: o.rt.StatusPage.Link(o.host()),
 	})
 }
@@ -188,6 +189,15 @@ func (o offline) probe() {
 	if o.r.Method != http.MethodHead {
 		io.WriteString(o.w, nextcloudMaintenance) // a client that went away misses nothing
 	}
+}
+
+// retryAfter is when to ask again: at the announced end, or after the usual
+// time when it is unknown or over.
+func (rt *Route) retryAfter(now time.Time) string {
+	if left := rt.Until.Sub(now); left > 0 {
+		return retryAfter(left)
+	}
+	return retryAfter(rt.RetryAfter)
 }
 
 // retryAfter is d in whole seconds, rounded up: a client that is early would

@@ -8,6 +8,8 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"detour/logging"
 )
@@ -19,6 +21,7 @@ type page struct {
 	Status     int
 	Title      string // a few calm words for people
 	Text       string // a sentence or two: what happened, what to do
+	Reason     string // why, in the operator's words, which may hold anything; "" = not told
 	StatusPage string // address of the host's status page; "" = none
 }
 
@@ -117,9 +120,10 @@ func (p page) json(requestID string) []byte {
 		Title      string `json:"title"`
 		Status     int    `json:"status"`
 		Detail     string `json:"detail,omitempty"`
+		Reason     string `json:"reason,omitempty"`
 		RequestID  string `json:"request_id,omitempty"`
 		StatusPage string `json:"status_page,omitempty"`
-	}{"about:blank", http.StatusText(p.Status), p.Status, p.Text, requestID, p.StatusPage})
+	}{"about:blank", http.StatusText(p.Status), p.Status, p.Text, p.Reason, requestID, p.StatusPage})
 	if err != nil {
 		return []byte("{}") // cannot happen: strings and a number
 	}
@@ -129,6 +133,9 @@ func (p page) json(requestID string) []byte {
 func (p page) text(requestID string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%d %s\n\n%s. %s\n", p.Status, http.StatusText(p.Status), p.Title, p.Text)
+	if p.Reason != "" {
+		fmt.Fprintf(&b, "\nReason:  %s\n", oneLine(p.Reason))
+	}
 	if p.StatusPage != "" {
 		fmt.Fprintf(&b, "\nStatus:  %s\n", p.StatusPage)
 	}
@@ -136,6 +143,17 @@ func (p page) text(requestID string) []byte {
 		fmt.Fprintf(&b, "\nRequest: %s\n", requestID)
 	}
 	return b.Bytes()
+}
+
+// oneLine makes s fit for a terminal: no control characters, whose sequences it
+// would obey, no invisible ones, one line.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) || unicode.IsSpace(r) {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // isSafe reports whether method only reads (RFC 9110, 9.2.1).

@@ -17,12 +17,26 @@ type Route struct {
 	StatusPage StatusPage // zero = none
 	Answer     Answer     // to visitors while offline
 	RetryAfter time.Duration
-	Upstream   *Upstream
+	Upstream   *Upstream // the only one; nil where there is a Pool
+	Pool       *Pool     // nil = NewTable makes one of Upstream
 	Compress   bool
 	Headers    []HeaderEdit  // on answers, in this order
 	MaxBody    int64         // bytes of a request's body; 0 = no limit
 	Log        *logging.Sink // nil: not logged
 	Stats      *Stats        // shared by all tables the host lives in; never nil
+
+	// The rest matters while the host is not online, except for Hold and
+	// PassiveStatus.
+
+	Draining bool      // running sessions are still proxied, others are answered as offline
+	Session  *Session  // what a running session is known by; nil = nothing
+	Since    time.Time // when the host stopped being online; bypasses from before are worthless
+	Until    time.Time // announced end, for Retry-After; zero or past = RetryAfter is said
+	Cause    string    // why the host is not online, for Explain
+	Reason   string    // shown to visitors, escaped; holds anything
+
+	Hold          time.Duration // how long a request waits for an upstream that takes no connection; 0 = not at all
+	PassiveStatus bool          // the observer hears of 502, 503 and 504 in answers too
 }
 
 // Answer says how an offline host answers.
@@ -53,7 +67,13 @@ func (rt *Route) editHeader(h http.Header) {
 type Stats struct {
 	InFlight atomic.Int64  // requests being served, upgraded connections included
 	Requests atomic.Uint64 // since start
-	failure  atomic.Pointer[recentFailure]
+	Streams  atomic.Int64  // upgraded connections and event streams that are open
+	Sessions atomic.Uint64 // requests since start that were proxied in a drain because they belong to a session
+
+	lastSession atomic.Int64 // Unix nanoseconds; 0 = never
+	failure     atomic.Pointer[recentFailure]
+	exchanges   exchanges
+	queue       holdQueue
 }
 
 type recentFailure struct {
@@ -68,6 +88,22 @@ func (s *Stats) LastError() (string, time.Time) {
 	}
 	return "", time.Time{}
 }
+
+// LastSession is when Sessions was counted up most recently; zero = never.
+func (s *Stats) LastSession() time.Time {
+	if at := s.lastSession.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
+}
+
+func (s *Stats) sessionSeen() {
+	s.Sessions.Add(1)
+	s.lastSession.Store(time.Now().UnixNano())
+}
+
+// Held is how many requests wait for the upstream to take connections again.
+func (s *Stats) Held() int { return int(s.queue.length.Load()) }
 
 func (s *Stats) failed(err error) {
 	s.failure.Store(&recentFailure{err.Error(), time.Now()})

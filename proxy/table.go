@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -17,6 +18,7 @@ type Table struct {
 	trusted    *Trusted
 	port       string // ":8443" in redirects to https; "" = 443
 	altSvc     []string
+	bypass     []netip.Prefix
 }
 
 // TableOptions say what a Table is made of.
@@ -26,6 +28,10 @@ type TableOptions struct {
 	Trusted       *Trusted // nil = nobody
 	AdvertisePort int      // in Alt-Svc and in redirects to https; 0 = 443
 	HTTP3         bool     // false = Alt-Svc: clear, so that clients forget an earlier offer
+
+	// Bypass are the networks whose clients, as Trusted resolves them, are
+	// proxied to hosts that are not online.
+	Bypass []netip.Prefix
 }
 
 // NewTable makes a Table. The error says that two routes have the same name.
@@ -37,6 +43,7 @@ func NewTable(o TableOptions) (*Table, error) {
 		wildcard:   make(map[string]*Route),
 		trusted:    o.Trusted,
 		altSvc:     []string{"clear"},
+		bypass:     o.Bypass,
 	}
 	if t.trusted == nil {
 		t.trusted = NewTrusted(TrustedOptions{})
@@ -54,6 +61,9 @@ func NewTable(o TableOptions) (*Table, error) {
 		t.altSvc = []string{`h3=":` + strconv.Itoa(port) + `"; ma=2592000`}
 	}
 	for _, rt := range o.Routes {
+		if rt.Pool == nil && rt.Upstream != nil {
+			rt.Pool = NewPool([]*Upstream{rt.Upstream}, nil)
+		}
 		for _, name := range rt.Names {
 			if err := t.add(name, rt); err != nil {
 				return nil, err

@@ -72,9 +72,10 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 		out.Method = http.MethodGet
 		header["Sec-Websocket-Key"] = []string{key}
 	}
-	res, err := f.roundTrip(f.rt.Upstream.upgrades, out)
+	f.upgrade = true
+	res, err := f.roundTrip(out)
 	if err != nil {
-		fail(f.w, f.r, f.rt, f.rec, err)
+		h.failHeld(f, err)
 		return
 	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
@@ -105,6 +106,9 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 		return
 	}
 	defer h.tunnels.remove(t)
+	f.rt.Stats.exchanges.upgraded(f, t)
+	f.rt.Stats.Streams.Add(1)
+	defer f.rt.Stats.Streams.Add(-1)
 	if clean := t.run(); extended && !clean {
 		panic(http.ErrAbortHandler) // resets the stream; a hijacked connection is just closed
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -62,6 +63,8 @@ type Upstream struct {
 
 	transport http.RoundTripper // for requests
 	upgrades  http.RoundTripper // for HTTP/1.1 upgrades
+
+	inFlight atomic.Int64 // requests of all hosts, upgraded connections included
 }
 
 // NewUpstream makes an Upstream; nothing is dialled yet. rt takes the place of
@@ -109,6 +112,9 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 
 // String is the upstream's address for logs: "10.1.1.4:80", or a socket's path.
 func (u *Upstream) String() string { return u.name }
+
+// InFlight is how many requests u is working on, upgraded connections included.
+func (u *Upstream) InFlight() int64 { return u.inFlight.Load() }
 
 // Retire closes the connections that are idle, now; the others close when
 // their request is done or soon after. Requests still work, so whoever loaded

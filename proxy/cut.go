@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// exchanges knows the requests of one host that are with its upstream, so that
+// they can be ended. The zero value is none.
+type exchanges struct {
+	mu    sync.Mutex // guards first and what exchange says it does
+	first *forwarding
+}
+
+// exchange is what makes a forwarding part of exchanges.
+type exchange struct {
+	prev, next *forwarding   // guarded by exchanges.mu
+	gone       chan struct{} // guarded by exchanges.mu; closed by remove; nil = nobody waits for it
+	tunnel     *tunnel       // guarded by exchanges.mu; nil = not upgraded
+
+	server *http.ResponseController // of the client's request, below a compressor
+	cancel context.CancelFunc       // ends the upstream's part; nil while the host was online at the beginning
+	res    atomic.Pointer[http.Response]
+	events atomic.Bool // res is a stream of events
+	ended  atomic.Bool // the stream of events is at its end, because we say so
+	cut    atomic.Bool
+}
+
+func (e *exchanges) add(f *forwarding) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if f.next = e.first; f.next != nil {
+		f.next.prev = f
+	}
+	e.first = f
+}
+
+func (e *exchanges) remove(f *forwarding) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if f.prev != nil {
+		f.prev.next = f.next
+	} else {
+		e.first = f.next
+	}
+	if f.next != nil {
+		f.next.prev = f.prev
+	}
+	if f.gone != nil {
+		close(f.gone)
+	}
+}
+
+// upgraded notes that f is a tunnel now.
+func (e *exchanges) upgraded(f *forwarding, t *tunnel) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f.tunnel = t
+}
+
+// leaving is one exchange that Cut ends.
+type leaving struct {
+	f      *forwarding
+	tunnel *tunnel
+	gone   <-chan struct{}
+}
+
+// leave returns what is under way, except for the bypassed.
+func (e *exchanges) leave() []leaving {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []leaving
+	for f := e.first; f != nil; f = f.next {
+		if f.bypass {
+			continue
+		}
+		if f.gone == nil {
+			f.gone = make(chan struct{})
+		}
+		all = append(all, leaving{f, f.tunnel, f.gone})
+	}
+	return all
+}
+
+// abort breaks l off, unless it is over. The lock keeps the deadlines from
+// hitting the connection's next request.
+func (e *exchanges) abort(l leaving) {
+	l.f.cut.Store(true)
+	if l.tunnel != nil {
+		l.tunnel.cut()
+		return
+	}
+	if res := l.f.res.Load(); res != nil {
+		res.Body.Close() // a Read on its way returns
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-l.gone:
+		return
+	default:
+	}
+	if l.f.cancel != nil {
+		l.f.cancel()
+	}
+	// Requests that began while the host was online have no context of their
+	// own to cancel, which would cost each of them more than it is worth. A
+	// deadline cancels that of the server, resets the stream, or fails the next
+	// read or write, as the protocol has it.
+	past := time.Unix(1, 0)
+	_ = l.f.server.SetReadDeadline(past)
+	_ = l.f.server.SetWriteDeadline(past)
+}
+
+// Cut ends what is in flight for host, a Route's Host, at the end of a drain;
+// swap in a Table first in which it takes no more. WebSockets get a close
+// frame with code (RFC 6455, 7.4: 1001 going away), both sides of them, event
+// streams end where they are. Other requests get time until ctx ends; then all
+// that is left is aborted. Bypassed requests stay. Cut returns when nothing is
+// left or all has been aborted. It may be called from several goroutines.
+func (h *Handler) Cut(ctx context.Context, host string, code int) {
+	rt := h.Table().Lookup(host)
+	if rt == nil {
+		return
+	}
+	all := rt.Stats.exchanges.leave()
+	var ending sync.WaitGroup // a peer that does not read blocks its goodbye, not the others'
+	defer ending.Wait()
+	for _, l := range all {
+		switch {
+		case l.tunnel != nil:
+			ending.Go(func() { l.tunnel.down.end(closeFrame(code, false)) })
+			ending.Go(func() { l.tunnel.up.end(closeFrame(code, true)) })
+		case l.f.events.Load():
+			l.f.ended.Store(true)
+			l.f.res.Load().Body.Close()
+		}
+	}
+	for _, l := range all {
+		select {
+		case <-l.gone:
+		case <-ctx.Done():
+			rt.Stats.exchanges.abort(l)
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"slices"
+	"sync/atomic"
+)
+
+// Pool is the upstreams of one host. A request goes to the member with the
+// fewest requests in flight; unhealthy members are left out, and the standby
+// ones are used only while all others are out. When all are out, all are
+// tried: a probe may be wrong, and an answer is better than none.
+//
+// A Pool may be used by several goroutines at once. It holds what is known of
+// its members' health, so it is meant to live as long as they stay the same,
+// over all tables.
+type Pool struct {
+	members []*Member     // those that share the requests, then the standby
+	active  int           // how many of members share the requests
+	turn    atomic.Uint32 // where a search begins, so that equally idle members take turns
+}
+
+// Member is one upstream of a Pool.
+type Member struct {
+	*Upstream
+	Standby bool
+
+	unhealthy atomic.Bool
+	failing   atomic.Bool // the observer heard of a failure and of no success since
+}
+
+// NewPool makes a Pool of members, at least one, and of standby ones.
+func NewPool(members, standby []*Upstream) *Pool {
+	p := &Pool{active: len(members)}
+	for _, u := range members {
+		p.members = append(p.members, &Member{Upstream: u})
+	}
+	for _, u := range standby {
+		p.members = append(p.members, &Member{Upstream: u, Standby: true})
+	}
+	return p
+}
+
+// Members are all members, the standby ones last; not to be written.
+func (p *Pool) Members() []*Member { return p.members }
+
+// SetHealthy says whether requests should go to m. A new Member is healthy
+// until somebody says otherwise. It may be called at any time.
+func (m *Member) SetHealthy(healthy bool) { m.unhealthy.Store(!healthy) }
+
+// Healthy is what SetHealthy said last.
+func (m *Member) Healthy() bool { return !m.unhealthy.Load() }
+
+// pick chooses a member that is not among tried; nil = there is none left.
+func (p *Pool) pick(tried []attempt) *Member {
+	if len(p.members) == 1 { // nearly every host
+		if len(tried) > 0 {
+			return nil
+		}
+		return p.members[0]
+	}
+	first := int(p.turn.Add(1) % uint32(len(p.members)))
+	active, standby := p.members[:p.active], p.members[p.active:]
+	for _, healthy := range [...]bool{true, false} {
+		for _, members := range [...][]*Member{active, standby} {
+			if m := leastBusy(members, first, healthy, tried); m != nil {
+				return m
+			}
+		}
+	}
+	return nil
+}
+
+// leastBusy is the member with the fewest requests in flight of those that are
+// healthy, or not, and not among tried. The search begins at first.
+func leastBusy(members []*Member, first int, healthy bool, tried []attempt) *Member {
+	var best *Member
+	var fewest int64
+	for i := range members {
+		m := members[(first+i)%len(members)]
+		if m.Healthy() != healthy || slices.ContainsFunc(tried, func(a attempt) bool { return a.member == m }) {
+			continue
+		}
+		if n := m.InFlight(); best == nil || n < fewest {
+			best, fewest = m, n
+		}
+	}
+	return best
+}
+
+// attempt is a member that failed a request, and how.
+type attempt struct {
+	member *Member
+	err    error
+}
