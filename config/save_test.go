@@ -255,3 +255,66 @@ func TestKillDuringEdit(t *testing.T) {
 		t.Errorf("an edit after the kills: %v", err)
 	}
 }
+
+// The other edits replace the file in the same way.
+func TestEditsOfAFile(t *testing.T) {
+	path := seedFile(t)
+	now := time.Date(2026, time.November, 30, 11, 0, 0, 0, time.UTC)
+	if err := AddMaintenanceFile(path, Maintenance{Hosts: []string{"shop"}, From: now, Until: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	changes, err := BringOnlineFile(path, []string{"shop", "cloud"}, now.Add(time.Minute))
+	if err != nil || len(changes) != 2 || len(changes[0].Ended) != 1 || changes[1].From {
+		t.Fatalf("BringOnlineFile = %+v, %v; want the window of shop and the flag of cloud", changes, err)
+	}
+	before := readFile(t, path)
+	if err := SetAllFile(path, true, []string{"blog"}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := ParseFile(path); err != nil || !c.Offline.All || len(c.Offline.Except) != 1 {
+		t.Errorf("offline.all = %+v, %v; want all but one", c, err)
+	}
+	if err := SetAllFile(path, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := readFile(t, path); !bytes.Equal(got, before) {
+		t.Errorf("all offline and back: %q; want %q", got, before)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
+		t.Errorf("mode = %v, %v; want 0640", info.Mode(), err)
+	}
+	alone(t, path)
+
+	for name, err := range map[string]error{
+		"AddMaintenanceFile": AddMaintenanceFile(path, Maintenance{Hosts: []string{"nobody"}, From: now, Until: now.Add(time.Hour)}),
+		"SetAllFile":         SetAllFile(path, true, []string{"nobody"}),
+	} {
+		if err == nil {
+			t.Errorf("%s with an unknown host: no error", name)
+		}
+	}
+	if changes, err := BringOnlineFile(path, []string{"nobody"}, now); err == nil || changes != nil {
+		t.Errorf("BringOnlineFile of an unknown host = %v, %v; want an error only", changes, err)
+	}
+	if got := readFile(t, path); !bytes.Equal(got, before) {
+		t.Errorf("a refused edit left %q; want %q", got, before)
+	}
+}
+
+// Who flips a host needs no right to read the secrets of the gateway.
+func TestParseFileAndEditsLookAtNoOtherFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "proxy.toml")
+	write(t, path, "acme.token_file = \"none\"\nstatus_page = \"https://status.example.net\"\nhosts.\"a.example.org\" = { upstream = \"10.1.1.4\", online = false, cert = \"none\", key = \"none\" }\n")
+	if _, err := Load(path); err == nil {
+		t.Fatal("Load without the files: no error")
+	}
+	if _, err := ParseFile(path); err != nil {
+		t.Errorf("ParseFile: %v", err)
+	}
+	if _, err := BringOnlineFile(path, []string{"a.example.org"}, time.Now()); err != nil {
+		t.Errorf("BringOnlineFile: %v", err)
+	}
+	if _, err := ParseFile(path + "x"); err == nil {
+		t.Error("ParseFile of no file: no error")
+	}
+}
