@@ -179,7 +179,7 @@ func TestSampleParses(t *testing.T) {
 		if len(tables) == 0 || strings.HasPrefix(tables[len(tables)-1][1], "hosts.") {
 			continue
 		}
-		name := tables[len(tables)-1][1] + "." + key
+		name := strings.Replace(tables[len(tables)-1][1], "[maintenance]", "maintenance.*", 1) + "." + key
 		for _, k := range Reference() {
 			if k.Name != name {
 				continue
@@ -192,6 +192,11 @@ func TestSampleParses(t *testing.T) {
 		if name != "" {
 			t.Errorf("%s: there is no key %s", filepath.Base(sample), name)
 		}
+	}
+	// And it can be used as it stands.
+	whole := regexp.MustCompile(`(?m)^# (\[|[a-z_0-9]+ *= )`).ReplaceAll(data, []byte("$1"))
+	if all, err := Parse(sample, whole); err != nil || len(all.Hosts) != 6 || len(all.Maintenance) != 1 {
+		t.Errorf("the sample with all that is commented out: %v", err)
 	}
 	if c.Hosts[0].ResponseTimeout != time.Minute || len(c.Hosts) != 4 {
 		t.Errorf("hosts = %+v; want the four of the sample", c.Hosts)
