@@ -225,11 +225,16 @@ func (h *Handler) openLink(w http.ResponseWriter, r *http.Request, rt *Route, re
 			header.Add("Set-Cookie", cookie.String())
 		}
 	}
-	// Absolute, for a path may begin with two slashes.
-	location := "https://" + host
+	redirectToClean(w, r, host)
+}
+
+// redirectToClean redirects to the address of r, which has no token any more.
+func redirectToClean(w http.ResponseWriter, r *http.Request, host string) {
+	location := "https://" + host // absolute, for a path may begin with two slashes
 	if _, port, err := splitPort(r.Host); err == nil && port != "" {
 		location += ":" + port
 	}
+	header := w.Header()
 	header.Set("Location", location+requestURI(r))
 	header.Set("Cache-Control", "no-store")
 	header.Set("Referrer-Policy", "no-referrer")

@@ -154,20 +154,23 @@ func (h *Handler) RedirectToHTTPS() http.Handler {
 		rec.ClientIP = from.text()
 		rec.RequestID = requestID(r, from)
 		w.Header().Set("Connection", "close")
-
-		host, err := CanonicalHost(r.Host)
-		if err != nil || ambiguous(r) {
-			fail(w, r, nil, rec, errMalformed)
-			return
-		}
-		if rt := table.Lookup(host); rt != nil {
-			rec.Sink, rec.Discard = rt.Log, rt.Log == nil
-		}
-		rec.Action = "redirect"
-		w.Header().Set("Location", "https://"+host+table.port+requestURI(r))
-		w.Header()["Content-Type"] = nil // no body, so no type to guess
-		w.WriteHeader(http.StatusPermanentRedirect)
+		redirectToHTTPS(w, r, table, rec)
 	})
+}
+
+func redirectToHTTPS(w http.ResponseWriter, r *http.Request, t *Table, rec *logging.Record) {
+	host, err := CanonicalHost(r.Host)
+	if err != nil || ambiguous(r) {
+		fail(w, r, nil, rec, errMalformed)
+		return
+	}
+	if rt := t.Lookup(host); rt != nil {
+		rec.Sink, rec.Discard = rt.Log, rt.Log == nil
+	}
+	rec.Action = actionRedirect
+	w.Header().Set("Location", "https://"+host+t.port+requestURI(r))
+	w.Header()["Content-Type"] = nil // no body, so no type to guess
+	w.WriteHeader(http.StatusPermanentRedirect)
 }
 
 // ambiguous reports whether another parser could read r's target or host in
