@@ -38,7 +38,12 @@ func AddMaintenance(name string, data []byte, m Maintenance) ([]byte, error) {
 		}
 		m.Hosts = nil
 		for _, i := range chosen {
-			keys, m.Hosts = append(keys, c.Hosts[i].Key), append(m.Hosts, c.Hosts[i].Name)
+			h := &c.Hosts[i]
+			key := h.Key
+			if key == "*" { // would be all hosts
+				key = h.Name
+			}
+			keys, m.Hosts = append(keys, key), append(m.Hosts, h.Name)
 		}
 	}
 	m.Line, m.Ended = 0, nil

@@ -48,6 +48,8 @@ func TestAddMaintenance(t *testing.T) {
 			planHosts + "\n[[maintenance]]\nhosts  = [\"git.example.com\", \"blog\"]\nfrom   = 2026-11-30T22:00:00+11:00\nuntil  = 2026-11-30T23:30:00+11:00\ndrain  = \"1h30m\"\nreason = \"a \\\"b\\\" \\\\ \\n\\t\\u0000\\u007F\\u0085é\ufffd\"\n"},
 		{"by cron, for all", planHosts, Maintenance{Hosts: []string{"*"}, Cron: "0 3 * * 0", For: 30 * time.Minute},
 			planHosts + "\n[[maintenance]]\nhosts  = [\"*\"]\ncron   = \"0 3 * * 0\"\nfor    = \"30m\"\n"},
+		{"the host of all other names alone", planHosts + "\"*\".upstream = \"10.1.1.7\"\n", Maintenance{Hosts: []string{"*.example.org"}, From: from, Until: until},
+			planHosts + "\"*\".upstream = \"10.1.1.7\"\n\n" + strings.Replace(entry, "shop", "*.example.org", 1)},
 		{"into a list", "maintenance = [ # none yet\n]\n" + planHosts, Maintenance{Hosts: []string{"shop"}, From: from, Until: until},
 			"maintenance = [{ hosts  = [\"shop\"], from   = 2026-11-30T22:00:00+11:00, until  = 2026-11-30T23:30:00+11:00 } # none yet\n]\n" + planHosts},
 		{"into a list with one", "maintenance = [{hosts = [\"*\"], cron = \"0 3 * * *\", for = \"1h\"}]\n" + planHosts, Maintenance{Hosts: []string{"shop"}, From: from, Until: until},
