@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -51,10 +52,14 @@ func eachFile(t *testing.T, folder string, test func(t *testing.T, path string, 
 
 func canonical(t *testing.T, c *Config) string {
 	t.Helper()
+	zone := "Local" // whatever the system's own is called
+	if c.TimeZone != time.Local {
+		zone = c.TimeZone.String()
+	}
 	out, err := json.MarshalIndent(struct {
 		*Config
 		TimeZone string // a Location has no JSON of its own
-	}{c, c.TimeZone.String()}, "", "  ")
+	}{c, zone}, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
