@@ -57,9 +57,10 @@ type Gateway struct {
 	http             Server     // nil when [listen] http is off
 	quic             QUICServer // nil when http3 is off
 	control          *control.Server
+	keeper           *keeper
 
-	// current is the configuration in force. Readers load it; only reload,
-	// under reloading, replaces it.
+	// current is the configuration in force. Readers load it; only reload and
+	// the keeper, under reloading, replace it.
 	current   atomic.Pointer[snapshot]
 	reloading sync.Mutex
 	refused   atomic.Pointer[[]string] // problems of the last refused reload; nil after a good one
@@ -94,14 +95,23 @@ func New(o Options) (_ *Gateway, err error) {
 		}
 	}()
 	g.files = logging.NewFiles(g.log)
+	g.keeper = newKeeper(g)
 
 	snap, err := g.prepare(cfg, nil)
 	if err != nil {
 		return nil, err
 	}
-	snap.applied = time.Now()
+	now := time.Now()
+	g.keeper.follow(nil, snap, control.ReloadOptions{}, now)
+	snap = g.keeper.settle(snap, now)
+	snap.applied = now
 	g.current.Store(snap)
-	g.handler = proxy.NewHandler(proxy.HandlerOptions{Table: snap.table, Log: g.log})
+	g.handler = proxy.NewHandler(proxy.HandlerOptions{
+		Table:     snap.table,
+		Log:       g.log,
+		Observer:  g.keeper.observe,
+		BypassKey: g.bypassKey(cfg.ACME.Storage),
+	})
 
 	g.manager, err = acme.New(acme.Options{
 		Storage:            cfg.ACME.Storage,
@@ -192,6 +202,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { g.watch(background); return nil })
 	group.Go(func() error { g.refreshCloudflareRanges(background); return nil })
 	group.Go(func() error { g.beat(background); return nil })
+	group.Go(func() error { g.keeper.run(background); return nil })
 
 	g.log.Info("serving", "generation", g.current.Load().table.Generation(), "hosts", len(g.current.Load().config.Hosts), "listeners", g.listeners.describe())
 	g.notifyReady()
@@ -260,6 +271,7 @@ func (g *Gateway) Close() error {
 				g.log.Warn("certificates", "error", err)
 			}
 		}
+		g.keeper.board.notifier.Close(ctx)
 		if snap := g.current.Load(); snap != nil {
 			for _, u := range snap.upstreams {
 				u.Retire()

@@ -5,16 +5,25 @@ import (
 	"fmt"
 	"time"
 
+	"detour/state"
+
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // The gateway tells its service manager how it is, as sd_notify(3) says.
 
 func (g *Gateway) notifyReady() {
+	g.options.Notify(daemon.SdNotifyReady + "\n" + g.stateLine())
+}
+
+// notifyState tells what changed while nothing was reloaded.
+func (g *Gateway) notifyState() { g.options.Notify(g.stateLine()) }
+
+func (g *Gateway) stateLine() string {
 	snap := g.current.Load()
 	offline := 0
-	for i := range snap.config.Hosts {
-		if !snap.config.Hosts[i].Online {
+	for _, c := range snap.conditions {
+		if c.Serving != state.Online {
 			offline++
 		}
 	}
@@ -26,7 +35,7 @@ func (g *Gateway) notifyReady() {
 	if g.refused.Load() != nil {
 		status += "; the last reload was refused, see: detour status"
 	}
-	g.options.Notify(daemon.SdNotifyReady + "\nSTATUS=" + status)
+	return "STATUS=" + status
 }
 
 // notifyReloading begins what Type=notify-reload waits for; notifyReady ends

@@ -18,12 +18,13 @@ import (
 //  1. load and validate; a problem is reported and nothing changes
 //  2. compare; equal means only the log files are opened again
 //  3. prepare whatever can fail
-//  4. swap one pointer
-//  5. afterwards: certificates for new names, retire what is not used any more
+//  4. have the keeper decide which hosts are online
+//  5. swap one pointer
+//  6. afterwards: certificates for new names, retire what is not used any more
 //
 // Nothing below the swap can fail, and nothing of a host that did not change
 // is touched.
-func (g *Gateway) Reload(_ context.Context, _ control.ReloadOptions) control.Report {
+func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Report {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	g.notifyReloading()
@@ -40,12 +41,18 @@ func (g *Gateway) Reload(_ context.Context, _ control.ReloadOptions) control.Rep
 	}
 	g.refused.Store(nil)
 	g.files.Reopen()
+	now := time.Now()
 	if config.Equal(old.config, cfg) && sameKeys(old.upstreams, next.upstreams) {
+		g.keeper.follow(old, old, o, now)
+		g.swap(old, g.keeper.settle(old, now))
 		g.manage(cfg) // files it refers to may have changed
 		g.log.Info("configuration unchanged, logs reopened", "generation", old.table.Generation())
 		return control.Report{Generation: old.table.Generation()}
 	}
 
+	g.keeper.follow(old, next, o, now)
+	next = g.keeper.settle(next, now)
+	next.applied = now
 	g.swap(old, next)
 	g.manage(cfg)
 
@@ -58,12 +65,18 @@ func (g *Gateway) Reload(_ context.Context, _ control.ReloadOptions) control.Rep
 	return report
 }
 
-// swap puts next in force and retires what only old used. The caller holds
-// reloading.
-func (g *Gateway) swap(old, next *snapshot) {
-	next.applied = time.Now()
+// install puts next in force. The caller holds reloading.
+func (g *Gateway) install(next *snapshot) {
 	g.handler.Swap(next.table)
 	g.current.Store(next)
+}
+
+// swap puts next in force, tells who should know, and retires what only old
+// used. The caller holds reloading.
+func (g *Gateway) swap(old, next *snapshot) {
+	g.install(next)
+	g.keeper.tell(old, next, false)
+	g.keeper.nudge()
 	for options, u := range old.upstreams {
 		if next.upstreams[options] == nil {
 			u.Retire()
@@ -119,9 +132,9 @@ func compare(old, next *config.Config) control.Report {
 			continue
 		}
 		switch {
-		case was.Online && !now.Online:
+		case wantsOnline(old, was) && !wantsOnline(next, now):
 			r.Offline = append(r.Offline, now.Name)
-		case !was.Online && now.Online:
+		case !wantsOnline(old, was) && wantsOnline(next, now):
 			r.Online = append(r.Online, now.Name)
 		}
 		if !sameEntry(was, now) {

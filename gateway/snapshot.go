@@ -13,63 +13,96 @@ import (
 	"detour/config"
 	"detour/logging"
 	"detour/proxy"
+	"detour/state"
+
+	"github.com/robfig/cron/v3"
 )
 
-// snapshot is one configuration and what was built from it. It is never
-// written after it was stored.
+// snapshot is one configuration, what was built from it, and the state its
+// hosts are in. It is never written after it was stored.
 type snapshot struct {
 	config    *config.Config
-	table     *proxy.Table
+	options   proxy.TableOptions // of table, with all hosts online
 	upstreams map[proxy.UpstreamOptions]*proxy.Upstream
+	pools     map[string]*proxy.Pool  // by host
 	stats     map[string]*proxy.Stats // by host
+	plans     map[string][]state.Plan // by host
 	unowned   *logging.Sink           // requests for hosts that are not configured
-	applied   time.Time               // when it took effect
+
+	conditions map[string]condition // by host; nil until in
+	table      *proxy.Table         // nil until in
+	applied    time.Time            // when the configuration took effect
 }
 
 // prepare builds what cfg asks for and does all of it that can fail. Nothing
 // is dialled and nothing of old is touched: upstream connections and counters
 // that cfg still wants pass over to the new snapshot. old is nil at the start.
+// What is missing is which hosts are online: in adds it.
 func (g *Gateway) prepare(cfg *config.Config, old *snapshot) (*snapshot, error) {
+	plans, err := plans(cfg)
+	if err != nil {
+		return nil, err
+	}
 	next := &snapshot{
 		config:    cfg,
 		upstreams: make(map[proxy.UpstreamOptions]*proxy.Upstream),
+		pools:     make(map[string]*proxy.Pool),
 		stats:     make(map[string]*proxy.Stats),
+		plans:     plans,
 	}
-	generation := uint64(1)
+	next.options = proxy.TableOptions{
+		Generation:    1,
+		Trusted:       g.trusted(cfg),
+		AdvertisePort: cfg.Listen.AdvertisePort,
+		HTTP3:         cfg.Listen.HTTP3,
+		Bypass:        cfg.Bypass.Networks,
+	}
 	if old != nil {
-		generation = old.table.Generation() + 1
+		next.options.Generation = old.table.Generation() + 1
 	}
-	routes := make([]*proxy.Route, 0, len(cfg.Hosts))
 	for i := range cfg.Hosts {
 		route, err := g.route(cfg, &cfg.Hosts[i], next, old)
 		if err != nil {
 			return nil, fmt.Errorf("hosts.%s: %w", cfg.Hosts[i].Key, err)
 		}
-		routes = append(routes, route)
+		next.options.Routes = append(next.options.Routes, route)
 	}
-	table, err := proxy.NewTable(proxy.TableOptions{
-		Generation:    generation,
-		Routes:        routes,
-		Trusted:       g.trusted(cfg),
-		AdvertisePort: cfg.Listen.AdvertisePort,
-		HTTP3:         cfg.Listen.HTTP3,
-	})
-	if err != nil {
+	if _, err := proxy.NewTable(next.options); err != nil {
 		return nil, err
 	}
-	next.table = table
 	next.unowned = g.files.Sink(unownedSink(cfg))
 	return next, nil
 }
 
-// route compiles one host's entry, taking its upstream and counters from old
-// when they are the same, and from next when a host before it made them.
+// in is the same configuration with its hosts in the given conditions. The
+// generation stays: it counts configurations.
+func (s *snapshot) in(conditions map[string]condition) *snapshot {
+	next := *s
+	next.conditions = conditions
+	o := s.options
+	o.Routes = make([]*proxy.Route, len(s.options.Routes))
+	for i, online := range s.options.Routes {
+		rt := *online
+		c := conditions[rt.Host]
+		rt.Online = c.Serving == state.Online
+		rt.Draining = c.Serving == state.Draining
+		rt.Since, rt.Until = c.since, c.Until
+		rt.Cause, rt.Reason = string(c.Cause), c.Reason
+		o.Routes[i] = &rt
+	}
+	next.table, _ = proxy.NewTable(o) // prepare found the names to be good
+	return &next
+}
+
+// route compiles one host's entry, as if it were online, taking its upstreams
+// and counters from old when they are the same, and from next when a host
+// before it made them.
 func (g *Gateway) route(cfg *config.Config, h *config.Host, next, old *snapshot) (*proxy.Route, error) {
 	page, err := proxy.ParseStatusPage(h.StatusPage)
 	if err != nil {
 		return nil, err
 	}
-	upstream, err := findUpstream(h, next, old)
+	pool, err := findPool(h, next, old)
 	if err != nil {
 		return nil, err
 	}
@@ -80,16 +113,18 @@ func (g *Gateway) route(cfg *config.Config, h *config.Host, next, old *snapshot)
 	next.stats[h.Name] = stats
 
 	route := &proxy.Route{
-		Host:       h.Name,
-		Names:      h.Names(),
-		Online:     h.Online,
-		StatusPage: page,
-		Answer:     proxy.Answer(h.Answer),
-		RetryAfter: cfg.Offline.RetryAfter,
-		Upstream:   upstream,
-		Compress:   h.Compress,
-		MaxBody:    h.MaxBody,
-		Stats:      stats,
+		Host:          h.Name,
+		Names:         h.Names(),
+		StatusPage:    page,
+		Answer:        proxy.Answer(h.Answer),
+		RetryAfter:    cfg.Offline.RetryAfter,
+		Pool:          pool,
+		Compress:      h.Compress,
+		MaxBody:       h.MaxBody,
+		Stats:         stats,
+		Session:       proxy.NewSession(proxy.SessionSigns(h.Session)),
+		Hold:          h.Hold,
+		PassiveStatus: h.Health != nil && h.Health.PassiveStatus,
 	}
 	for _, header := range h.Headers {
 		route.Headers = append(route.Headers, proxy.HeaderEdit(header))
@@ -100,12 +135,39 @@ func (g *Gateway) route(cfg *config.Config, h *config.Host, next, old *snapshot)
 	return route, nil
 }
 
-// findUpstream finds or makes the upstream of h. Hosts with equal options share
+// findPool finds or makes the upstreams of h. While they stay the same the pool
+// does too, and with it what is known of their health.
+func findPool(h *config.Host, next, old *snapshot) (*proxy.Pool, error) {
+	var lists [2][]*proxy.Upstream
+	for i, addresses := range [2][]config.Upstream{h.Upstreams, h.Standby} {
+		for _, address := range addresses {
+			u, err := findUpstream(h, address, next, old)
+			if err != nil {
+				return nil, err
+			}
+			lists[i] = append(lists[i], u)
+		}
+	}
+	pool := proxy.NewPool(lists[0], lists[1])
+	if old != nil && old.pools[h.Name] != nil && samePool(old.pools[h.Name], pool) {
+		pool = old.pools[h.Name]
+	}
+	next.pools[h.Name] = pool
+	return pool, nil
+}
+
+func samePool(a, b *proxy.Pool) bool {
+	return slices.EqualFunc(a.Members(), b.Members(), func(a, b *proxy.Member) bool {
+		return a.Upstream == b.Upstream && a.Standby == b.Standby
+	})
+}
+
+// findUpstream finds or makes one upstream of h. Hosts with equal options share
 // one, and so its connections.
-func findUpstream(h *config.Host, next, old *snapshot) (*proxy.Upstream, error) {
+func findUpstream(h *config.Host, address config.Upstream, next, old *snapshot) (*proxy.Upstream, error) {
 	options := proxy.UpstreamOptions{
-		Scheme:          h.Upstream.Scheme,
-		Address:         h.Upstream.Address,
+		Scheme:          address.Scheme,
+		Address:         address.Address,
 		ServerName:      h.UpstreamTLS.ServerName,
 		Insecure:        h.UpstreamTLS.Insecure,
 		ResponseTimeout: h.ResponseTimeout,
@@ -130,6 +192,26 @@ func findUpstream(h *config.Host, next, old *snapshot) (*proxy.Upstream, error) 
 	}
 	next.upstreams[options] = made
 	return made, nil
+}
+
+// plans are the maintenances of cfg by host.
+func plans(cfg *config.Config) (map[string][]state.Plan, error) {
+	plans := make(map[string][]state.Plan)
+	for _, m := range cfg.Maintenance {
+		plan := state.Plan{From: m.From, Until: m.Until, Location: cfg.TimeZone, For: m.For, Drain: m.Drain, Reason: m.Reason}
+		if m.Cron != "" {
+			schedule, err := cron.ParseStandard(m.Cron)
+			if err != nil {
+				return nil, fmt.Errorf("maintenance: cron %q: %w", m.Cron, err)
+			}
+			plan.Cron = schedule
+		}
+		for _, host := range m.Hosts {
+			plan.Ended = m.Ended[host]
+			plans[host] = append(plans[host], plan)
+		}
+	}
+	return plans, nil
 }
 
 // trusted translates the peers that may name a client.
@@ -194,6 +276,6 @@ func sink(cfg *config.Config, file, name string) logging.SinkOptions {
 			Compress: cfg.Log.Compress,
 			Mode:     fs.FileMode(cfg.Log.Mode),
 		},
-		RedactQuery: slices.Clone(cfg.Log.RedactQuery),
+		RedactQuery: append(slices.Clone(cfg.Log.RedactQuery), proxy.BypassParameter),
 	}
 }

@@ -1,13 +1,14 @@
 package gateway
 
 import (
-	"errors"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"detour/config"
 	"detour/control"
+	"detour/state"
 )
 
 // Gateway is the control socket's Switchboard.
@@ -31,44 +32,66 @@ func (g *Gateway) Status() control.Status {
 	if problems := g.refused.Load(); problems != nil {
 		status.Problems = *problems
 	}
+	now := time.Now()
 	for i := range snap.config.Hosts {
 		h := &snap.config.Hosts[i]
-		host := hostStatus(h)
-		stats := snap.stats[h.Name]
-		host.InFlight = stats.InFlight.Load()
-		host.Requests = stats.Requests.Load()
-		host.LastError, host.LastErrorAt = stats.LastError()
+		host := g.hostStatus(snap, h, now)
 		host.Certificate = certificates[h.Name]
 		status.Hosts = append(status.Hosts, host)
 	}
 	return status
 }
 
-func hostStatus(h *config.Host) control.Host {
-	state := "offline"
-	if h.Online {
-		state = "online"
-	}
-	return control.Host{
+func (g *Gateway) hostStatus(snap *snapshot, h *config.Host, now time.Time) control.Host {
+	c, stats := snap.conditions[h.Name], snap.stats[h.Name]
+	host := control.Host{
 		Host:       h.Name,
 		Key:        h.Key,
 		Aliases:    h.Aliases,
-		State:      state,
-		Upstream:   upstreamText(h.Upstream),
+		State:      c.Serving.String(),
+		Cause:      string(c.Cause),
+		Until:      c.Until,
+		DrainUntil: c.DrainUntil,
+		Reason:     c.Reason,
+		Next:       nextWindow(snap.plans[h.Name], now),
 		StatusPage: h.StatusPage,
+		Upstream:   h.Upstream.String(),
+		InFlight:   stats.InFlight.Load(),
+		Streams:    stats.Streams.Load(),
+		Requests:   stats.Requests.Load(),
 	}
+	host.LastError, host.LastErrorAt = stats.LastError()
+	if h.Health != nil {
+		host.Health = g.keeper.health(snap, h).String()
+	}
+	addresses := slices.Concat(h.Upstreams, h.Standby)
+	for i, m := range snap.pools[h.Name].Members() {
+		u := control.Upstream{Address: addresses[i].String(), Standby: m.Standby, InFlight: m.InFlight()}
+		if h.Health != nil {
+			u.Health = g.keeper.memberHealth(h, m).String()
+		}
+		host.Upstreams = append(host.Upstreams, u)
+	}
+	return host
 }
 
-// upstreamText writes an upstream as an operator would in the file.
-func upstreamText(u config.Upstream) string {
-	switch u.Scheme {
-	case "http":
-		return u.Address
-	case "unix":
-		return "unix/" + u.Address
-	default:
-		return u.Scheme + "://" + u.Address
+// nextWindow is the first window of plans that has not begun; nil = none.
+func nextWindow(plans []state.Plan, now time.Time) *control.Window {
+	var next *control.Window
+	for _, plan := range plans {
+		w, ok := plan.Near(now)
+		for ok && !w.Begin().After(now) { // in force, or in its drain
+			if plan.Cron == nil {
+				ok = false
+				break
+			}
+			w, ok = plan.Near(w.Until)
+		}
+		if ok && (next == nil || w.Begin().Before(next.Begin)) {
+			next = &control.Window{Begin: w.Begin(), From: w.From, Until: w.Until, Reason: w.Reason}
+		}
 	}
+	return next
 }
 
 // certificates are the certificates' states by the host they serve.
@@ -97,16 +120,6 @@ func (g *Gateway) logStatus(dir string) control.Logs {
 		}
 	}
 	return logs
-}
-
-// Bypass makes a link to the upstream of an offline host.
-func (g *Gateway) Bypass(string, time.Duration) (string, error) {
-	return "", errors.New("this gateway cannot make bypass links yet")
-}
-
-// Explain says what the gateway would do with a request.
-func (g *Gateway) Explain(control.ExplainRequest) (control.Explanation, error) {
-	return control.Explanation{}, errors.New("this gateway cannot explain requests yet")
 }
 
 // RetryCertificates orders failing certificates again now; no names means all.

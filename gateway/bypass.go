@@ -1,0 +1,59 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"detour/config"
+
+	"github.com/google/renameio/v2"
+)
+
+// bypassKeySize is that of the hash which the links are signed with.
+const bypassKeySize = 32
+
+// bypassKey is what bypass links and cookies are signed with. It lives beside
+// the certificates, so that a restart does not throw the operator out. Where it
+// cannot be kept there is one for this run.
+func (g *Gateway) bypassKey(storage string) []byte {
+	path := filepath.Join(storage, "bypass.key")
+	key, err := os.ReadFile(path)
+	if err == nil && len(key) == bypassKeySize {
+		return key
+	}
+	key = make([]byte, bypassKeySize)
+	rand.Read(key) // never fails
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = errors.Join(os.MkdirAll(storage, 0o700), renameio.WriteFile(path, key, 0o600))
+	}
+	if err != nil {
+		g.log.Warn("the key of bypass links cannot be kept, they end with this run", "error", err)
+	}
+	return key
+}
+
+// longestBypass bounds a link: it is for the test before opening, not for a
+// visitor who should be let in for good.
+const longestBypass = 7 * 24 * time.Hour
+
+// Bypass makes a link by which one person reaches the upstream of an offline
+// host for d. host is a key, a name or an alias.
+func (g *Gateway) Bypass(host string, d time.Duration) (string, error) {
+	if d <= 0 || d > longestBypass {
+		return "", fmt.Errorf("a bypass lasts for more than nothing and at most %s; %s is not possible", longestBypass, d)
+	}
+	snap := g.current.Load()
+	i := slices.IndexFunc(snap.config.Hosts, func(h config.Host) bool {
+		return h.Key == host || slices.Contains(h.Names(), host)
+	})
+	if i < 0 {
+		return "", fmt.Errorf("there is no host %q", host)
+	}
+	return g.handler.MintBypass(snap.config.Hosts[i].Name, time.Now().Add(d))
+}

@@ -1,0 +1,221 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"detour/config"
+	"detour/control"
+	"detour/notify"
+	"detour/state"
+)
+
+// keeper keeps the hosts in the state that state.Decide finds for them. It
+// knows what is not in the file: drains under way, windows that overran,
+// health. Whenever something changed or a moment came, it looks at all hosts,
+// and when one's state differs it swaps in a table of the same configuration.
+//
+// A reload decides by the same code. Both hold Gateway.reloading, so they
+// never race.
+type keeper struct {
+	g    *Gateway
+	wake chan struct{} // asks run to look again; holds one
+
+	// checks count what probes and visitors' requests say of the upstreams.
+	// Only run replaces them; a request that failed loads them.
+	checks atomic.Pointer[map[checkKey]*check]
+
+	// Guarded by Gateway.reloading.
+	hosts map[string]*kept // by canonical name
+	board noticeBoard
+
+	cuts sync.WaitGroup // of hosts whose drain is over
+}
+
+// clockCheck is how often the keeper looks at the wall clock while a moment is
+// ahead: timers do not notice that it was set, or that the machine slept.
+const clockCheck = time.Minute
+
+func newKeeper(g *Gateway) *keeper {
+	k := &keeper{g: g, wake: make(chan struct{}, 1), hosts: make(map[string]*kept)}
+	k.checks.Store(&map[checkKey]*check{})
+	k.board.notifier = notify.New(notify.Options{Log: g.log})
+	k.board.certificates = make(map[string]time.Time)
+	return k
+}
+
+// nudge has run look again soon. It may be called by anybody at any time.
+func (k *keeper) nudge() {
+	select {
+	case k.wake <- struct{}{}:
+	default: // it will
+	}
+}
+
+// run looks until ctx ends. While nothing can change by itself it only waits
+// to be nudged. It returns when everything it began has ended.
+func (k *keeper) run(ctx context.Context) {
+	defer k.cuts.Wait()
+	defer k.stopChecks()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if next := k.look(ctx, time.Now()); !next.IsZero() {
+			timer.Reset(min(max(time.Until(next), 0), clockCheck))
+		}
+	}
+}
+
+// look brings every host into the state it should have at now, and returns
+// when to look again; zero = when nudged.
+func (k *keeper) look(ctx context.Context, now time.Time) time.Time {
+	k.g.reloading.Lock()
+	defer k.g.reloading.Unlock()
+	old := k.g.current.Load()
+	next := k.settle(old, now)
+	if next != old {
+		k.g.install(next)
+		k.tell(old, next, true)
+		k.g.notifyState()
+	}
+	k.watch(ctx, next, now)
+	k.cutDrained(ctx, next)
+	return earliest(nextMoment(next.conditions), k.remind(next, now))
+}
+
+// settle decides the hosts of snap at now: it returns snap itself when they
+// are as they should be, else one that differs in that alone. The caller holds
+// reloading, and snap is the one that was followed last.
+func (k *keeper) settle(snap *snapshot, now time.Time) *snapshot {
+	conditions := make(map[string]condition, len(snap.config.Hosts))
+	for i := range snap.config.Hosts {
+		h := &snap.config.Hosts[i]
+		conditions[h.Name] = k.hosts[h.Name].decide(hostFacts{
+			host:   h,
+			all:    takenByAll(snap.config, h),
+			plans:  snap.plans[h.Name],
+			stats:  snap.stats[h.Name],
+			health: k.health(snap, h),
+		}, now)
+	}
+	if sameConditions(snap.conditions, conditions) {
+		return snap
+	}
+	return snap.in(conditions)
+}
+
+// follow takes note of what the operator wants with next. old is nil at the
+// start. The caller holds reloading and settles next afterwards.
+func (k *keeper) follow(old, next *snapshot, o control.ReloadOptions, now time.Time) {
+	wasOnline := make(map[string]bool)
+	if old != nil {
+		for i := range old.config.Hosts {
+			h := &old.config.Hosts[i]
+			wasOnline[h.Name] = wantsOnline(old.config, h)
+		}
+	}
+	hosts := make(map[string]*kept, len(next.config.Hosts))
+	for i := range next.config.Hosts {
+		h := &next.config.Hosts[i]
+		host := k.hosts[h.Name]
+		if host == nil {
+			host = new(kept)
+			if old == nil {
+				host.restored = lastEdit(k.g.options.Config)
+			}
+		}
+		hosts[h.Name] = host
+
+		was, known := wasOnline[h.Name]
+		drain, asked := o.Drain[h.Name]
+		switch {
+		case wantsOnline(next.config, h):
+			host.drainUntil = time.Time{}
+			if known && !was || slices.Contains(o.Online, h.Name) {
+				host.returning = time.Time{} // the operator's word, whatever the upstream does
+			}
+		case was:
+			if !asked {
+				drain = h.Drain
+			}
+			host.drainUntil = now.Add(drain)
+		case asked && now.Before(host.drainUntil): // another end for the drain under way
+			host.drainUntil, host.drain = now.Add(drain), drainWatch{}
+		}
+	}
+	k.hosts = hosts
+}
+
+// cutDrained ends what is left of the hosts whose drain is over: requests get
+// up to grace, WebSockets and event streams a goodbye. The caller is run.
+func (k *keeper) cutDrained(ctx context.Context, snap *snapshot) {
+	for name, host := range k.hosts {
+		if !host.cut {
+			continue
+		}
+		host.cut = false
+		k.cuts.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, snap.config.Listen.Grace)
+			defer cancel()
+			k.g.handler.Cut(ctx, name, closeGoingAway)
+		})
+	}
+}
+
+// wantsOnline is what the operator says of h by its flag and [offline] all.
+func wantsOnline(cfg *config.Config, h *config.Host) bool {
+	return h.Online && !takenByAll(cfg, h)
+}
+
+// takenByAll reports whether [offline] all is for h.
+func takenByAll(cfg *config.Config, h *config.Host) bool {
+	return cfg.Offline.All && !slices.Contains(cfg.Offline.Except, h.Name)
+}
+
+// condition is a host's state and since when it is not online.
+type condition struct {
+	state.State
+	since time.Time
+}
+
+// sameConditions reports whether visitors and status would see no difference.
+func sameConditions(a, b map[string]condition) bool {
+	for name, is := range b {
+		was, ok := a[name]
+		was.Next = is.Next
+		if !ok || was != is {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// nextMoment is the first at which one of the conditions may change.
+func nextMoment(conditions map[string]condition) time.Time {
+	var first time.Time
+	for _, c := range conditions {
+		first = earliest(first, c.Next)
+	}
+	return first
+}
+
+// earliest is the first of the times that are not zero.
+func earliest(times ...time.Time) time.Time {
+	var first time.Time
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
+}

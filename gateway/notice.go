@@ -1,0 +1,240 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"detour/acme"
+	"detour/config"
+	"detour/notify"
+	"detour/state"
+)
+
+// The words for what people are told, in Notice.Event.
+const (
+	eventOnline      = "online"
+	eventDraining    = "draining"
+	eventOffline     = "offline"
+	eventOverran     = "overran"
+	eventForgotten   = "forgotten"
+	eventCertificate = "certificate"
+)
+
+const (
+	// overrunPatience is how long a window may be over before somebody is told
+	// that the upstream does not answer: a probe takes its time.
+	overrunPatience = 5 * time.Second
+	// certificateCheck is how often certificates are looked at for a notice.
+	certificateCheck = 10 * time.Minute
+	// certificateEnd is how long before its end a certificate is worth a
+	// notice. One that is renewed as it should be has twenty days more.
+	certificateEnd = 10 * 24 * time.Hour
+	// certificateRepeat is how often one certificate may be told of.
+	certificateRepeat = 24 * time.Hour
+)
+
+// noticeBoard is what was told. It is guarded by Gateway.reloading.
+type noticeBoard struct {
+	notifier     *notify.Notifier
+	certificates map[string]time.Time // when a host's was told of
+	looked       time.Time            // at the certificates
+}
+
+// target is who is told, as the configuration says.
+func target(cfg *config.Config) notify.Target {
+	return notify.Target{URL: cfg.Notify.URL, Format: notify.Format(cfg.Notify.Format), Command: cfg.Notify.Command}
+}
+
+// tell says what changed between old and next: to the people who asked for it
+// and, unless a reload's report says it, to the log. It does not wait.
+func (k *keeper) tell(old, next *snapshot, log bool) {
+	for i := range next.config.Hosts {
+		name := next.config.Hosts[i].Name
+		was, known := old.conditions[name]
+		is := next.conditions[name]
+		if !known || was.Serving == is.Serving && was.Cause == is.Cause {
+			continue
+		}
+		if log {
+			k.g.log.Info("host changed its state", conditionAttributes(name, is)...)
+		}
+		if was.Serving != is.Serving {
+			k.send(next.config, notice(next.config, name, is))
+		}
+	}
+}
+
+func (k *keeper) send(cfg *config.Config, n notify.Notice) {
+	k.board.notifier.Send(target(cfg), n)
+}
+
+// notice tells of a host's new state.
+func notice(cfg *config.Config, host string, c condition) notify.Notice {
+	n := notify.Notice{Host: host, Cause: string(c.Cause), Reason: c.Reason, Until: c.Until}
+	switch c.Serving {
+	case state.Online:
+		n.Event, n.Text = eventOnline, host+" is online again"
+		return n
+	case state.Draining:
+		n.Event, n.Text = eventDraining, host+" is going offline, running sessions may finish until "+clock(cfg, c.DrainUntil)
+	case state.Offline:
+		n.Event, n.Text = eventOffline, host+" is offline"
+	}
+	n.Text += ": " + why(cfg, c)
+	return n
+}
+
+// why says a cause in words.
+func why(cfg *config.Config, c condition) string {
+	text := ""
+	switch c.Cause {
+	case state.ByFlag:
+		text = "by the operator's flag"
+	case state.ByAll:
+		text = "all hosts are taken offline"
+	case state.ByWindow:
+		text = "maintenance"
+	case state.ByOverrun:
+		text = "its maintenance is over, but its upstream does not answer"
+	case state.ByHealth:
+		text = "its upstream is unhealthy"
+	}
+	if !c.Until.IsZero() {
+		text += " until " + clock(cfg, c.Until)
+	}
+	if c.Reason != "" {
+		text += " (" + strings.Join(strings.Fields(c.Reason), " ") + ")" // in one line
+	}
+	return text
+}
+
+// clock writes a time as the operator's clock shows it.
+func clock(cfg *config.Config, t time.Time) string {
+	return t.In(cfg.TimeZone).Format("2006-01-02 15:04 MST")
+}
+
+func conditionAttributes(host string, c condition) []any {
+	list := []any{"host", host, "state", c.Serving.String()}
+	if c.Cause != "" {
+		list = append(list, "cause", string(c.Cause))
+	}
+	if !c.Until.IsZero() {
+		list = append(list, "until", c.Until)
+	}
+	if c.Reason != "" {
+		list = append(list, "reason", c.Reason)
+	}
+	return list
+}
+
+// remind tells of what lasts too long, and returns when to look again; zero =
+// nothing is ahead. The caller holds reloading.
+func (k *keeper) remind(snap *snapshot, now time.Time) time.Time {
+	var next time.Time
+	for i := range snap.config.Hosts {
+		h := &snap.config.Hosts[i]
+		next = earliest(next, k.remindOverrun(snap, h, now), k.remindForgotten(snap, h, now))
+	}
+	return earliest(next, k.remindCertificates(snap, now))
+}
+
+// remindOverrun tells once that a window is over and the upstream is not back.
+func (k *keeper) remindOverrun(snap *snapshot, h *config.Host, now time.Time) time.Time {
+	host := k.hosts[h.Name]
+	if host.returning.IsZero() || host.told {
+		return time.Time{}
+	}
+	if due := host.returning.Add(overrunPatience); now.Before(due) {
+		return due
+	}
+	host.told = true
+	k.g.log.Warn("maintenance overran, the host stays offline until its upstream answers", "host", h.Name, "since", host.returning)
+	k.send(snap.config, notify.Notice{
+		Event: eventOverran, Host: h.Name, Cause: string(state.ByOverrun),
+		Text: h.Name + " stays offline: " + why(snap.config, condition{State: state.State{Cause: state.ByOverrun}}),
+	})
+	return time.Time{}
+}
+
+// remindForgotten tells of a host that the operator took offline long ago
+// although its upstream is well, and again as long after that.
+func (k *keeper) remindForgotten(snap *snapshot, h *config.Host, now time.Time) time.Time {
+	due := k.hosts[h.Name].forgottenAt(snap, h.Name)
+	if due.IsZero() || now.Before(due) {
+		return due
+	}
+	if k.health(snap, h) != state.Healthy {
+		return time.Time{} // its check asks for a look when that changes
+	}
+	host := k.hosts[h.Name]
+	host.reminded = now
+	k.send(snap.config, notify.Notice{
+		Event: eventForgotten, Host: h.Name, Cause: string(snap.conditions[h.Name].Cause),
+		Text: fmt.Sprintf("%s has been offline since %s although its upstream answers; was it forgotten?", h.Name, clock(snap.config, host.since)),
+	})
+	return host.forgottenAt(snap, h.Name)
+}
+
+// forgottenAt is when the host is due for a reminder; zero = never, as it is.
+func (k *kept) forgottenAt(snap *snapshot, name string) time.Time {
+	c := snap.conditions[name]
+	after := snap.config.Notify.ForgottenAfter
+	if after == 0 || target(snap.config).IsZero() || c.Serving != state.Offline || c.Cause != state.ByFlag && c.Cause != state.ByAll {
+		return time.Time{}
+	}
+	if !k.reminded.IsZero() {
+		return k.reminded.Add(after)
+	}
+	return k.since.Add(after)
+}
+
+// remindCertificates tells of certificates that visitors are or soon will be
+// warned of, once a day each.
+func (k *keeper) remindCertificates(snap *snapshot, now time.Time) time.Time {
+	if target(snap.config).IsZero() {
+		return time.Time{}
+	}
+	b := &k.board
+	if due := b.looked.Add(certificateCheck); now.Before(due) {
+		return due
+	}
+	b.looked = now
+	for _, c := range k.g.manager.Status() {
+		trouble := certificateTrouble(snap.config, c, now)
+		if trouble == "" {
+			delete(b.certificates, c.Host)
+			continue
+		}
+		if told := b.certificates[c.Host]; now.Sub(told) < certificateRepeat {
+			continue
+		}
+		b.certificates[c.Host] = now
+		k.send(snap.config, notify.Notice{
+			Event: eventCertificate, Host: c.Host, Cause: string(c.State), Until: c.NotAfter,
+			Text: "the certificate of " + c.Host + " " + trouble,
+		})
+	}
+	return now.Add(certificateCheck)
+}
+
+// certificateTrouble says what is wrong with c; "" = nothing. An authority's
+// certificate that nears its end is trouble when its renewal fails: some live
+// for less than ten days altogether.
+func certificateTrouble(cfg *config.Config, c acme.Certificate, now time.Time) string {
+	near := !c.NotAfter.IsZero() && c.NotAfter.Sub(now) < certificateEnd
+	switch {
+	case c.State == acme.StateExpired:
+		return "has expired: " + cmp.Or(c.Error, "it was not renewed")
+	case c.State == acme.StateFailing:
+		return "cannot be had: " + cmp.Or(c.Error, "the order failed")
+	case near && c.State == acme.StateOwn, near && c.State == acme.StateValid && c.Error != "":
+		return "ends on " + clock(cfg, c.NotAfter) + ": " + cmp.Or(c.Error, "put a new one in its place")
+	}
+	return ""
+}
+
+// closeNotices gives what waits to be sent until ctx ends.
+func (k *keeper) closeNotices(ctx context.Context) { k.board.notifier.Close(ctx) }

@@ -1,0 +1,198 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"detour/config"
+	"detour/proxy"
+	"detour/state"
+)
+
+// check counts what is heard of one upstream of one host: probes, and the
+// requests of visitors. Its health survives every reload that changes neither.
+type check struct {
+	key    checkKey
+	stop   context.CancelFunc
+	closed chan struct{} // its prober has ended
+
+	mu     sync.Mutex // guards what follows
+	streak state.Streak
+}
+
+// checkKey tells checks apart.
+type checkKey struct {
+	host   string // canonical
+	member *proxy.Member
+	health config.Health
+}
+
+// anyAnswer is how an upstream without health is asked whether it is there at
+// all: whatever it answers is good.
+var anyAnswer = config.Health{
+	Path: "/", Interval: 3 * time.Second, Timeout: 3 * time.Second,
+	StatusMin: 100, StatusMax: 599, Fails: 1, Passes: 1,
+}
+
+// watch starts and ends checks so that they are what snap asks for at now. The
+// caller is run, and holds reloading.
+func (k *keeper) watch(ctx context.Context, snap *snapshot, now time.Time) {
+	before := *k.checks.Load()
+	wanted := make(map[checkKey]*check)
+	changed := false
+	for i := range snap.config.Hosts {
+		h := &snap.config.Hosts[i]
+		health := h.Health
+		if health == nil {
+			if !k.asksAnyAnswer(snap, h, now) {
+				continue
+			}
+			health = &anyAnswer
+		}
+		for _, m := range snap.pools[h.Name].Members() {
+			key := checkKey{h.Name, m, *health}
+			if c := before[key]; c != nil {
+				wanted[key] = c
+				continue
+			}
+			wanted[key] = k.startCheck(ctx, key)
+			changed = true
+		}
+	}
+	if !changed && len(wanted) == len(before) {
+		return
+	}
+	k.checks.Store(&wanted)
+	for key, c := range before {
+		if wanted[key] == nil {
+			c.stop()
+			key.member.SetHealthy(true) // nobody says otherwise any more
+		}
+	}
+	for key, c := range wanted {
+		if c.health() == state.Unhealthy {
+			key.member.SetHealthy(false) // the check before it, of other settings, took its word back
+		}
+	}
+}
+
+// asksAnyAnswer reports whether a host without health has to be asked all the
+// same: it wants to return from a window, or it may be forgotten.
+func (k *keeper) asksAnyAnswer(snap *snapshot, h *config.Host, now time.Time) bool {
+	host := k.hosts[h.Name]
+	forgotten := host.forgottenAt(snap, h.Name)
+	return !host.returning.IsZero() || !forgotten.IsZero() && !now.Before(forgotten)
+}
+
+func (k *keeper) startCheck(ctx context.Context, key checkKey) *check {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &check{key: key, stop: cancel, closed: make(chan struct{})}
+	go func() {
+		defer close(c.closed)
+		k.probe(ctx, c)
+	}()
+	return c
+}
+
+// stopChecks ends all checks and waits for them.
+func (k *keeper) stopChecks() {
+	checks := *k.checks.Load()
+	for _, c := range checks {
+		c.stop()
+	}
+	for _, c := range checks {
+		<-c.closed
+	}
+}
+
+// probe asks c's upstream at once and then every interval, until ctx ends.
+func (k *keeper) probe(ctx context.Context, c *check) {
+	tick := time.NewTicker(c.key.health.Interval)
+	defer tick.Stop()
+	for {
+		err := probeOnce(ctx, c.key)
+		if ctx.Err() != nil {
+			return
+		}
+		k.count(c, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// probeOnce reports why the upstream is not well.
+func probeOnce(ctx context.Context, key checkKey) error {
+	ctx, cancel := context.WithTimeout(ctx, key.health.Timeout)
+	defer cancel()
+	status, err := key.member.Probe(ctx, key.host, key.health.Path)
+	if err != nil {
+		return err
+	}
+	if status < key.health.StatusMin || status > key.health.StatusMax {
+		return fmt.Errorf("%s answered %d", key.health.Path, status)
+	}
+	return nil
+}
+
+// observe is the proxy.Observer: it counts what visitors' requests met.
+func (k *keeper) observe(host string, u *proxy.Upstream, err error) {
+	for key, c := range *k.checks.Load() {
+		if key.host == host && key.member.Upstream == u {
+			k.count(c, err)
+		}
+	}
+}
+
+// count adds one result to c, nil = passed.
+func (k *keeper) count(c *check, err error) {
+	c.mu.Lock()
+	before := c.streak.Health()
+	changed := c.streak.Add(err == nil, c.key.health.Fails, c.key.health.Passes)
+	health := c.streak.Health()
+	if changed {
+		c.key.member.SetHealthy(health != state.Unhealthy) // under mu: the last word is the last change
+	}
+	c.mu.Unlock()
+	if !changed {
+		return
+	}
+	if health == state.Unhealthy {
+		k.g.log.Warn("upstream is unhealthy", "host", c.key.host, "upstream", c.key.member.String(), "error", err)
+	} else if before == state.Unhealthy {
+		k.g.log.Info("upstream is healthy", "host", c.key.host, "upstream", c.key.member.String())
+	}
+	k.nudge()
+}
+
+func (c *check) health() state.Health {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.streak.Health()
+}
+
+// health is that of all of h's upstreams together.
+func (k *keeper) health(snap *snapshot, h *config.Host) state.Health {
+	members := snap.pools[h.Name].Members()
+	healths := make([]state.Health, len(members))
+	for i, m := range members {
+		healths[i] = k.memberHealth(h, m)
+	}
+	return state.Overall(healths)
+}
+
+// memberHealth is what is known of one upstream of h.
+func (k *keeper) memberHealth(h *config.Host, m *proxy.Member) state.Health {
+	health := &anyAnswer
+	if h.Health != nil {
+		health = h.Health
+	}
+	if c := (*k.checks.Load())[checkKey{h.Name, m, *health}]; c != nil {
+		return c.health()
+	}
+	return state.Unknown
+}
