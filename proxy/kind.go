@@ -35,6 +35,8 @@ func kindOf(r *http.Request) kind {
 		return kindProbe
 	case agent == agentCloud || isDAVMethod(r.Method) || isDAVPath(r.URL.Path):
 		return kindDAV
+	case r.Header["Authorization"] != nil && mode == "" && preferredFormat(r.Header["Accept"]) != formatHTML:
+		return kindDAV // a program that logs in reads with GET too; its password is for nobody else
 	case mode != "" && mode != "navigate",
 		strings.EqualFold(r.Header.Get("X-Requested-With"), "XMLHttpRequest"),
 		wantsJSON(r.Header["Accept"]):

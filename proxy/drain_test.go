@@ -1,0 +1,248 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// reroute puts a changed copy of r's route in force, as a flip does.
+func (r *rig) reroute(t testing.TB, change func(rt *Route)) {
+	t.Helper()
+	rt := *r.route
+	change(&rt)
+	table, err := NewTable(TableOptions{Generation: r.handler.Table().Generation() + 1, Routes: []*Route{&rt}, Trusted: r.handler.Table().trusted, Bypass: r.handler.Table().bypass})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.handler.Swap(table)
+	r.route = &rt
+}
+
+// wooCommerce are the signs of a running session in a shop.
+var wooCommerce = SessionSigns{
+	Cookies: []string{"woocommerce_items_in_cart", "woocommerce_cart_hash", "wp_woocommerce_session_*"},
+	Paths:   []string{"/cart", "/checkout", "/wc-api", "/wp-json/wc/store"},
+	Queries: []string{"wc-ajax"},
+}
+
+// shop is as much of a WooCommerce shop as a checkout needs.
+func shop() http.Handler {
+	mux := http.NewServeMux()
+	hasCart := func(r *http.Request) bool {
+		c, err := r.Cookie("woocommerce_items_in_cart")
+		return err == nil && c.Value == "1"
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("wc-ajax") && !hasCart(r) {
+			http.Error(w, "no cart", http.StatusBadRequest)
+			return
+		}
+		io.WriteString(w, "shop "+r.URL.Path)
+	})
+	mux.HandleFunc("POST /product/teapot", func(w http.ResponseWriter, r *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "woocommerce_items_in_cart", Value: "1", Path: "/", Secure: true})
+		http.SetCookie(w, &http.Cookie{Name: "wp_woocommerce_session_3f2a", Value: "t_8c%7C%7C1", Path: "/", Secure: true, HttpOnly: true})
+		http.Redirect(w, r, "/cart/", http.StatusFound)
+	})
+	mux.HandleFunc("POST /checkout/", func(w http.ResponseWriter, r *http.Request) {
+		if !hasCart(r) || r.FormValue("billing_email") != "anna@example.test" {
+			http.Error(w, "no cart", http.StatusBadRequest)
+			return
+		}
+		http.Redirect(w, r, "/checkout/order-received/17/", http.StatusFound)
+	})
+	return mux
+}
+
+// A customer with a full cart gets through the checkout while the shop drains;
+// who comes new goes to the status page; at the end all do.
+func TestCheckoutSurvivesADrain(t *testing.T) {
+	r := newRig(t, shop(), rigOptions{route: func(rt *Route) {
+		rt.Session = NewSession(wooCommerce)
+		rt.StatusPage, _ = ParseStatusPage("https://status.example{uri}")
+	}})
+	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, shop string) {
+		jar, _ := cookiejar.New(nil)
+		customer := &http.Client{Transport: c.Transport, CheckRedirect: c.CheckRedirect, Jar: jar, Timeout: c.Timeout}
+		step := func(c *http.Client, who, method, target, form string, want int, location string) {
+			t.Helper()
+			req := newRequest(t, method, shop+target, strings.NewReader(form))
+			if form != "" {
+				req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			}
+			req.Header.Set("Accept", "text/html")
+			res, _ := do(t, c, req)
+			if res.StatusCode != want || res.Header.Get("Location") != location {
+				t.Errorf("%s: %s %s = %d %q; want %d %q", who, method, target, res.StatusCode, res.Header.Get("Location"), want, location)
+			}
+		}
+		r.reroute(t, func(rt *Route) { rt.Online, rt.Draining = true, false })
+		step(customer, "customer", "GET", "/", "", 200, "")
+		step(customer, "customer", "POST", "/product/teapot", "add-to-cart=17", 302, "/cart/")
+
+		r.reroute(t, func(rt *Route) { rt.Online, rt.Draining = false, true })
+		before := r.route.Stats.Sessions.Load()
+		began := time.Now()
+		step(c, "visitor", "GET", "/", "", 302, "https://status.example/")
+		step(c, "visitor", "POST", "/product/teapot", "add-to-cart=17", 503, "")
+		if n := r.route.Stats.Sessions.Load(); n != before {
+			t.Errorf("sessions seen = %d after visitors without one; want %d", n, before)
+		}
+		step(customer, "customer", "GET", "/cart/", "", 200, "")
+		step(customer, "customer", "GET", "/product/spoon", "", 200, "")
+		step(customer, "customer", "POST", "/?wc-ajax=update_order_review", "country=AU", 200, "")
+		step(customer, "customer", "POST", "/checkout/", url.Values{"billing_email": {"anna@example.test"}}.Encode(), 302, "/checkout/order-received/17/")
+		step(customer, "customer", "GET", "/checkout/order-received/17/", "", 200, "")
+		if n, at := r.route.Stats.Sessions.Load()-before, r.route.Stats.LastSession(); n != 5 || at.Before(began) {
+			t.Errorf("sessions seen = %d, last at %v; want 5, after %v", n, at, began)
+		}
+
+		r.reroute(t, func(rt *Route) { rt.Draining = false })
+		step(customer, "customer", "GET", "/cart/", "", 302, "https://status.example/cart/")
+	})
+}
+
+func TestSessionMatches(t *testing.T) {
+	s := NewSession(wooCommerce)
+	for _, tt := range []struct {
+		name, target string
+		cookies      []string
+		want         bool
+	}{
+		{"nothing", "/", nil, false},
+		{"path", "/cart", nil, true},
+		{"path with a slash", "/cart/", nil, true},
+		{"below a path", "/checkout/order-pay/5?key=a", nil, true},
+		{"longer name", "/cartoon", nil, false},
+		{"deeper", "/blog/cart", nil, false},
+		{"query", "/?wc-ajax=add_to_cart", nil, true},
+		{"later in the query", "/?a=b&wc-ajax", nil, true},
+		{"value in the query", "/?q=wc-ajax", nil, false},
+		{"cookie", "/", []string{"a=b; woocommerce_cart_hash=7"}, true},
+		{"cookie with a prefix", "/", []string{"wp_woocommerce_session_12=x"}, true},
+		{"cookie in a second field", "/", []string{"a=b", "woocommerce_items_in_cart=1"}, true},
+		{"cookie's value", "/", []string{"a=woocommerce_cart_hash=7"}, false},
+		{"longer cookie", "/", []string{"woocommerce_cart_hash2=7"}, false},
+		{"empty fields", "/", []string{"", ";;", "="}, false},
+	} {
+		r := httptest.NewRequest("GET", tt.target, nil)
+		r.Header["Cookie"] = tt.cookies
+		if got := s.Matches(r); got != tt.want {
+			t.Errorf("%s: Matches = %v; want %v", tt.name, got, tt.want)
+		}
+		if n := testing.AllocsPerRun(10, func() { s.Matches(r) }); n != 0 {
+			t.Errorf("%s: Matches allocates %v times; want 0", tt.name, n)
+		}
+	}
+	if s := NewSession(SessionSigns{}); s != nil || s.Matches(httptest.NewRequest("GET", "/cart", nil)) {
+		t.Errorf("a Session without signs = %v; want nil, which matches nothing", s)
+	}
+}
+
+// What programs with credentials send to a host that is offline, or draining
+// without their session: nothing is redirected, nothing comes back, nothing
+// gets to the upstream.
+func TestOfflineNeverRedirectsDAV(t *testing.T) {
+	const secret = "Basic YW5uYTpzM2NyM3Q="
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s %s reached the upstream", r.Method, r.RequestURI)
+	}), rigOptions{route: func(rt *Route) {
+		rt.Online = false
+		rt.Session = NewSession(wooCommerce)
+		rt.StatusPage, _ = ParseStatusPage("https://status.example{uri}")
+	}})
+	const (
+		desktop = "Mozilla/5.0 (Linux) mirall/3.13.0 (Nextcloud)"
+		litmus  = "litmus/0.13 neon/0.33.0"
+	)
+	requests := []struct {
+		agent, method, target, body string
+		want                        int
+	}{
+		{desktop, "GET", "/index.php/204", "", 503},
+		{desktop, "GET", "/status.php", "", 200},
+		{desktop, "PROPFIND", "/remote.php/dav/files/anna/", "<d:propfind/>", 503},
+		{desktop, "PUT", "/remote.php/dav/files/anna/a.txt", "content", 503},
+		{desktop, "MKCOL", "/remote.php/dav/uploads/anna/1", "", 503},
+		{desktop, "PUT", "/remote.php/dav/uploads/anna/1/00001", "piece", 503},
+		{desktop, "MOVE", "/remote.php/dav/uploads/anna/1/.file", "", 503},
+		{desktop, "GET", "/ocs/v2.php/apps/notifications/api/v2/notifications", "", 503},
+		{litmus, "OPTIONS", "/litmus/", "", 503},
+		{litmus, "MKCOL", "/litmus/", "", 503},
+		{litmus, "PUT", "/litmus/res", "content", 503},
+		{litmus, "GET", "/litmus/res", "", 503},
+		{litmus, "HEAD", "/litmus/res", "", 503},
+		{litmus, "COPY", "/litmus/res", "", 503},
+		{litmus, "PROPPATCH", "/litmus/res", "<propertyupdate/>", 503},
+		{litmus, "LOCK", "/litmus/res", "<lockinfo/>", 503},
+		{litmus, "UNLOCK", "/litmus/res", "", 503},
+		{litmus, "DELETE", "/litmus/res", "", 503},
+	}
+	for _, draining := range []bool{false, true} {
+		r.reroute(t, func(rt *Route) { rt.Draining = draining })
+		eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+			for _, q := range requests {
+				req := newRequest(t, q.method, url+q.target, strings.NewReader(q.body))
+				req.Header.Set("User-Agent", q.agent)
+				req.Header.Set("Authorization", secret)
+				req.Header.Set("Destination", url+"/elsewhere")
+				res, body := do(t, c, req)
+				if res.StatusCode != q.want || res.Header.Get("Location") != "" {
+					t.Errorf("%s %s = %d %v; want %d without Location", q.method, q.target, res.StatusCode, res.Header, q.want)
+				}
+				for name, values := range res.Header {
+					if strings.Contains(strings.Join(values, ""), secret) {
+						t.Errorf("%s %s: the credentials come back in %s", q.method, q.target, name)
+					}
+				}
+				if strings.Contains(body, secret) {
+					t.Errorf("%s %s: the credentials come back in the body", q.method, q.target)
+				}
+			}
+		})
+	}
+	for _, line := range r.accessLog(t, 2*len(protocols)*len(requests)) {
+		headers := line["request"].(map[string]any)["headers"].(map[string]any)
+		if got := headers["Authorization"].([]any); len(got) != 1 || got[0] != "REDACTED" {
+			t.Fatalf("Authorization in the access log = %v; want REDACTED", got)
+		}
+	}
+}
+
+// The announced end is when clients are told to come back, and the reason is
+// shown as text, whatever it holds.
+func TestOfflineSaysUntilWhenAndWhy(t *testing.T) {
+	const reason = "<script>alert(1)</script> \"&' \x1b[31mred\x1b[0m\nnext \u202eline"
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"}, route: func(rt *Route) {
+		rt.Online, rt.Reason, rt.RetryAfter = false, reason, 90*time.Second
+		rt.Until = time.Now().Add(2 * time.Hour)
+	}})
+	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+		for accept, want := range map[string]string{
+			"text/html":        "&lt;script&gt;alert(1)&lt;/script&gt; &#34;&amp;&#39;",
+			"application/json": `"reason":"\u003cscript\u003ealert(1)\u003c/script\u003e \"\u0026' \u001b[31mred\u001b[0m\nnext `,
+			"text/plain":       "Reason:  <script>alert(1)</script> \"&'  [31mred [0m next  line\n",
+		} {
+			req := newRequest(t, "POST", url+"/", nil)
+			req.Header.Set("Accept", accept)
+			res, body := do(t, c, req)
+			if res.StatusCode != 503 || !strings.Contains(body, want) {
+				t.Errorf("%s: %d %q; want 503 with %q", accept, res.StatusCode, body, want)
+			}
+			if left, err := time.ParseDuration(res.Header.Get("Retry-After") + "s"); err != nil || left > 2*time.Hour || left < 2*time.Hour-time.Minute {
+				t.Errorf("Retry-After = %q; want about 7200", res.Header.Get("Retry-After"))
+			}
+		}
+	})
+	r.reroute(t, func(rt *Route) { rt.Until = time.Now().Add(-time.Second) })
+	res, _ := do(t, r.client(t, "h1"), newRequest(t, "POST", "https://"+host+"/", nil))
+	if got := res.Header.Get("Retry-After"); got != "90" {
+		t.Errorf("Retry-After after the announced end = %q; want 90", got)
+	}
+}
