@@ -22,7 +22,7 @@ type exchange struct {
 	tunnel     *tunnel       // guarded by exchanges.mu; nil = not upgraded
 
 	server *http.ResponseController // of the client's request, below a compressor
-	cancel context.CancelFunc       // ends the upstream's part; nil while the host was online at the beginning
+	cancel context.CancelFunc       // ends the upstream's part; nil = the deadlines of server do
 	res    atomic.Pointer[http.Response]
 	events atomic.Bool // res is a stream of events
 	ended  atomic.Bool // the stream of events is at its end, because we say so
@@ -106,10 +106,10 @@ func (e *exchanges) abort(l leaving) {
 	if l.f.cancel != nil {
 		l.f.cancel()
 	}
-	// Requests that began while the host was online have no context of their
-	// own to cancel, which would cost each of them more than it is worth. A
-	// deadline cancels that of the server, resets the stream, or fails the next
-	// read or write, as the protocol has it.
+	// A context of their own would cost all requests of online hosts more than
+	// it is worth. Instead, past deadlines cancel the server's: on HTTP/1 by the
+	// read that waits for the client to leave, on HTTP/2 by a reset of the
+	// stream. On HTTP/3 they only fail the next read or write.
 	past := time.Unix(1, 0)
 	_ = l.f.server.SetReadDeadline(past)
 	_ = l.f.server.SetWriteDeadline(past)

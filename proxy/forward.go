@@ -150,7 +150,7 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 	f.trace.GotFirstResponseByte = func() { f.began.Store(true) }
 	f.trace.Got1xxResponse = f.passInterim
 	ctx := r.Context()
-	if !f.rt.Online { // it will be cut some day
+	if !f.rt.Online || r.ProtoMajor == 3 { // see exchanges.abort
 		ctx, f.cancel = context.WithCancel(ctx)
 	}
 	out := r.WithContext(httptrace.WithClientTrace(ctx, &f.trace))

@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+// busy is an upstream whose requests last until they are ended.
+func busy(closed chan websocket.StatusCode) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"chat"}})
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		_, _, err = c.Read(r.Context())
+		closed <- websocket.CloseStatus(err)
+	})
+	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, "data: hello\n\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	mux.HandleFunc("/download", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "some of it\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	mux.HandleFunc("/silent", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	return mux
+}
+
+// At the end of a drain WebSockets get their close frame, event streams a clean
+// end, and what is left is aborted when the time is over.
+func TestCut(t *testing.T) {
+	for _, compress := range []bool{false, true} {
+		closed := make(chan websocket.StatusCode, 1)
+		r := newRig(t, busy(closed), rigOptions{route: func(rt *Route) { rt.Compress = compress }})
+		for _, draining := range []bool{false, true} {
+			r.reroute(t, func(rt *Route) {
+				rt.Online, rt.Draining = !draining, draining
+				rt.Session = NewSession(SessionSigns{Paths: []string{"/"}})
+			})
+			eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+				protocol := t.Name()[strings.LastIndexByte(t.Name(), '/')+1:]
+				testCut(t, r, protocol, c, url, closed)
+			})
+		}
+	}
+}
+
+func testCut(t *testing.T, r *rig, protocol string, c *http.Client, url string, closed chan websocket.StatusCode) {
+	stats := r.route.Stats
+	socket := openWebSocket(t, r.edge, protocol, "/ws")
+	open := func(path string) *bufio.Reader {
+		t.Helper()
+		res, err := c.Do(with(t, "GET", url+path, "Accept-Encoding: identity", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { res.Body.Close() })
+		body := bufio.NewReader(res.Body)
+		if _, err := body.ReadString('\n'); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		return body
+	}
+	events, download := open("/events"), open("/download")
+	silent := make(chan error, 1)
+	go func() {
+		res, err := c.Do(with(t, "GET", url+"/silent", "", nil))
+		if err == nil {
+			res.Body.Close()
+		}
+		silent <- err
+	}()
+	eventually(t, "four in flight, two of them streams", func() bool { return stats.InFlight.Load() == 4 && stats.Streams.Load() == 2 })
+
+	ctx, over := context.WithCancel(t.Context())
+	defer over()
+	cut := make(chan struct{})
+	go func() { defer close(cut); r.handler.Cut(ctx, host, 1001) }()
+
+	if op, got := readFrame(t, socket); op != 8 || binary.BigEndian.Uint16(got) != 1001 {
+		t.Errorf("WebSocket = opcode %d, % x; want close 1001", op, got)
+	}
+	if code := <-closed; code != websocket.StatusGoingAway {
+		t.Errorf("the upstream of the WebSocket saw %v; want 1001", code)
+	}
+	socket.Write(wsFrame(8, []byte{3, 0xe9}))
+	if rest, err := io.ReadAll(events); err != nil || strings.TrimSpace(string(rest)) != "" {
+		t.Errorf("event stream = %q, %v; want a clean end", rest, err)
+	}
+	eventually(t, "streams at their end, the others still there", func() bool { return stats.Streams.Load() == 0 && stats.InFlight.Load() == 2 })
+	select {
+	case <-cut:
+		t.Error("Cut returned while requests had time left")
+	default:
+	}
+	over()
+	<-cut
+	if _, err := io.ReadAll(download); err == nil {
+		t.Error("the download ended cleanly; want it aborted")
+	}
+	if err := <-silent; err == nil {
+		t.Error("the request without an answer got one; want it aborted")
+	}
+	eventually(t, "nothing in flight", func() bool { return stats.InFlight.Load() == 0 && r.route.Pool.Members()[0].InFlight() == 0 })
+}
+
+// Who lets himself through is not part of the drain.
+func TestCutLeavesTheBypassed(t *testing.T) {
+	r := newRig(t, busy(nil), rigOptions{route: func(rt *Route) { rt.Online = false }})
+	table, err := NewTable(TableOptions{Routes: []*Route{r.route}, Bypass: loopback})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.handler.Swap(table)
+	res, err := r.client(t, "h2").Get("https://" + host + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	r.handler.Cut(t.Context(), host, 1001) // waits for nobody
+	r.handler.Cut(t.Context(), "unknown.example.test", 1001)
+	if n := r.route.Stats.Streams.Load(); n != 1 {
+		t.Errorf("streams after Cut = %d; want 1", n)
+	}
+}
