@@ -103,7 +103,7 @@ func New(o Options) (_ *Gateway, err error) {
 	}
 	now := time.Now()
 	g.keeper.follow(nil, snap, control.ReloadOptions{}, now)
-	snap = g.keeper.settle(snap, now)
+	snap, _ = g.keeper.settle(snap, now) // the keeper looks again when it runs
 	snap.applied = now
 	g.current.Store(snap)
 	g.handler = proxy.NewHandler(proxy.HandlerOptions{

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,7 +11,6 @@ import (
 	"detour/config"
 	"detour/control"
 	"detour/notify"
-	"detour/state"
 )
 
 // keeper keeps the hosts in the state that state.Decide finds for them. It
@@ -82,7 +82,7 @@ func (k *keeper) look(ctx context.Context, now time.Time) time.Time {
 	k.g.reloading.Lock()
 	defer k.g.reloading.Unlock()
 	old := k.g.current.Load()
-	next := k.settle(old, now)
+	next, again := k.settle(old, now)
 	if next != old {
 		k.g.install(next)
 		k.tell(old, next, true)
@@ -90,28 +90,32 @@ func (k *keeper) look(ctx context.Context, now time.Time) time.Time {
 	}
 	k.watch(ctx, next, now)
 	k.cutDrained(ctx, next)
-	return earliest(nextMoment(next.conditions), k.remind(next, now))
+	return earliest(again, k.remind(next, now))
 }
 
 // settle decides the hosts of snap at now: it returns snap itself when they
-// are as they should be, else one that differs in that alone. The caller holds
-// reloading, and snap is the one that was followed last.
-func (k *keeper) settle(snap *snapshot, now time.Time) *snapshot {
+// are as they should be, else one that differs in that alone. again is when that
+// may change; zero = when something happens. The caller holds reloading, and
+// snap is the one that was followed last.
+func (k *keeper) settle(snap *snapshot, now time.Time) (_ *snapshot, again time.Time) {
 	conditions := make(map[string]condition, len(snap.config.Hosts))
 	for i := range snap.config.Hosts {
 		h := &snap.config.Hosts[i]
-		conditions[h.Name] = k.hosts[h.Name].decide(hostFacts{
+		c := k.hosts[h.Name].decide(hostFacts{
 			host:   h,
 			all:    takenByAll(snap.config, h),
 			plans:  snap.plans[h.Name],
 			stats:  snap.stats[h.Name],
 			health: k.health(snap, h),
 		}, now)
+		again = earliest(again, c.Next)
+		c.Next = time.Time{} // changes without a difference for anybody
+		conditions[h.Name] = c
 	}
-	if sameConditions(snap.conditions, conditions) {
-		return snap
+	if snap.table != nil && maps.Equal(snap.conditions, conditions) {
+		return snap, again
 	}
-	return snap.in(conditions)
+	return snap.in(conditions), again
 }
 
 // follow takes note of what the operator wants with next. old is nil at the
@@ -180,33 +184,6 @@ func wantsOnline(cfg *config.Config, h *config.Host) bool {
 // takenByAll reports whether [offline] all is for h.
 func takenByAll(cfg *config.Config, h *config.Host) bool {
 	return cfg.Offline.All && !slices.Contains(cfg.Offline.Except, h.Name)
-}
-
-// condition is a host's state and since when it is not online.
-type condition struct {
-	state.State
-	since time.Time
-}
-
-// sameConditions reports whether visitors and status would see no difference.
-func sameConditions(a, b map[string]condition) bool {
-	for name, is := range b {
-		was, ok := a[name]
-		was.Next = is.Next
-		if !ok || was != is {
-			return false
-		}
-	}
-	return len(a) == len(b)
-}
-
-// nextMoment is the first at which one of the conditions may change.
-func nextMoment(conditions map[string]condition) time.Time {
-	var first time.Time
-	for _, c := range conditions {
-		first = earliest(first, c.Next)
-	}
-	return first
 }
 
 // earliest is the first of the times that are not zero.

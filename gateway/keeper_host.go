@@ -24,6 +24,13 @@ type kept struct {
 	damper     state.Damper  // of its health
 }
 
+// condition is how a host is served, as everybody may see it.
+type condition struct {
+	state.State
+	since  time.Time // when it stopped being online; zero = online
+	before uint64    // requests of sessions that were counted when its drain began
+}
+
 // hostFacts is what decides about one host besides what is kept of it.
 type hostFacts struct {
 	host   *config.Host
@@ -75,7 +82,7 @@ func (k *kept) decide(f hostFacts, now time.Time) condition {
 	}
 	s.Next = earliest(s.Next, again)
 	k.enter(s, now)
-	return condition{State: s, since: k.since}
+	return condition{State: s, since: k.since, before: k.drain.before}
 }
 
 // enter notes that the host is in s from now on.
@@ -126,14 +133,15 @@ const (
 // drainWatch finds out whether a drain is over before its time. The zero value
 // is one that has not begun.
 type drainWatch struct {
-	began time.Time
-	quiet bool // stays so for the rest of the drain
+	began  time.Time
+	before uint64 // requests of sessions counted until then
+	quiet  bool   // stays so for the rest of the drain
 }
 
 // over reports whether no session has been heard of for long enough.
 func (d *drainWatch) over(stats *proxy.Stats, now time.Time) bool {
 	if d.began.IsZero() {
-		d.began = now
+		d.began, d.before = now, stats.Sessions.Load()
 	}
 	heard := d.began
 	if last := stats.LastSession(); last.After(heard) {

@@ -44,14 +44,15 @@ func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Rep
 	now := time.Now()
 	if config.Equal(old.config, cfg) && sameKeys(old.upstreams, next.upstreams) {
 		g.keeper.follow(old, old, o, now)
-		g.swap(old, g.keeper.settle(old, now))
+		next, _ = g.keeper.settle(old, now)
+		g.swap(old, next)
 		g.manage(cfg) // files it refers to may have changed
 		g.log.Info("configuration unchanged, logs reopened", "generation", old.table.Generation())
 		return control.Report{Generation: old.table.Generation()}
 	}
 
 	g.keeper.follow(old, next, o, now)
-	next = g.keeper.settle(next, now)
+	next, _ = g.keeper.settle(next, now)
 	next.applied = now
 	g.swap(old, next)
 	g.manage(cfg)

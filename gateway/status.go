@@ -61,6 +61,9 @@ func (g *Gateway) hostStatus(snap *snapshot, h *config.Host, now time.Time) cont
 		Requests:   stats.Requests.Load(),
 	}
 	host.LastError, host.LastErrorAt = stats.LastError()
+	if c.Serving == state.Draining {
+		host.Sessions = int64(stats.Sessions.Load() - c.before)
+	}
 	if h.Health != nil {
 		host.Health = g.keeper.health(snap, h).String()
 	}
