@@ -79,7 +79,7 @@ func (d *demo) flipDuringDownload(ctx context.Context, client *http.Client) erro
 		return errors.Join(errors.New("the download did not begin"), lines.Err())
 	}
 	fmt.Fprintf(d.stdout, "\nA download from the shop is running. Meanwhile:\n\n  $ detour online blog\n  ")
-	if err := d.flip(ctx, d.config, []string{"blog"}, true); err != nil {
+	if err := d.online(ctx, d.config, []string{"blog"}, false); err != nil {
 		return err
 	}
 	arrived := 1

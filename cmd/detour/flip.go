@@ -4,142 +4,247 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"time"
 
 	"detour/config"
 	"detour/control"
-
-	"github.com/spf13/cobra"
 )
 
-// flipCommand is `detour online` and `detour offline`.
-func (p *program) flipCommand(online bool) *cobra.Command {
-	name, does := "offline", "Send hosts' visitors to the status page"
-	if online {
-		name, does = "online", "Serve hosts from their upstreams again"
-	}
-	return &cobra.Command{
-		Use:   name + " HOST…",
-		Short: does,
-		Long: does + `, and nobody else's: every other host, its
-WebSockets and downloads go on undisturbed.
-
-HOST is a name as in [hosts], a full name or an alias. Only the host's online
-value changes in the configuration, every other byte stays; then the running
-gateway reads it, and the command returns when the new state serves. Without a
-running gateway the file is changed and says so at the next start.`,
-		Example: fmt.Sprintf("  detour %s blog\n  detour %[1]s blog shop.example.org", name),
-		Args:    cobra.MinimumNArgs(1),
-		ValidArgsFunction: func(_ *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return p.flippable(given, online), cobra.ShellCompDirectiveNoFileComp
-		},
-		RunE: func(cmd *cobra.Command, hosts []string) error {
-			path, err := p.configPath()
-			if err != nil {
-				return err
-			}
-			return p.flip(cmd.Context(), path, hosts, online)
-		},
-	}
+// peer is the running gateway as far as a configuration file concerns it.
+type peer struct {
+	client *control.Client
+	status control.Status // before the file is edited
+	apart  string         // why it does not follow the file; "" = it does
 }
 
-// flip sets the flag of hosts in the file at path and has the gateway follow.
-func (p *program) flip(ctx context.Context, path string, hosts []string, online bool) error {
-	cfg, data, err := parse(path)
-	if err != nil {
-		return err
-	}
-	if _, _, err := config.SetOnline(path, data, hosts, online); err != nil {
-		return usageError(err, "") // no such host: before anybody is asked
-	}
-	// Asked first, so that somebody who may not talk to the gateway is told
-	// before the file says one thing and the gateway does another.
-	gw := control.NewClient(cfg.Control.Socket)
-	before, err := gw.Status(ctx)
-	absent := errors.Is(err, control.ErrNotRunning)
-	if err != nil && !absent {
-		return err
-	}
-	changes, err := config.SetOnlineFile(path, hosts, online)
-	if err != nil {
-		return err
-	}
+// meet asks for the gateway of the configuration at path. It comes before the
+// edit, so that somebody who may not talk to the gateway is told before the
+// file says one thing and the gateway does another.
+func meet(ctx context.Context, path string, cfg *config.Config) (*peer, error) {
+	gw := &peer{client: control.NewClient(cfg.Control.Socket)}
+	var err error
+	gw.status, err = gw.client.Status(ctx)
 	switch {
-	case absent:
-		p.printFileOnly(path, changes, "no gateway is running")
-		return nil
-	case !sameFile(path, before.Config):
-		p.printFileOnly(path, changes, "the running gateway uses "+before.Config)
-		return nil
-	case settled(changes, before):
-		for _, c := range changes {
-			fmt.Fprintf(p.stdout, "%s was %s already: %s\n", c.Host, state(c.To), visitors(before, c))
-		}
-		return nil
+	case errors.Is(err, control.ErrNotRunning):
+		gw.apart = "no gateway is running"
+	case err != nil:
+		return nil, err
+	case !sameFile(path, gw.status.Config):
+		gw.apart = "the running gateway uses " + gw.status.Config
 	}
-	return p.follow(ctx, gw, path, changes)
+	return gw, nil
 }
 
-// follow has the gateway take over the changed file and says what it serves
-// then.
-func (p *program) follow(ctx context.Context, gw *control.Client, path string, changes []config.Change) error {
+// down reports whether nobody but the operator reaches the host now.
+func (gw *peer) down(h *config.Host, cfg *config.Config) bool {
+	if gw.apart == "" {
+		if now := hostOf(gw.status, h.Name); now != nil {
+			return now.State == "offline"
+		}
+	}
+	return takenOffline(cfg, h)
+}
+
+// takenOffline reports whether the operator's word takes h offline, windows
+// aside.
+func takenOffline(cfg *config.Config, h *config.Host) bool {
+	return !h.Online || cfg.Offline.All && !slices.Contains(cfg.Offline.Except, h.Name)
+}
+
+// flip is what online and offline do: an edit of the file that the gateway
+// follows, and what to say of each host afterwards.
+type flip struct {
+	path    string
+	clock   clock
+	gateway *peer
+	hosts   []flipped
+	options control.ReloadOptions
+	all     string // "online" or "offline": all hosts are, so only the others are told; "" = each is
+	wait    bool   // until the hosts are offline and nothing is in flight
+	asJSON  bool
+}
+
+// flipped is one host of a flip.
+type flipped struct {
+	host    string // canonical name
+	want    string // the state it should be in; "" = whatever it is in
+	changed bool   // the file had to change
+	pending string // what holds once a gateway reads the file: "is now offline"
+	note    string // what else was done, for people
+}
+
+// follow has the gateway take over the edited file, says what it serves then,
+// and waits for the end of the drain if that was asked for.
+func (p *program) follow(ctx context.Context, f *flip) error {
+	if f.gateway.apart != "" {
+		return p.tellPending(f)
+	}
+	// From the first moment on, so that Ctrl-C ends no more than the waiting.
+	patience, stop := ctx, func() {}
+	if f.wait {
+		patience, stop = signal.NotifyContext(ctx, os.Interrupt)
+	}
+	defer stop()
+	st, how := f.gateway.status, ""
+	if !f.settled() {
+		var err error
+		if st, how, err = p.reloadFor(ctx, f); err != nil {
+			return err
+		}
+	}
+	if !f.wait {
+		return p.tell(f, st, how)
+	}
+	if !f.asJSON {
+		if err := p.tell(f, st, how); err != nil {
+			return err
+		}
+	}
+	st, err := p.awaitQuiet(patience, f)
+	if err != nil || !f.asJSON {
+		return err
+	}
+	return p.tell(f, st, how)
+}
+
+// reloadFor returns the gateway's status after it has read the edited file, and
+// how it got there.
+func (p *program) reloadFor(ctx context.Context, f *flip) (st control.Status, how string, err error) {
 	began := time.Now()
-	report, err := gw.Reload(ctx, control.ReloadOptions{})
+	report, err := f.gateway.client.Reload(ctx, f.options)
 	if err != nil {
-		return fmt.Errorf("%s is changed, but the gateway has not followed: %w", path, err)
+		return st, "", fmt.Errorf("%s is changed, but the gateway has not followed: %w", f.path, err)
 	}
 	if report.Refused() {
-		return p.refused(report)
+		return st, "", p.refused(report)
 	}
-	took := milliseconds(time.Since(began))
-	after, err := gw.Status(ctx)
-	if err != nil {
-		return err
-	}
-	for _, c := range changes {
-		fmt.Fprintf(p.stdout, "%s is %s: %s (generation %d, %s)\n", c.Host, state(c.To), visitors(after, c), report.Generation, took)
-	}
+	how = fmt.Sprintf(" (generation %d, %s)", report.Generation, milliseconds(time.Since(began)))
 	p.warnRestart(report)
-	return nil
-}
-
-// printFileOnly says that the flags stand in the file and nowhere else yet.
-func (p *program) printFileOnly(path string, changes []config.Change, why string) {
-	for _, c := range changes {
-		was := "now"
-		if c.From == c.To {
-			was = "already"
-		}
-		fmt.Fprintf(p.stdout, "%s is %s %s in %s; %s, so it takes effect when one starts with this file\n", c.Host, was, state(c.To), path, printable(why))
-	}
+	st, err = f.gateway.client.Status(ctx)
+	return st, how, err
 }
 
 // settled reports whether neither the file nor the gateway has to change.
-func settled(changes []config.Change, running control.Status) bool {
-	for _, c := range changes {
-		served := slices.ContainsFunc(running.Hosts, func(h control.Host) bool {
-			return h.Host == c.Host && h.State == state(c.To)
-		})
-		if c.From != c.To || !served {
-			return false
-		}
-	}
-	return true
+func (f *flip) settled() bool {
+	return len(f.options.Drain) == 0 && !slices.ContainsFunc(f.hosts, func(c flipped) bool {
+		now := hostOf(f.gateway.status, c.host)
+		arrived := now != nil && (now.State == c.want || c.want == "offline" && now.State == "draining")
+		return c.changed || !arrived
+	})
 }
 
-// visitors says where the visitors of a flipped host end up.
-func visitors(st control.Status, c config.Change) string {
-	i := slices.IndexFunc(st.Hosts, func(h control.Host) bool { return h.Host == c.Host })
-	switch {
-	case i < 0 || st.Hosts[i].State != state(c.To):
-		return "but somebody has changed that again"
-	case c.To:
-		return "visitors reach " + printable(st.Hosts[i].Upstream)
+// flipAnswer is what a flip prints with --json.
+type flipAnswer struct {
+	Config     string         `json:"config"`
+	Generation uint64         `json:"generation,omitempty"` // in force; absent when no gateway follows the file
+	Pending    string         `json:"pending,omitempty"`    // why none does
+	Hosts      []control.Host `json:"hosts"`                // as they are served now
+}
+
+// tellPending says that the change stands in the file and nowhere else yet.
+func (p *program) tellPending(f *flip) error {
+	if f.asJSON {
+		return p.printJSON(flipAnswer{Config: f.path, Pending: f.gateway.apart, Hosts: []control.Host{}})
 	}
-	page := strings.NewReplacer("{uri}", "", "{host}", c.Host).Replace(st.Hosts[i].StatusPage)
-	return "visitors go to " + printable(page)
+	if f.all != "" {
+		online := 0
+		for _, c := range f.hosts {
+			if c.want == "online" {
+				online++
+			}
+		}
+		fmt.Fprintf(p.stdout, "%s online, %d offline in %s; %s, so it takes effect when one starts with this file\n", count(online, "host"), len(f.hosts)-online, f.path, printable(f.gateway.apart))
+		return nil
+	}
+	for _, c := range f.hosts {
+		fmt.Fprintf(p.stdout, "%s %s in %s; %s, so it takes effect when one starts with this file\n", c.host, printable(c.pending), f.path, printable(f.gateway.apart))
+	}
+	return nil
+}
+
+// tell says what the gateway serves now. It returns an error when a host that
+// should be online is not.
+func (p *program) tell(f *flip, st control.Status, how string) error {
+	if f.asJSON {
+		answer := flipAnswer{Config: f.path, Generation: st.Generation}
+		for _, c := range f.hosts {
+			if h := hostOf(st, c.host); h != nil {
+				answer.Hosts = append(answer.Hosts, *h)
+			}
+		}
+		if err := p.printJSON(answer); err != nil {
+			return err
+		}
+	} else if f.all != "" {
+		p.tellAll(f, st, how)
+		return nil
+	}
+	var unwilling []string
+	for _, c := range f.hosts {
+		h := hostOf(st, c.host)
+		switch {
+		case h == nil:
+			unwilling = append(unwilling, c.host+" is gone: somebody has changed the file again")
+		case f.all == "" && (c.want == "online") != (h.State == "online") && c.want != "":
+			unwilling = append(unwilling, fmt.Sprintf("%s is %s nevertheless: %s", c.host, h.State, nevertheless(h)))
+		case !f.asJSON:
+			fmt.Fprintln(p.stdout, printable(line(h, c, how, f.clock)))
+		}
+	}
+	if len(unwilling) > 0 {
+		return &operatorError{errors.New(strings.Join(unwilling, "; ")), "detour status", exitFailed}
+	}
+	return nil
+}
+
+// line is what became of one host.
+func line(h *control.Host, c flipped, how string, clock clock) string {
+	if c.want == "" {
+		return c.host + " " + c.pending + how
+	}
+	if how == "" {
+		return fmt.Sprintf("%s was %s already: %s", c.host, standing(h, clock), visitors(h))
+	}
+	return fmt.Sprintf("%s is %s%s: %s%s", c.host, standing(h, clock), c.note, visitors(h), how)
+}
+
+// tellAll counts the hosts by state and explains those that are not as all
+// were to be.
+func (p *program) tellAll(f *flip, st control.Status, how string) {
+	counts := map[string]int{}
+	for i := range st.Hosts {
+		counts[st.Hosts[i].State]++
+	}
+	var parts []string
+	for _, state := range []string{"online", "draining", "offline"} {
+		if counts[state] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", count(counts[state], "host"), state))
+		}
+	}
+	fmt.Fprintf(p.stdout, "%s%s\n", strings.Join(parts, ", "), how)
+	for i := range st.Hosts {
+		if h := &st.Hosts[i]; (h.State == "online") != (f.all == "online") {
+			fmt.Fprintln(p.stdout, printable(sentence(h, f.clock)))
+		}
+	}
+}
+
+// refusedEdit is the error of an edit that would make a mistake of a valid
+// file. Its places are of a file that nobody will see, so they are left out.
+func refusedEdit(err error) error {
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		return usageError(err, "")
+	}
+	var why []string
+	for _, problem := range problems {
+		why = append(why, problem.Key+": "+problem.Message)
+	}
+	return usageError(fmt.Errorf("nothing was changed: %s", strings.Join(why, "; ")), "")
 }
 
 // flippable are the hosts that completion offers: those not yet as wanted and

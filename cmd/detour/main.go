@@ -62,7 +62,8 @@ the configuration.`,
   detour check                look for mistakes in proxy.toml
   detour run                  serve
   detour offline blog         send the blog's visitors to the status page
-  detour online blog          and bring it back`,
+  detour online blog          and bring it back
+  detour bypass blog          see it while it is offline`,
 		SilenceErrors: true, // run prints them, with what to do next
 		SilenceUsage:  true, // an upstream that is down is not cured by a page of flags
 	}
@@ -70,9 +71,11 @@ the configuration.`,
 	root.AddCommand(
 		p.runCommand(),
 		p.checkCommand(),
-		p.flipCommand(true),
-		p.flipCommand(false),
+		p.onlineCommand(),
+		p.offlineCommand(),
 		p.statusCommand(),
+		p.bypassCommand(),
+		p.explainCommand(),
 		p.reloadCommand(),
 		p.certsCommand(),
 		p.demoCommand(),

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -49,6 +50,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(upstream.Close)
 			env.Values[storyKey{}] = s
 			env.Setenv("UPSTREAM", upstream.Listener.Addr().String())
+			env.Setenv("ESC", "\x1b") // of a reason that would play with the terminal
 			env.Setenv("GORACE", noPause)
 			// A developer's own token and service manager stay out of it.
 			for _, name := range []string{"CLOUDFLARE_API_TOKEN", "CF_API_TOKEN", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"} {
@@ -90,6 +92,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"signal":  sendSignal,
 		"await":   await,
 		"visit":   visit,
+		"open":    open,
 		"occupy":  occupy,
 		"begin":   begin,
 		"finish":  finish,
@@ -201,25 +204,64 @@ func finish(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
-// visit HOST URI makes a request through the gateway and prints status,
-// Location and body.
+// visit HOST URI [HEADER]… makes a request through the gateway and prints
+// status, Location and body.
 func visit(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	resp := request(ctx, ts, args[0], args[1])
+	resp := request(ctx, ts, args[0], args[1], args[2:]...)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	ts.Check(err)
 	fmt.Fprintln(ts.Stdout(), resp.StatusCode, resp.Header.Get("Location"), string(body))
 }
 
-// request asks the story's gateway for a page, trusting its local CA.
-func request(ctx context.Context, ts *testscript.TestScript, host, uri string) *http.Response {
+// open FILE opens the link in a file as a browser does, with cookies and
+// redirects within its host, and prints status, X-Detour, address and body of
+// where it ends.
+func open(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	b := browser(ctx, ts)
+	b.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if req.URL.Host != via[0].URL.Host {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}
+	jar, err := cookiejar.New(nil)
+	ts.Check(err)
+	b.Jar = jar
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSpace(ts.ReadFile(args[0])), nil)
+	ts.Check(err)
+	resp, err := b.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	fmt.Fprintln(ts.Stdout(), resp.StatusCode, resp.Header.Get("X-Detour"), resp.Request.URL, string(body))
+}
+
+// request asks the story's gateway for a page.
+func request(ctx context.Context, ts *testscript.TestScript, host, uri string, header ...string) *http.Response {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+uri, nil)
+	ts.Check(err)
+	for _, field := range header {
+		name, value, _ := strings.Cut(field, ": ")
+		req.Header.Add(name, value)
+	}
+	resp, err := browser(ctx, ts).Do(req)
+	ts.Check(err)
+	return resp
+}
+
+// browser reaches the story's gateway by any name, trusting its local CA.
+func browser(ctx context.Context, ts *testscript.TestScript) *http.Client {
 	root, err := control.NewClient(ts.MkAbs("control.sock")).LocalRoot(ctx)
 	ts.Check(err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(root)
-	client := &http.Client{
+	return &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{RootCAs: roots},
 			DisableKeepAlives: true,
@@ -229,11 +271,6 @@ func request(ctx context.Context, ts *testscript.TestScript, host, uri string) *
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+uri, nil)
-	ts.Check(err)
-	resp, err := client.Do(req)
-	ts.Check(err)
-	return resp
 }
 
 // occupy takes a port of its own for the rest of the story and sets ${PORT}.

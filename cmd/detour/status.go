@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -21,9 +22,12 @@ func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Say how the running gateway and its hosts are",
-		Long: `Say how the running gateway and its hosts are: state, upstream, certificate,
-requests in flight, last error. Without a running gateway it shows what the
-configuration says, and the exit status is 1.`,
+		Long: `Say how the running gateway and its hosts are: state and why, upstreams,
+certificate, requests in flight, last error; below, a line about each host that
+is not online or will not be. WHY is the flag, all (detour offline --all), a
+maintenance window, a window that overran because the upstream has not answered
+since, or the health of the upstream. Without a running gateway it shows what
+the configuration says, and the exit status is 1.`,
 		Example: "  detour status\n  detour status --json | jq -r '.hosts[] | select(.state == \"offline\").host'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,7 +51,7 @@ configuration says, and the exit status is 1.`,
 			if !sameFile(path, st.Config) {
 				fmt.Fprintf(p.stderr, "Warning: the running gateway uses %s, not %s\n", printable(st.Config), path)
 			}
-			writeStatus(p.stdout, st, time.Now())
+			writeStatus(p.stdout, st, clockOf(path))
 			return nil
 		},
 	}
@@ -71,7 +75,14 @@ func (p *program) statusOfFile(path string, notRunning error) error {
 	t := newTable(p.stdout, "HOST", "IN THE FILE", "UPSTREAM")
 	for i := range cfg.Hosts {
 		h := &cfg.Hosts[i]
-		t.row(h.Name, state(h.Online), h.Upstream.Address)
+		var upstreams []string
+		for _, u := range h.Upstreams {
+			upstreams = append(upstreams, u.String())
+		}
+		for _, u := range h.Standby {
+			upstreams = append(upstreams, u.String()+" (standby)")
+		}
+		t.row(h.Name, state(!takenOffline(cfg, h)), strings.Join(upstreams, ", "))
 	}
 	t.end()
 	return notRunning
@@ -85,18 +96,72 @@ func state(online bool) string {
 }
 
 // writeStatus is `detour status`: a line about the gateway, a table of its
-// hosts, and what needs the operator's attention.
-func writeStatus(w io.Writer, st control.Status, now time.Time) {
+// hosts, a sentence about each that is not online or will not be, and what
+// needs the operator's attention.
+func writeStatus(w io.Writer, st control.Status, c clock) {
+	now := c.now
 	fmt.Fprintf(w, "detour %s, up %s, generation %d since %s ago, %s\n\n", printable(st.Version),
 		span(now.Sub(st.Started)), st.Generation, span(now.Sub(st.Reloaded)), printable(st.Config))
-	t := newTable(w, "HOST", "STATE", "UPSTREAM", "CERTIFICATE", "IN FLIGHT", "LAST ERROR")
+	t := newTable(w, "HOST", "STATE", "WHY", "UPSTREAM", "CERTIFICATE", "IN FLIGHT", "LAST ERROR")
 	for _, h := range st.Hosts {
-		t.row(h.Host, h.State, h.Upstream, certificate(h.Certificate, now), strconv.FormatInt(h.InFlight, 10), lastError(h, now))
+		t.row(h.Host, standing(&h, c), why(&h), upstreams(&h), certificate(h.Certificate, now), strconv.FormatInt(h.InFlight, 10), lastError(h, now))
 	}
 	t.end()
-	for _, line := range attention(st, now) {
+	for _, line := range slices.Concat(detours(st, c), attention(st, now)) {
 		fmt.Fprintln(w, printable(line))
 	}
+}
+
+// why is a host's cause in the table.
+func why(h *control.Host) string {
+	switch {
+	case h.Cause != "":
+		return h.Cause
+	case h.Health == "unhealthy":
+		return "upstream unhealthy"
+	}
+	return "-"
+}
+
+// upstreams are a host's upstreams, each with what is special about it.
+func upstreams(h *control.Host) string {
+	if len(h.Upstreams) < 2 {
+		return h.Upstream
+	}
+	var list []string
+	for _, u := range h.Upstreams {
+		var marks []string
+		if u.Standby {
+			marks = append(marks, "standby")
+		}
+		if u.Health == "unhealthy" {
+			marks = append(marks, u.Health)
+		}
+		if len(marks) > 0 {
+			u.Address += " (" + strings.Join(marks, ", ") + ")"
+		}
+		list = append(list, u.Address)
+	}
+	return strings.Join(list, ", ")
+}
+
+// detours are the hosts that are not online or will not be, a line each, with
+// an empty one before the first.
+func detours(st control.Status, c clock) []string {
+	var lines []string
+	for i := range st.Hosts {
+		h := &st.Hosts[i]
+		if h.State != "online" {
+			lines = append(lines, sentence(h, c))
+		}
+		if plan := planned(h, c); plan != "" {
+			lines = append(lines, plan)
+		}
+	}
+	if len(lines) > 0 {
+		lines = append([]string{""}, lines...)
+	}
+	return lines
 }
 
 // certificate is a certificate's state in a few words.
@@ -166,15 +231,21 @@ func nextTry(c *control.Certificate, now time.Time) string {
 }
 
 // table prints columns; its cells may hold texts of strangers.
-type table struct{ w *tabwriter.Writer }
+type table struct {
+	w      *tabwriter.Writer
+	indent string // before each row
+}
 
 func newTable(w io.Writer, heads ...string) table {
-	t := table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)}
-	t.row(heads...)
+	t := table{w: tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)}
+	if len(heads) > 0 {
+		t.row(heads...)
+	}
 	return t
 }
 
 func (t table) row(cells ...string) {
+	io.WriteString(t.w, t.indent)
 	for i, cell := range cells {
 		if i > 0 {
 			io.WriteString(t.w, "\t")

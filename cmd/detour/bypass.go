@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"detour/control"
+
+	"github.com/spf13/cobra"
+)
+
+func (p *program) bypassCommand() *cobra.Command {
+	length := duration{Duration: time.Hour}
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "bypass HOST",
+		Short: "Make a link by which you reach a host that is offline",
+		Long: `Make a link by which one browser reaches a host that is offline, to test it
+before it comes back. Opening the link sets a cookie and leads to the host's
+clean address. It works once, for this host, until its time is over or the host
+is online again. Whoever gets it first can use it, so treat it as a password.
+
+To let a whole network in instead, use [bypass] networks in the configuration.`,
+		Example: `  detour bypass shop
+  detour bypass shop --for 15m
+  xdg-open "$(detour bypass shop)"`,
+		Args: cobra.ExactArgs(1),
+		ValidArgsFunction: func(_ *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(given) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return p.flippable(given, true), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+	cmd.RunE = p.asking(func(ctx context.Context, gw *control.Client, hosts []string) error {
+		if length.Duration <= 0 {
+			return usageError(errors.New("--for must be longer than nothing"), "detour bypass --help")
+		}
+		names, err := fullNames(ctx, gw, hosts)
+		if err != nil {
+			return err
+		}
+		until := time.Now().Add(length.Duration)
+		link, err := gw.Bypass(ctx, names[0], length.Duration)
+		switch {
+		case err != nil:
+			return err
+		case asJSON:
+			return p.printJSON(bypassLink{names[0], link, until.Truncate(time.Second)})
+		}
+		fmt.Fprintln(p.stdout, printable(link))
+		path, err := p.configPath()
+		if err != nil {
+			return err
+		}
+		c := clockOf(path)
+		fmt.Fprintf(p.stderr, "Open it once: that browser then reaches %s until %s.\n", printable(names[0]), c.show(until))
+		return nil
+	})
+	cmd.Flags().Var(&length, "for", "let it work for `DURATION` (default 1h)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
+	return cmd
+}
+
+// bypassLink is what bypass prints with --json.
+type bypassLink struct {
+	Host  string    `json:"host"`
+	Link  string    `json:"link"`
+	Until time.Time `json:"until"`
+}

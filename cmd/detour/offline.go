@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"detour/config"
+
+	"github.com/spf13/cobra"
+)
+
+// outage is what `detour offline` was asked for, the hosts aside.
+type outage struct {
+	length, drain duration
+	from, until   string
+	reason        string
+	all           bool
+	except        []string
+	wait, asJSON  bool
+}
+
+func (p *program) offlineCommand() *cobra.Command {
+	var o outage
+	cmd := &cobra.Command{
+		Use:   "offline HOST…",
+		Short: "Send hosts' visitors to the status page",
+		Long: `Send hosts' visitors to the status page, and nobody else's: every other host,
+its WebSockets and downloads go on undisturbed.
+
+HOST is a name as in [hosts], a full name or an alias. Without a time its online
+value becomes false in the configuration, until detour online. With --for,
+--until or --from a [[maintenance]] entry is written instead: it begins and ends
+by itself, visitors are told the end, and it takes the place of what keeps the
+host offline now. detour online ends it early.
+
+TIME is "22:00", the next such time, or "2026-11-30 22:00", both in the file's
+time_zone, or RFC 3339. DURATION is for example 90s, 10m, 2h, 3d or 2w.
+
+With --drain new visitors go to the status page at once, and running sessions,
+which the host's session settings tell, are served until the time is up or none
+came for a minute. With --from the drain comes before it; otherwise it begins
+now and --for counts from now, too. Without --drain the host's own drain counts.
+
+Every other byte of the file stays; then the running gateway reads it, and the
+command returns when the new state serves. Without a running gateway the file is
+changed and says so at the next start.`,
+		Example: `  detour offline blog
+  detour offline blog shop.example.org
+  detour offline shop --drain 10m --wait
+  detour offline shop --for 2h --reason "database upgrade"
+  detour offline shop --from 22:00 --until 23:30 --drain 10m
+  detour offline --all --except status,mail`,
+		ValidArgsFunction: func(_ *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return p.flippable(given, false), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, hosts []string) error {
+			if err := o.check(hosts); err != nil {
+				return usageError(err, "detour offline --help")
+			}
+			path, err := p.configPath()
+			if err != nil {
+				return err
+			}
+			switch {
+			case o.all:
+				var except []string // nil keeps those of the file
+				if cmd.Flags().Changed("except") {
+					except = append([]string{}, o.except...)
+				}
+				return p.flipAll(cmd.Context(), path, except, &o)
+			case o.timed():
+				return p.plan(cmd.Context(), path, hosts, &o)
+			}
+			return p.offline(cmd.Context(), path, hosts, &o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.Var(&o.length, "for", "come back after `DURATION`")
+	flags.StringVar(&o.from, "from", "", "begin at `TIME`")
+	flags.StringVar(&o.until, "until", "", "come back at `TIME`")
+	flags.StringVar(&o.reason, "reason", "", "`TEXT` for the status page, the log and detour status; needs a time")
+	flags.Var(&o.drain, "drain", "serve running sessions for `DURATION`; 0s = not at all")
+	flags.BoolVar(&o.all, "all", false, "every host")
+	flags.StringSliceVar(&o.except, "except", nil, "with --all: but these `HOSTS`")
+	flags.BoolVar(&o.wait, "wait", false, "until nothing is in flight any more; Ctrl-C ends only the waiting")
+	flags.BoolVar(&o.asJSON, "json", false, "print JSON for programs")
+	return cmd
+}
+
+func (o *outage) timed() bool { return o.length.given || o.from != "" || o.until != "" }
+
+// check finds contradictions in the call.
+func (o *outage) check(hosts []string) error {
+	if err := hostsOrAll(hosts, o.all); err != nil {
+		return err
+	}
+	switch {
+	case len(o.except) > 0 && !o.all:
+		return errors.New("--except is for --all")
+	case o.all && o.timed():
+		return errors.New(`--all has no time; name the hosts, or plan it in the file: hosts = ["*"] in [[maintenance]]`)
+	case o.reason != "" && !o.timed():
+		return errors.New("--reason needs a time: --for or --until")
+	case o.length.given && o.until != "":
+		return errors.New("--for and --until both say the end; give one")
+	case o.length.given && o.length.Duration <= 0:
+		return errors.New("--for must be longer than nothing")
+	case o.from != "" && !o.length.given && o.until == "":
+		return errors.New("--from needs an end: --for or --until")
+	}
+	return nil
+}
+
+// offline takes the flag of hosts.
+func (p *program) offline(ctx context.Context, path string, hosts []string, o *outage) error {
+	cfg, data, err := parse(path)
+	if err != nil {
+		return err
+	}
+	if _, _, err := config.SetOnline(path, data, hosts, false); err != nil {
+		return refusedEdit(err) // no such host: before anybody is asked
+	}
+	f := &flip{path: path, clock: clockOf(path), wait: o.wait, asJSON: o.asJSON}
+	if f.gateway, err = meet(ctx, path, cfg); err != nil {
+		return err
+	}
+	changes, err := config.SetOnlineFile(path, hosts, false)
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		host := flipped{host: c.Host, want: "offline", changed: c.From != c.To, pending: "is now offline"}
+		if !host.changed {
+			host.pending = "is already offline"
+		}
+		f.hosts = append(f.hosts, host)
+		f.drain(o, entry(cfg, c.Host), cfg)
+	}
+	return p.follow(ctx, f)
+}
+
+// drain passes the drain of the call on for a host that is not offline yet.
+func (f *flip) drain(o *outage, h *config.Host, cfg *config.Config) {
+	if !o.drain.given || f.gateway.down(h, cfg) {
+		return
+	}
+	if f.options.Drain == nil {
+		f.options.Drain = make(map[string]time.Duration)
+	}
+	f.options.Drain[h.Name] = o.drain.Duration
+}
+
+// entry is a host that is known to be there, by its canonical name.
+func entry(cfg *config.Config, name string) *config.Host {
+	return &cfg.Hosts[slices.IndexFunc(cfg.Hosts, func(h config.Host) bool { return h.Name == name })]
+}
+
+// plan writes a window for hosts.
+func (p *program) plan(ctx context.Context, path string, hosts []string, o *outage) error {
+	cfg, data, err := parse(path)
+	if err != nil {
+		return err
+	}
+	c := clock{time.Now().Truncate(time.Second), cfg.TimeZone} // the file has whole seconds
+	_, found, err := config.BringOnline(path, data, hosts, c.now)
+	if err != nil {
+		return refusedEdit(err) // no such host; otherwise this only names them
+	}
+	gw, err := meet(ctx, path, cfg)
+	if err != nil {
+		return err
+	}
+	f := &flip{path: path, clock: c, gateway: gw, wait: o.wait, asJSON: o.asJSON}
+	windows, now, err := o.windows(c, cfg, found, gw)
+	if err != nil {
+		return usageError(err, "detour offline --help")
+	}
+	edit := func(data []byte) ([]byte, error) {
+		var err error
+		if now && !cfg.Offline.All {
+			// What keeps the hosts offline now gives way to the window, in the
+			// same edit: nobody gets in between.
+			if data, _, err = config.BringOnline(path, data, hosts, c.now); err != nil {
+				return nil, err
+			}
+		}
+		for _, w := range windows {
+			if data, err = config.AddMaintenance(path, data, w); err != nil {
+				return nil, err
+			}
+		}
+		return data, nil
+	}
+	if _, err := edit(data); err != nil {
+		return refusedEdit(err)
+	}
+	if err := config.EditFile(path, edit); err != nil {
+		return err
+	}
+	for _, w := range windows {
+		for _, name := range w.Hosts {
+			f.hosts = append(f.hosts, plannedHost(name, w, now, c))
+			if h := entry(cfg, name); !now && takenOffline(cfg, h) {
+				fmt.Fprintf(p.stderr, "Warning: %s is offline without an end, so the window changes nothing before: detour online %s\n", h.Name, h.Key)
+			}
+		}
+	}
+	return p.follow(ctx, f)
+}
+
+func plannedHost(name string, w config.Maintenance, now bool, c clock) flipped {
+	host := flipped{host: name, changed: true}
+	if now {
+		host.want = "offline"
+		host.pending = "is now offline until " + c.show(w.Until)
+		return host
+	}
+	host.pending = fmt.Sprintf("goes offline at %s until %s", c.show(w.From), c.show(w.Until))
+	if w.Drain > 0 {
+		host.pending += ", draining from " + c.show(w.From.Add(-w.Drain))
+	}
+	return host
+}
+
+// windows are the entries to write, and whether they begin now. Hosts that are
+// offline already get one of their own, without a drain: nobody is let in again.
+func (o *outage) windows(c clock, cfg *config.Config, found []config.Change, gw *peer) (list []config.Maintenance, now bool, err error) {
+	var up, down []string
+	drain := o.drain.Duration
+	for _, ch := range found {
+		h := entry(cfg, ch.Host)
+		if gw.down(h, cfg) {
+			down = append(down, h.Name)
+			continue
+		}
+		up = append(up, h.Name)
+		if !o.drain.given {
+			drain = max(drain, h.Drain)
+		}
+	}
+	from := c.now
+	if o.from != "" {
+		if from, err = c.moment(o.from, c.now, false); err != nil {
+			return nil, false, fmt.Errorf("--from: %w", err)
+		}
+	}
+	now = !from.After(c.now)
+	until := from.Add(o.length.Duration)
+	if o.until != "" {
+		if until, err = c.moment(o.until, latest(from, c.now), true); err != nil {
+			return nil, false, fmt.Errorf("--until: %w", err)
+		}
+	}
+	switch {
+	case !until.After(c.now):
+		return nil, false, fmt.Errorf("the end, %s, is in the past: it is %s now", c.show(until), c.show(c.now))
+	case !until.After(from):
+		return nil, false, fmt.Errorf("the end, %s, is not after the beginning, %s", c.show(until), c.show(from))
+	case !now && o.wait:
+		return nil, false, errors.New("--wait is for what begins now")
+	}
+	if !now { // a drain before it, for all alike
+		return []config.Maintenance{{Hosts: append(up, down...), From: from, Until: until, Drain: drain, Reason: o.reason}}, false, nil
+	}
+	if len(up) > 0 {
+		w := config.Maintenance{Hosts: up, From: c.now.Add(drain), Until: until, Drain: drain, Reason: o.reason}
+		if !until.After(w.From) {
+			return nil, false, fmt.Errorf("the drain of %s is not over before the end, %s; give a shorter --drain", span(drain), c.show(until))
+		}
+		list = append(list, w)
+	}
+	if len(down) > 0 {
+		list = append(list, config.Maintenance{Hosts: down, From: c.now, Until: until, Reason: o.reason})
+	}
+	return list, true, nil
+}
+
+// latest is the later of two times.
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"detour/control"
+)
+
+// waitInterval is how often the live count is asked for: often enough to look
+// alive, and nothing to a gateway.
+const waitInterval = 500 * time.Millisecond
+
+// awaitQuiet shows a live count until the hosts that should be offline are, and
+// nothing of theirs is in flight any more. The end of ctx ends only the waiting.
+func (p *program) awaitQuiet(ctx context.Context, f *flip) (control.Status, error) {
+	display := liveLine{p: p, terminal: isTerminal(p.stderr)}
+	defer display.end()
+	tick := time.NewTicker(waitInterval)
+	defer tick.Stop()
+	for {
+		st, err := f.gateway.client.Status(ctx)
+		if ctx.Err() != nil {
+			return st, errNotAwaited
+		}
+		if err != nil {
+			return st, err
+		}
+		text, quiet, err := f.progress(st)
+		if err != nil {
+			return st, err
+		}
+		display.show(text)
+		if quiet {
+			return st, nil
+		}
+		select {
+		case <-ctx.Done():
+			return st, errNotAwaited
+		case <-tick.C:
+		}
+	}
+}
+
+// errNotAwaited ends the waiting of an operator who has other things to do.
+var errNotAwaited = &operatorError{errors.New("not waited to the end; the hosts go on draining"), "detour status", exitFailed}
+
+// progress sums up what still goes on.
+func (f *flip) progress(st control.Status) (text string, quiet bool, err error) {
+	var sum control.Host
+	var end time.Time
+	quiet = true
+	draining := 0
+	for _, c := range f.hosts {
+		h := hostOf(st, c.host)
+		if c.want == "online" || h == nil {
+			continue
+		}
+		if h.State == "online" {
+			return "", false, &operatorError{fmt.Errorf("%s is online again: somebody has changed that", h.Host), "detour status", exitFailed}
+		}
+		if h.State == "draining" {
+			draining++
+			end = latest(end, h.DrainUntil)
+		}
+		quiet = quiet && h.State == "offline" && h.InFlight == 0
+		sum.InFlight += h.InFlight
+		sum.Sessions += h.Sessions
+		sum.Streams += h.Streams
+	}
+	switch draining {
+	case 0:
+		return fmt.Sprintf("offline: %d in flight, %s open", sum.InFlight, count(int(sum.Streams), "stream")), quiet, nil
+	case 1:
+		return fmt.Sprintf("draining until %s: %s", f.clock.show(end), counts(&sum)), false, nil
+	}
+	return fmt.Sprintf("%d hosts draining until %s: %s", draining, f.clock.show(end), counts(&sum)), false, nil
+}
+
+// liveLine is one line on stderr that changes in place on a terminal, and is
+// printed anew elsewhere.
+type liveLine struct {
+	p        *program
+	terminal bool
+	last     string
+}
+
+func (l *liveLine) show(text string) {
+	if text == l.last {
+		return
+	}
+	if l.terminal {
+		// Spaces over what was longer before.
+		fmt.Fprint(l.p.stderr, "\r", text, strings.Repeat(" ", max(0, len(l.last)-len(text))))
+	} else {
+		fmt.Fprintln(l.p.stderr, text)
+	}
+	l.last = text
+}
+
+// end leaves the last text standing.
+func (l *liveLine) end() {
+	if l.terminal && l.last != "" {
+		fmt.Fprintln(l.p.stderr)
+	}
+}
