@@ -186,11 +186,10 @@ func (h *Handler) MintBypass(host string, until time.Time) (string, error) {
 // none, else the request returned is r without it: so nobody behind sees it,
 // not the upstream and not the status page.
 func takeLink(r *http.Request) (token string, without *http.Request) {
-	if !strings.Contains(r.RequestURI, BypassParameter+"=") {
+	if !strings.Contains(r.URL.RawQuery, BypassParameter+"=") { // nearly always
 		return "", r
 	}
-	target := rawTarget(r)
-	path, query, _ := strings.Cut(target, "?")
+	path, query, _ := strings.Cut(rawTarget(r), "?")
 	var kept []string
 	for parameter := range strings.SplitSeq(query, "&") {
 		if value, ok := strings.CutPrefix(parameter, BypassParameter+"="); ok {

@@ -58,11 +58,11 @@ func (p *Pool) pick(tried []attempt) *Member {
 		}
 		return p.members[0]
 	}
-	first := int(p.turn.Add(1) % uint32(len(p.members)))
+	turn := p.turn.Add(1)
 	active, standby := p.members[:p.active], p.members[p.active:]
 	for _, healthy := range [...]bool{true, false} {
 		for _, members := range [...][]*Member{active, standby} {
-			if m := leastBusy(members, first, healthy, tried); m != nil {
+			if m := leastBusy(members, turn, healthy, tried); m != nil {
 				return m
 			}
 		}
@@ -71,12 +71,12 @@ func (p *Pool) pick(tried []attempt) *Member {
 }
 
 // leastBusy is the member with the fewest requests in flight of those that are
-// healthy, or not, and not among tried. The search begins at first.
-func leastBusy(members []*Member, first int, healthy bool, tried []attempt) *Member {
+// healthy, or not, and not among tried. Of equals it is one in each turn.
+func leastBusy(members []*Member, turn uint32, healthy bool, tried []attempt) *Member {
 	var best *Member
 	var fewest int64
 	for i := range members {
-		m := members[(first+i)%len(members)]
+		m := members[(turn+uint32(i))%uint32(len(members))]
 		if m.Healthy() != healthy || slices.ContainsFunc(tried, func(a attempt) bool { return a.member == m }) {
 			continue
 		}

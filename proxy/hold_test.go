@@ -1,0 +1,251 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// restartable is an upstream that can be stopped and started at one address.
+type restartable struct {
+	address string
+	handler http.Handler
+	server  *http.Server
+}
+
+func (u *restartable) start(t testing.TB) {
+	t.Helper()
+	if u.address == "" {
+		u.address = "127.0.0.1:0"
+	}
+	ln, err := net.Listen("tcp", u.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.address = ln.Addr().String()
+	u.server = &http.Server{Handler: u.handler}
+	go u.server.Serve(ln)
+	t.Cleanup(func() { u.server.Close() })
+}
+
+// An upstream restarts, without a word to anybody, under 200 requests a second.
+func TestHoldLosesNothing(t *testing.T) {
+	const requests, every, downAt, upAt = 120, 5 * time.Millisecond, 40, 90
+	for _, hold := range []time.Duration{10 * time.Second, 0} {
+		u := &restartable{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "answer") })}
+		u.start(t)
+		r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: u.address}, route: func(rt *Route) { rt.Hold = hold }})
+		eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+			var lost atomic.Int64
+			var asking sync.WaitGroup
+			tick := time.NewTicker(every)
+			defer tick.Stop()
+			for i := range requests {
+				switch i {
+				case downAt:
+					u.server.Close()
+				case upAt:
+					u.start(t)
+				}
+				asking.Go(func() {
+					res, err := c.Get(url + "/")
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					body, _ := io.ReadAll(res.Body)
+					res.Body.Close()
+					if res.StatusCode != 200 || string(body) != "answer" {
+						lost.Add(1)
+					}
+				})
+				<-tick.C
+			}
+			asking.Wait()
+			if n := lost.Load(); (n > 0) != (hold == 0) {
+				t.Errorf("hold %v: %d of %d requests lost", hold, n, requests)
+			}
+		})
+		if n := r.route.Stats.Held(); n != 0 {
+			t.Errorf("%d requests still wait", n)
+		}
+	}
+}
+
+// heldRig serves host from an address where nobody listens yet.
+func heldRig(t *testing.T, hold time.Duration, h http.Handler) (*rig, *restartable) {
+	u := &restartable{address: deadAddress(t), handler: h}
+	page, _ := ParseStatusPage("https://status.example{uri}")
+	return newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: u.address}, route: func(rt *Route) {
+		rt.Hold, rt.StatusPage = hold, page
+	}}), u
+}
+
+// A form that is sent during a restart arrives whole, and its body waits at the
+// client until then.
+func TestHoldDoesNotReadTheBody(t *testing.T) {
+	r, u := heldRig(t, 10*time.Second, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil || n != 1<<20 {
+			http.Error(w, "incomplete", http.StatusBadRequest)
+		}
+	}))
+	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+		var read atomic.Int64
+		answer := make(chan int, 1)
+		go func() {
+			req := newRequest(t, "POST", url+"/", io.TeeReader(strings.NewReader(strings.Repeat("x", 1<<20)), counter{&read}))
+			req.ContentLength = 1 << 20
+			if tr, ok := c.Transport.(*http.Transport); ok {
+				tr.ExpectContinueTimeout = time.Minute // the body is sent when somebody reads it
+				req.Header.Set("Expect", "100-continue")
+			}
+			res, _ := do(t, c, req)
+			answer <- res.StatusCode
+		}()
+		eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+		if _, ok := c.Transport.(*http.Transport); ok && read.Load() > 0 {
+			t.Errorf("%d bytes of the body were sent while the request waited; want none", read.Load())
+		}
+		u.start(t)
+		if got := <-answer; got != 200 {
+			t.Errorf("POST = %d; want 200", got)
+		}
+		u.server.Close()
+	})
+	for _, line := range r.accessLog(t, len(protocols)) {
+		if line["action"] != "hold" || line["status"] != 200.0 {
+			t.Errorf("access log = %v %v; want hold 200", line["action"], line["status"])
+		}
+	}
+}
+
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(p []byte) (int, error) { c.n.Add(int64(len(p))); return len(p), nil }
+
+func TestHoldGivesUp(t *testing.T) {
+	t.Run("when the time is over", func(t *testing.T) {
+		r, _ := heldRig(t, 150*time.Millisecond, nil)
+		began := time.Now()
+		res, _ := get(t, r.client(t, "h2"), "https://"+host+"/")
+		if took := time.Since(began); res.StatusCode != 502 || took < 150*time.Millisecond {
+			t.Errorf("GET = %d after %v; want 502 after 150 ms", res.StatusCode, took)
+		}
+	})
+	t.Run("when the client leaves", func(t *testing.T) {
+		r, _ := heldRig(t, time.Minute, nil)
+		eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+			ctx, leave := context.WithCancel(t.Context())
+			left := make(chan struct{})
+			go func() {
+				defer close(left)
+				c.Do(newRequest(t, "GET", url+"/", nil).WithContext(ctx))
+			}()
+			eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+			leave()
+			<-left
+			eventually(t, "empty queue", func() bool { return r.route.Stats.Held() == 0 })
+		})
+	})
+	t.Run("with the offline answer when the host went offline", func(t *testing.T) {
+		r, _ := heldRig(t, 300*time.Millisecond, nil)
+		answer := make(chan *http.Response, 1)
+		go func() {
+			res, _ := get(t, r.client(t, "h2"), "https://"+host+"/x")
+			answer <- res
+		}()
+		eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+		r.reroute(t, func(rt *Route) { rt.Online = false })
+		if res := <-answer; res.StatusCode != 302 || res.Header.Get("Location") != "https://status.example/x" {
+			t.Errorf("GET = %d %v; want 302 to the status page", res.StatusCode, res.Header)
+		}
+	})
+}
+
+// refusing is a RoundTripper that finds nobody, and counts how often.
+type refusing struct{ tries atomic.Int64 }
+
+func (f *refusing) RoundTrip(*http.Request) (*http.Response, error) {
+	f.tries.Add(1)
+	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+}
+
+// However many wait, one of them tries.
+func TestHoldTriesWithOne(t *testing.T) {
+	upstream := new(refusing)
+	const hold, waiting = time.Second, 50
+	heard := 0
+	r := newRig(t, nil, rigOptions{
+		upstream: UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"},
+		rt:       func(UpstreamOptions) http.RoundTripper { return upstream },
+		route:    func(rt *Route) { rt.Hold = hold },
+	})
+	var mu sync.Mutex
+	r.handler.observe = func(string, *Upstream, error) { mu.Lock(); heard++; mu.Unlock() }
+	c := r.client(t, "h2")
+	began := time.Now()
+	var asking sync.WaitGroup
+	for i := range waiting {
+		asking.Go(func() { get(t, c, "https://"+host+"/") })
+		if i == 0 {
+			eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+		}
+	}
+	eventually(t, "all of them waiting", func() bool { return r.route.Stats.Held() == waiting })
+	asking.Wait()
+	most := 2*int64(time.Since(began)/holdRetry) + waiting // each of the last may have a turn before it gives up
+	if n := upstream.tries.Load(); n > most {
+		t.Errorf("%d tries; want at most %d", n, most)
+	}
+	if mu.Lock(); heard > waiting {
+		t.Errorf("the observer heard %d times; want at most once a request", heard)
+	}
+	mu.Unlock()
+}
+
+func TestHoldQueue(t *testing.T) {
+	var q holdQueue
+	place := func(i int) *held { return &held{arrived: time.Unix(int64(i), 0)} }
+	hasTurn := func(h *held) bool {
+		select {
+		case <-h.turn:
+			return true
+		default:
+			return false
+		}
+	}
+	a, b, c := place(1), place(2), place(3)
+	for _, h := range []*held{a, b, c} {
+		if !q.join(h) || !q.join(h) {
+			t.Fatal("join refuses a queue of three")
+		}
+	}
+	if !hasTurn(a) || hasTurn(b) || hasTurn(c) || q.length.Load() != 3 {
+		t.Error("want the first to have its turn, no other, and three waiting")
+	}
+	q.leave(b) // its client left
+	if hasTurn(c) {
+		t.Error("the third has its turn because the second left")
+	}
+	q.leave(a)
+	q.leave(a)
+	if !hasTurn(c) {
+		t.Error("the third has no turn after the others left")
+	}
+	if q.join(a); !hasTurn(a) || q.waiting.Front() != a.place {
+		t.Error("who comes back is not before those that arrived later")
+	}
+	for i := 4; q.join(place(i)); i++ {
+	}
+	if n := q.length.Load(); n != holdAtMost {
+		t.Errorf("the queue takes %d; want %d", n, holdAtMost)
+	}
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// deadAddress is one on loopback that refuses connections.
+func deadAddress(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// poolRig serves host from a pool.
+func poolRig(t *testing.T, p *Pool, change func(rt *Route)) *rig {
+	return newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"}, route: func(rt *Route) {
+		rt.Upstream, rt.Pool = nil, p
+		if change != nil {
+			change(rt)
+		}
+	}})
+}
+
+// answers asks n times and counts the answers by their body.
+func answers(t *testing.T, c *http.Client, n int) map[string]int {
+	t.Helper()
+	count := map[string]int{}
+	for range n {
+		res, body := get(t, c, "https://"+host+"/")
+		if res.StatusCode != 200 {
+			body = res.Status
+		}
+		count[body]++
+	}
+	return count
+}
+
+func TestPoolSharesByRequestsInFlight(t *testing.T) {
+	working, release := make(chan struct{}), make(chan struct{})
+	slow := upstreamAt(t, startUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			working <- struct{}{}
+			<-release
+		}
+		io.WriteString(w, "a")
+	})))
+	pool := NewPool([]*Upstream{slow, echoUpstream(t, "b")}, nil)
+	r := poolRig(t, pool, nil)
+	c := r.client(t, "h2")
+	// A request may still count when the next one arrives, so not 5 exactly.
+	if got := answers(t, c, 10); got["a"] < 3 || got["b"] < 3 {
+		t.Errorf("idle members got %v; want about 5 each", got)
+	}
+	pool.Members()[1].SetHealthy(false) // so that the slow one is chosen
+	var busy sync.WaitGroup
+	busy.Go(func() { get(t, c, "https://"+host+"/slow") })
+	<-working
+	pool.Members()[1].SetHealthy(true)
+	if n := slow.InFlight(); n != 1 {
+		t.Errorf("in flight at the busy member = %d; want 1", n)
+	}
+	if got := answers(t, c, 10); got["b"] != 10 {
+		t.Errorf("beside a busy member %v; want 10 for the idle one", got)
+	}
+	close(release)
+	busy.Wait()
+	eventually(t, "no request in flight", func() bool { return slow.InFlight() == 0 })
+}
+
+func TestPoolLeavesTheUnhealthyOut(t *testing.T) {
+	pool := NewPool([]*Upstream{echoUpstream(t, "a"), echoUpstream(t, "b")}, []*Upstream{echoUpstream(t, "standby")})
+	a, b, standby := pool.Members()[0], pool.Members()[1], pool.Members()[2]
+	r := poolRig(t, pool, nil)
+	c := r.client(t, "h2")
+	for _, tt := range []struct {
+		name          string
+		a, b, standby bool
+		want          []string
+	}{
+		{"all healthy", true, true, true, []string{"a", "b"}},
+		{"one out", false, true, true, []string{"b"}},
+		{"back", true, true, true, []string{"a", "b"}},
+		{"all but the standby out", false, false, true, []string{"standby"}},
+		{"all out", false, false, false, []string{"a", "b"}},
+		{"standby out", true, true, false, []string{"a", "b"}},
+	} {
+		a.SetHealthy(tt.a)
+		b.SetHealthy(tt.b)
+		standby.SetHealthy(tt.standby)
+		got := answers(t, c, 8)
+		sum := 0
+		for _, name := range tt.want {
+			sum += got[name]
+			if got[name] == 0 {
+				t.Errorf("%s: %v; want each of %v", tt.name, got, tt.want)
+			}
+		}
+		if sum != 8 {
+			t.Errorf("%s: %v; want 8 shared by %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A member that takes no connection costs nobody an answer, whatever was asked.
+func TestPoolTriesTheNextMember(t *testing.T) {
+	alive := upstreamAt(t, startUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		io.WriteString(w, r.Method+" "+string(body))
+	})))
+	dead := func() *Upstream { return upstreamAt(t, deadAddress(t)) }
+	r := poolRig(t, NewPool([]*Upstream{dead(), dead()}, []*Upstream{alive}), nil)
+	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+		for _, method := range []string{"GET", "POST", "PATCH"} {
+			body := ""
+			if method != "GET" {
+				body = strings.Repeat("form", 10_000)
+			}
+			var reader io.Reader = strings.NewReader(body)
+			if method == "PATCH" {
+				reader = io.MultiReader(reader) // of unknown length
+			}
+			res, got := do(t, c, newRequest(t, method, url+"/", reader))
+			if res.StatusCode != 200 || got != method+" "+body {
+				t.Errorf("%s = %d %.20q; want 200 with what was sent", method, res.StatusCode, got)
+			}
+		}
+	})
+	line := r.accessLog(t, 1)[0]
+	if line["upstream"] != alive.String() {
+		t.Errorf("upstream in the access log = %v; want the one that answered, %v", line["upstream"], alive)
+	}
+}
+
+// What was sent to a member is not sent to another one.
+func TestPoolDoesNotRepeatWhatWasSent(t *testing.T) {
+	var mu sync.Mutex
+	seen := 0
+	breaks := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen++
+		mu.Unlock()
+		panic(http.ErrAbortHandler)
+	})
+	r := poolRig(t, NewPool([]*Upstream{upstreamAt(t, startUpstream(t, breaks)), upstreamAt(t, startUpstream(t, breaks))}, nil), nil)
+	res, _ := do(t, r.client(t, "h1"), newRequest(t, "POST", "https://"+host+"/", strings.NewReader("order")))
+	if mu.Lock(); res.StatusCode != 502 || seen != 1 {
+		t.Errorf("POST = %d, seen %d times; want 502, once", res.StatusCode, seen)
+	}
+	mu.Unlock()
+}
+
+// The observer hears of failures, of the first success after them, and of
+// nothing else.
+func TestObserver(t *testing.T) {
+	type told struct {
+		host string
+		u    *Upstream
+		err  error
+	}
+	var heard []told
+	status := 200
+	alive := upstreamAt(t, startUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(status)
+	})))
+	dead := upstreamAt(t, deadAddress(t))
+	pool := NewPool([]*Upstream{dead}, []*Upstream{alive})
+	r := poolRig(t, pool, nil)
+	r.reroute(t, func(rt *Route) { rt.PassiveStatus = true })
+	h := NewHandler(HandlerOptions{Table: r.handler.Table(), Observer: func(host string, u *Upstream, err error) {
+		heard = append(heard, told{host, u, err})
+	}})
+	c := serve(t, serverKinds[0], h).client(t, "h1") // one request after the other
+	ask := func(what string, answer int, ok func() bool) {
+		t.Helper()
+		heard, status = nil, answer
+		get(t, c, "https://"+host+"/")
+		if !ok() {
+			t.Errorf("%s: the observer heard %v", what, heard)
+		}
+	}
+	ask("refused by the first", 200, func() bool {
+		return len(heard) == 1 && heard[0].host == host && heard[0].u == dead && errors.Is(heard[0].err, syscall.ECONNREFUSED)
+	})
+	pool.Members()[0].SetHealthy(false)
+	ask("success", 200, func() bool { return len(heard) == 0 })
+	ask("503", 503, func() bool {
+		var failed *StatusError
+		return len(heard) == 1 && heard[0].u == alive && errors.As(heard[0].err, &failed) && failed.Status == 503
+	})
+	ask("success after a failure", 404, func() bool { return len(heard) == 1 && heard[0].u == alive && heard[0].err == nil })
+	ask("further success", 500, func() bool { return len(heard) == 0 })
+}
