@@ -21,7 +21,9 @@ import (
 
 // TestFlipsUnderFire is the promise of the whole program: one host is flipped
 // a thousand times while 64 clients, WebSockets and a download are busy, and
-// nobody but that host's new visitors notices.
+// nobody but that host's new visitors notices. All that decides by itself is
+// switched on: a host beside them goes through window after window, another
+// one's upstream flaps, and who is to be told of it hangs.
 func TestFlipsUnderFire(t *testing.T) {
 	flips, clients := 1000, 64
 	if testing.Short() {
@@ -59,11 +61,31 @@ func TestFlipsUnderFire(t *testing.T) {
 			}
 			io.WriteString(w, "flip")
 		})
-		r := start(t, fmt.Sprintf(`
+		var probes atomic.Int64
+		flapping := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+			if probes.Add(1)%2 == 0 {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+		})
+		hanging := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		})
+		windows := ""
+		for i, now := 0, time.Now(); i < 20; i++ {
+			from := now.Add(time.Duration(i) * 500 * time.Millisecond)
+			windows += window("busy", from, from.Add(250*time.Millisecond), "")
+		}
+		const health = `health = { interval = "1s", timeout = "1s", fails = 1, passes = 1 }`
+		r := start(t, windows+fmt.Sprintf(`
+[notify]
+url = "http://%[5]s"
 [hosts]
-steady = { upstream = %q }
-flip   = { upstream = %q, online = true }
-`, steady, flip))
+steady = { upstream = [%[1]q, %[2]q], hold = "10s", session = "woocommerce", drain = "1m", auto_offline = true, %[6]s }
+flip   = { upstream = %[3]q, online = true, hold = "10s", session = "nextcloud", drain = "1m", auto_offline = true, %[6]s }
+busy   = { upstream = %[3]q }
+flaps  = { upstream = %[4]q, auto_offline = true, %[6]s }
+`, steady, strings.Replace(steady, "127.0.0.1", "localhost", 1), flip, flapping, hanging, health))
 
 		burning, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -123,6 +145,9 @@ flip   = { upstream = %q, online = true }
 		stop()
 		close(release)
 		fire.Wait()
+		if log := r.process.String(); !strings.Contains(log, "busy.example.test") || !strings.Contains(log, "flaps.example.test") {
+			t.Error("the keeper changed nothing: there was no fire")
+		}
 		t.Logf("%d requests during %d flips", served.Load(), flips)
 		if served.Load() < int64(clients) {
 			t.Errorf("only %d requests were served: there was no fire", served.Load())

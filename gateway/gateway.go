@@ -271,7 +271,7 @@ func (g *Gateway) Close() error {
 				g.log.Warn("certificates", "error", err)
 			}
 		}
-		g.keeper.board.notifier.Close(ctx)
+		g.keeper.close()
 		if snap := g.current.Load(); snap != nil {
 			for _, u := range snap.upstreams {
 				u.Retire()

@@ -70,17 +70,18 @@ func (k *keeper) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
-		if next := k.look(ctx, time.Now()); !next.IsZero() {
+		if next := k.look(ctx); !next.IsZero() {
 			timer.Reset(min(max(time.Until(next), 0), clockCheck))
 		}
 	}
 }
 
-// look brings every host into the state it should have at now, and returns
-// when to look again; zero = when nudged.
-func (k *keeper) look(ctx context.Context, now time.Time) time.Time {
+// look brings every host into the state it should have now, and returns when
+// to look again; zero = when nudged.
+func (k *keeper) look(ctx context.Context) time.Time {
 	k.g.reloading.Lock()
 	defer k.g.reloading.Unlock()
+	now := time.Now() // not before a reload that was waited for
 	old := k.g.current.Load()
 	next, again := k.settle(old, now)
 	if next != old {

@@ -236,5 +236,12 @@ func certificateTrouble(cfg *config.Config, c acme.Certificate, now time.Time) s
 	return ""
 }
 
-// closeNotices gives what waits to be sent until ctx ends.
-func (k *keeper) closeNotices(ctx context.Context) { k.board.notifier.Close(ctx) }
+// lastNotices is how long notices that wait are still sent at the end.
+const lastNotices = time.Second
+
+// close ends the notices. It is the last that is heard of the keeper.
+func (k *keeper) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastNotices)
+	defer cancel()
+	k.board.notifier.Close(ctx)
+}

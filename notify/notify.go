@@ -101,15 +101,15 @@ func (n *Notifier) Send(t Target, notice Notice) {
 	if notice.Time.IsZero() {
 		notice.Time = time.Now()
 	}
-	dropped := false
+	overflows := false
 	if t.URL != "" {
-		dropped = n.posts.add(func(ctx context.Context) { n.post(ctx, t, notice) })
+		overflows = n.posts.add(func(ctx context.Context) { n.post(ctx, t, notice) })
 	}
 	if len(t.Command) > 0 {
-		dropped = n.runs.add(func(ctx context.Context) { n.run(ctx, t.Command, notice) }) || dropped
+		overflows = n.runs.add(func(ctx context.Context) { n.run(ctx, t.Command, notice) }) || overflows
 	}
-	if dropped {
-		n.log.Warn("too many notices are waiting, the oldest was dropped", "limit", waiting)
+	if overflows {
+		n.log.Warn("too many notices are waiting, the oldest are dropped", "limit", waiting)
 	}
 }
 

@@ -13,33 +13,36 @@ type queue struct {
 	mu      sync.Mutex // guards what follows
 	todo    []func(context.Context)
 	working bool
+	full    bool // the oldest was dropped, and not everything has been done since
 	closed  bool
 	workers sync.WaitGroup
 }
 
-// add puts do at the end and reports whether the oldest had to be dropped.
-func (q *queue) add(do func(context.Context)) (dropped bool) {
+// add puts do at the end. If there are too many, it drops the oldest, and
+// reports that for the first of them.
+func (q *queue) add(do func(context.Context)) (overflows bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return false
 	}
 	if len(q.todo) == waiting {
-		q.todo, dropped = q.todo[1:], true
+		q.todo = q.todo[1:]
+		q.full, overflows = true, !q.full
 	}
 	q.todo = append(q.todo, do)
 	if !q.working {
 		q.working = true
 		q.workers.Go(q.work)
 	}
-	return dropped
+	return overflows
 }
 
 func (q *queue) work() {
 	for {
 		q.mu.Lock()
 		if len(q.todo) == 0 || q.ctx.Err() != nil {
-			q.todo, q.working = nil, false
+			q.todo, q.working, q.full = nil, false, false
 			q.mu.Unlock()
 			return
 		}

@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"testing"
+	"time"
+
+	"detour/config"
+	"detour/proxy"
+	"detour/state"
+)
+
+// clockwork is one host and a clock that the test moves.
+type clockwork struct {
+	kept
+	facts hostFacts
+	now   time.Time
+}
+
+func newClockwork(h config.Host) *clockwork {
+	return &clockwork{
+		facts: hostFacts{host: &h, stats: new(proxy.Stats)},
+		now:   time.Date(2026, 11, 30, 22, 0, 0, 0, time.UTC),
+	}
+}
+
+func (c *clockwork) after(d time.Duration) condition {
+	c.now = c.now.Add(d)
+	return c.decide(c.facts, c.now)
+}
+
+func (c *clockwork) expect(t *testing.T, when string, got condition, serving state.Serving, cause state.Cause) {
+	t.Helper()
+	if got.Serving != serving || got.Cause != cause {
+		t.Errorf("%s: %v by %q; want %v by %q", when, got.Serving, got.Cause, serving, cause)
+	}
+}
+
+// However an upstream flaps, its host changes at most once in the time that
+// its probes need to change it, and in the end it follows.
+func TestFlappingHost(t *testing.T) {
+	health := &config.Health{Interval: 10 * time.Second, Fails: 3, Passes: 2}
+	const period = 30 * time.Second
+	for _, step := range []time.Duration{time.Second, 7 * time.Second, 31 * time.Second} {
+		c := newClockwork(config.Host{Online: true, AutoOffline: true, Health: health})
+		c.facts.health = state.Healthy
+		before := c.after(0).Serving
+		var last time.Time
+		for i := range 300 {
+			if c.facts.health = state.Healthy; i%2 == 0 {
+				c.facts.health = state.Unhealthy
+			}
+			is := c.after(step).Serving
+			if is == before {
+				continue
+			}
+			if !last.IsZero() && c.now.Sub(last) < period {
+				t.Fatalf("flapping every %s: changed after %s", step, c.now.Sub(last))
+			}
+			last, before = c.now, is
+		}
+		if last.IsZero() {
+			t.Errorf("flapping every %s: the host never changed", step)
+		}
+		c.facts.health = state.Healthy
+		c.expect(t, "well for a period", c.after(period), state.Online, "")
+	}
+}
+
+// A change that is held back is looked at again by itself.
+func TestHeldBackChangeIsDue(t *testing.T) {
+	c := newClockwork(config.Host{Online: true, AutoOffline: true, Health: &config.Health{Interval: 10 * time.Second, Fails: 3, Passes: 2}})
+	c.facts.health = state.Unhealthy
+	c.expect(t, "dead from the start", c.after(0), state.Offline, state.ByHealth)
+	c.facts.health = state.Healthy
+	got := c.after(time.Second)
+	c.expect(t, "well a second later", got, state.Offline, state.ByHealth)
+	if want := c.now.Add(29 * time.Second); !got.Next.Equal(want) {
+		t.Errorf("Next = %s; want %s", got.Next, want)
+	}
+	c.expect(t, "when it is due", c.after(got.Next.Sub(c.now)), state.Online, "")
+}
+
+// A drain lasts while sessions are heard of, and ends a minute after the last.
+func TestDrainEndsWhenNobodyIsLeft(t *testing.T) {
+	c := newClockwork(config.Host{Online: true})
+	c.now = time.Now() // by which requests are counted
+	c.expect(t, "before", c.after(0), state.Online, "")
+	c.facts.host.Online = false
+	c.drainUntil = c.now.Add(10 * time.Minute)
+	got := c.after(0)
+	c.expect(t, "the flag went off", got, state.Draining, state.ByFlag)
+	if got.Next.Sub(c.now) != drainCheck || got.DrainUntil != c.drainUntil || c.cut {
+		t.Errorf("in the drain: %+v, cut %v", got, c.cut)
+	}
+	c.expect(t, "after 59 s", c.after(59*time.Second), state.Draining, state.ByFlag)
+	c.expect(t, "after a minute without a session", c.after(time.Second), state.Offline, state.ByFlag)
+	if !c.cut {
+		t.Error("what is left of the drain is not cut")
+	}
+	c.expect(t, "and it stays so", c.after(time.Second), state.Offline, state.ByFlag)
+	c.facts.host.Online = true
+	if c.after(time.Second); c.cut {
+		t.Error("a host that came back is cut")
+	}
+}
+
+// A window that ran to its end is waited for; one that was ended, or taken out
+// of the file, or that lies behind the operator's flag is not.
+func TestReturning(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(c *clockwork)
+		want state.Serving
+		by   state.Cause
+	}{
+		{"its end came", func(c *clockwork) {}, state.Offline, state.ByOverrun},
+		{"while the machine slept", func(c *clockwork) { c.now = c.now.Add(9 * time.Hour) }, state.Offline, state.ByOverrun},
+		{"its upstream is healthy", func(c *clockwork) { c.facts.health = state.Healthy }, state.Online, ""},
+		{"the operator ended it", func(c *clockwork) { c.facts.plans[0].Ended = c.now; c.after(0) }, state.Online, ""},
+		{"it was taken out of the file", func(c *clockwork) { c.facts.plans = nil; c.after(0) }, state.Online, ""},
+		{"the flag is off", func(c *clockwork) { c.facts.host.Online = false }, state.Offline, state.ByFlag},
+		{"the clock was set back before it", func(c *clockwork) { c.now = c.now.Add(-9 * time.Hour) }, state.Online, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newClockwork(config.Host{Online: true})
+			c.facts.plans = []state.Plan{{From: c.now, Until: c.now.Add(time.Hour)}}
+			c.expect(t, "in the window", c.after(0), state.Offline, state.ByWindow)
+			test.do(c)
+			c.expect(t, "after it", c.after(time.Hour), test.want, test.by)
+		})
+	}
+}
+
+// One window after the other, the clock of Sydney set forward between them.
+func TestWindowsAcrossAClockChange(t *testing.T) {
+	sydney, err := time.LoadLocation("Australia/Sydney")
+	if err != nil {
+		t.Skipf("no time zone database: %v", err)
+	}
+	c := newClockwork(config.Host{Online: true})
+	plans, err := plans(&config.Config{TimeZone: sydney, Maintenance: []config.Maintenance{
+		{Hosts: []string{"shop"}, Cron: "30 1 * * *", For: 20 * time.Minute},
+		{Hosts: []string{"shop"}, Cron: "30 3 * * *", For: 20 * time.Minute},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.facts.plans = plans["shop"]
+	c.now = time.Date(2026, 10, 4, 1, 0, 0, 0, sydney)
+	c.facts.health = state.Healthy // nothing to wait for
+	var got []string
+	for range 4 {
+		next := c.after(0).Next
+		c.after(next.Sub(c.now))
+		got = append(got, c.now.In(sydney).Format("15:04 MST ")+c.serving.String())
+	}
+	want := []string{"01:30 AEST offline", "01:50 AEST online", "03:30 AEDT offline", "03:50 AEDT online"}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("the host changed at %v; want %v", got, want)
+		}
+	}
+}
