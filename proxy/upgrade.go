@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -97,8 +98,10 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 	if err != nil {
 		f.abort(fmt.Errorf("%w: %w", errClientGone, err))
 	}
-	if !extended {
-		defer client.Close() // a stream is closed by the handler's return
+	if s, ok := client.(*streamEnd); ok {
+		defer s.leave() // it is closed by the handler's return
+	} else {
+		defer client.Close()
 	}
 	t := newTunnel(client, upstream, hasToken([]string{protocol}, websocketToken))
 	if !h.tunnels.add(t) {
@@ -216,6 +219,9 @@ type streamEnd struct {
 	body io.ReadCloser
 	w    http.ResponseWriter
 	rc   *http.ResponseController
+
+	mu   sync.Mutex // guards over
+	over bool       // the handler returns, so w must not be touched any more
 }
 
 func (e *streamEnd) Read(p []byte) (int, error) { return e.body.Read(p) }
@@ -230,9 +236,30 @@ func (e *streamEnd) Write(p []byte) (int, error) {
 
 func (e *streamEnd) CloseWrite() error { return errors.ErrUnsupported }
 
-func (e *streamEnd) CloseRead() error { return e.rc.SetReadDeadline(time.Unix(1, 0)) }
+func (e *streamEnd) CloseRead() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over {
+		return net.ErrClosed
+	}
+	return e.rc.SetReadDeadline(time.Unix(1, 0))
+}
 
-// Close makes what reads and writes return.
+// Close makes what reads and writes return. Whoever cuts a tunnel may come
+// when it is just over.
 func (e *streamEnd) Close() error {
-	return errors.Join(e.CloseRead(), e.rc.SetWriteDeadline(time.Unix(1, 0)))
+	err := e.CloseRead()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over {
+		return net.ErrClosed
+	}
+	return errors.Join(err, e.rc.SetWriteDeadline(time.Unix(1, 0)))
+}
+
+// leave is called before the handler returns.
+func (e *streamEnd) leave() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over = true
 }
