@@ -93,7 +93,7 @@ type Host struct {
 
 	InFlight    int64        `json:"in_flight"` // requests being served, upgraded connections included
 	Streams     int64        `json:"streams"`   // of these: WebSockets, other tunnels and event streams
-	Sessions    int64        `json:"sessions"`  // while draining: running sessions seen since it began
+	Sessions    int64        `json:"sessions"`  // while draining: requests of running sessions since it began
 	Requests    uint64       `json:"requests"`  // since start
 	LastError   string       `json:"last_error,omitempty"`
 	LastErrorAt time.Time    `json:"last_error_at,omitzero"`

@@ -71,6 +71,19 @@ func TestServiceWaitsForTheDrain(t *testing.T) {
 	}
 }
 
+// systemctl reload works on every systemd, and asks the gateway that was started.
+func TestServiceReloadsWhatItRuns(t *testing.T) {
+	unit, err := os.ReadFile("detour.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := regexp.MustCompile(`(?m)^ExecStart=(.*) run (.*)$`).FindStringSubmatch(string(unit))
+	reload := regexp.MustCompile(`(?m)^ExecReload=(.*) reload (.*)$`).FindStringSubmatch(string(unit))
+	if start == nil || reload == nil || start[1] != reload[1] || start[2] != reload[2] {
+		t.Errorf("ExecStart = %q, ExecReload = %q; want the same program and configuration", start, reload)
+	}
+}
+
 func TestScriptsParse(t *testing.T) {
 	tool(t, "sh")
 	for _, script := range []string{"build", "postinst", "prerm", "postrm"} {

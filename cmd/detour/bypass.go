@@ -27,11 +27,11 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
   detour bypass shop --for 15m
   xdg-open "$(detour bypass shop)"`,
 		Args: cobra.ExactArgs(1),
-		ValidArgsFunction: func(_ *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(given) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
-			return p.flippable(given, true), cobra.ShellCompDirectiveNoFileComp
+			return p.flippable(cmd.Context(), given, true), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
 	cmd.RunE = p.asking(func(ctx context.Context, gw *control.Client, hosts []string) error {

@@ -50,7 +50,7 @@ Exit status 0 without a mistake, 2 with any, 1 when --online finds one.`,
 			}
 			up := 0
 			for i := range cfg.Hosts {
-				if cfg.Hosts[i].Online {
+				if !takenOffline(cfg, &cfg.Hosts[i]) {
 					up++
 				}
 			}

@@ -39,14 +39,14 @@ func meet(ctx context.Context, path string, cfg *config.Config) (*peer, error) {
 	return gw, nil
 }
 
-// down reports whether nobody but the operator reaches the host now.
-func (gw *peer) down(h *config.Host, cfg *config.Config) bool {
+// stateOf is a host's state now; without a gateway, what the file says.
+func (gw *peer) stateOf(h *config.Host, cfg *config.Config) string {
 	if gw.apart == "" {
 		if now := hostOf(gw.status, h.Name); now != nil {
-			return now.State == "offline"
+			return now.State
 		}
 	}
-	return takenOffline(cfg, h)
+	return state(!takenOffline(cfg, h))
 }
 
 // takenOffline reports whether the operator's word takes h offline, windows
@@ -249,7 +249,7 @@ func refusedEdit(err error) error {
 
 // flippable are the hosts that completion offers: those not yet as wanted and
 // not named yet.
-func (p *program) flippable(given []string, online bool) []string {
+func (p *program) flippable(ctx context.Context, given []string, online bool) []string {
 	path, err := p.configPath()
 	if err != nil {
 		return nil
@@ -258,10 +258,16 @@ func (p *program) flippable(given []string, online bool) []string {
 	if err != nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // somebody holds the Tab key
+	defer cancel()
+	gw, err := meet(ctx, path, cfg)
+	if err != nil {
+		gw = &peer{apart: "not asked"}
+	}
 	var names []string
 	for i := range cfg.Hosts {
 		h := &cfg.Hosts[i]
-		if h.Online != online && !slices.Contains(given, h.Key) {
+		if gw.stateOf(h, cfg) != state(online) && !slices.Contains(given, h.Key) {
 			names = append(names, h.Key+"\t"+h.Name)
 		}
 	}

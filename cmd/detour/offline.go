@@ -53,8 +53,8 @@ changed and says so at the next start.`,
   detour offline shop --for 2h --reason "database upgrade"
   detour offline shop --from 22:00 --until 23:30 --drain 10m
   detour offline --all --except status,mail`,
-		ValidArgsFunction: func(_ *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return p.flippable(given, false), cobra.ShellCompDirectiveNoFileComp
+		ValidArgsFunction: func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return p.flippable(cmd.Context(), given, false), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, hosts []string) error {
 			if err := o.check(hosts); err != nil {
@@ -87,6 +87,10 @@ changed and says so at the next start.`,
 	flags.StringSliceVar(&o.except, "except", nil, "with --all: but these `HOSTS`")
 	flags.BoolVar(&o.wait, "wait", false, "until nothing is in flight any more; Ctrl-C ends only the waiting")
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON for programs")
+	// Its only error is a flag that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("except", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return p.flippable(cmd.Context(), nil, false), cobra.ShellCompDirectiveNoFileComp
+	})
 	return cmd
 }
 
@@ -144,7 +148,7 @@ func (p *program) offline(ctx context.Context, path string, hosts []string, o *o
 
 // drain passes the drain of the call on for a host that is not offline yet.
 func (f *flip) drain(o *outage, h *config.Host, cfg *config.Config) {
-	if !o.drain.given || f.gateway.down(h, cfg) {
+	if !o.drain.given || f.gateway.stateOf(h, cfg) == "offline" {
 		return
 	}
 	if f.options.Drain == nil {
@@ -232,7 +236,7 @@ func (o *outage) windows(c clock, cfg *config.Config, found []config.Change, gw 
 	drain := o.drain.Duration
 	for _, ch := range found {
 		h := entry(cfg, ch.Host)
-		if gw.down(h, cfg) {
+		if gw.stateOf(h, cfg) == "offline" {
 			down = append(down, h.Name)
 			continue
 		}

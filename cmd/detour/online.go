@@ -28,8 +28,8 @@ gateway reads it, and the command returns when the new state serves. A host
 whose upstream is unhealthy may stay offline (auto_offline): then the exit
 status is 1.`,
 		Example: "  detour online blog\n  detour online blog shop.example.org\n  detour online --all",
-		ValidArgsFunction: func(_ *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return p.flippable(given, true), cobra.ShellCompDirectiveNoFileComp
+		ValidArgsFunction: func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return p.flippable(cmd.Context(), given, true), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, hosts []string) error {
 			if err := hostsOrAll(hosts, all); err != nil {

@@ -11,7 +11,8 @@ import (
 )
 
 func (p *program) reloadCommand() *cobra.Command {
-	return &cobra.Command{
+	asJSON := false
+	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Have the running gateway read its configuration again",
 		Long: `Have the running gateway read its configuration again, wait until the new state
@@ -24,12 +25,14 @@ one stays in force, the mistakes are printed and the exit status is 1.`,
 			if err != nil {
 				return err
 			}
-			return p.reload(cmd.Context(), path)
+			return p.reload(cmd.Context(), path, asJSON)
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
+	return cmd
 }
 
-func (p *program) reload(ctx context.Context, path string) error {
+func (p *program) reload(ctx context.Context, path string, asJSON bool) error {
 	gw, err := client(path)
 	if err != nil {
 		return err
@@ -38,8 +41,16 @@ func (p *program) reload(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	if asJSON {
+		if err := p.printJSON(report); err != nil {
+			return err
+		}
+	}
 	if report.Refused() {
 		return p.refused(report)
+	}
+	if asJSON {
+		return nil
 	}
 	lines := summary(report)
 	if len(lines) == 0 {

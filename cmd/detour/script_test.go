@@ -173,16 +173,18 @@ func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(syscall.Kill(st.PID, signals[args[0]]))
 }
 
-// await HOST STATE waits until the gateway says so of the host.
+// await HOST STATE [CAUSE] waits until the gateway says so of the host.
 func await(ts *testscript.TestScript, _ bool, args []string) {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		st, err := status(ts)
 		ts.Check(err)
-		if slices.ContainsFunc(st.Hosts, func(h control.Host) bool { return h.Key == args[0] && h.State == args[1] }) {
+		if slices.ContainsFunc(st.Hosts, func(h control.Host) bool {
+			return h.Key == args[0] && h.State == args[1] && (len(args) < 3 || h.Cause == args[2])
+		}) {
 			return
 		}
 	}
-	ts.Fatalf("%s did not go %s", args[0], args[1])
+	ts.Fatalf("the host did not become %s", strings.Join(args, " "))
 }
 
 // begin HOST starts a request that lasts until finish, and returns when its
