@@ -18,7 +18,8 @@ func (f *forwarding) answer(res *http.Response) {
 	header := f.w.Header()
 	responseHeader(header, res, f.rt)
 	if f.rt.Compress {
-		c := newCompressor(f.w, f.r)
+		c := newCompressor(f.w, f.r, f.encoders)
+		defer c.release()
 		f.w, f.rc = c, http.NewResponseController(c)
 	}
 	for name := range res.Trailer { // announced

@@ -372,7 +372,7 @@ func TestUpstreamSchemes(t *testing.T) {
 }
 
 func TestUpstreamSettings(t *testing.T) {
-	u, err := NewUpstream(UpstreamOptions{Scheme: "http", Address: "10.1.1.4"}, nil)
+	u, err := NewUpstream(UpstreamOptions{Scheme: "http", Address: "10.1.1.4", ResponseTimeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

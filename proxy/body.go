@@ -13,6 +13,7 @@ import (
 // even return its answer's end, while it still reads.
 type requestBody struct {
 	src     io.Reader
+	trailer http.Header // complete when src has ended; nil = none
 	limited bool
 	left    int64 // bytes still allowed when limited; only Read's
 
@@ -88,6 +89,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		if b.left -= int64(n); b.left < 0 {
 			n, err = 0, errBodyTooLarge
 		}
+	}
+
+	if err == io.EOF {
+		dropForged(b.trailer)
 	}
 
 	b.mu.Lock()

@@ -59,16 +59,21 @@ type compressWriter struct {
 	held    *bytes.Buffer // encoder's output kept back for its length; nil = streamed
 	since   time.Time     // when held began
 	headers bool          // the header went to the ResponseWriter
+
+	budget  *encoderBudget // nil = no limit
+	claimed bool           // budget was taken from
 }
 
 // newCompressor wraps w for the answer to r, which must still carry the
-// client's own Accept-Encoding and If-None-Match.
+// client's own Accept-Encoding and If-None-Match. budget bounds what may be
+// compressed at the same time; release gives back what c took of it.
 //
 // After the handler returned, Close must be called; when it panicked or the
 // upstream broke off, it must not, so that the client sees a broken stream.
-func newCompressor(w http.ResponseWriter, r *http.Request) *compressWriter {
+func newCompressor(w http.ResponseWriter, r *http.Request, budget *encoderBudget) *compressWriter {
 	c := &compressWriter{
 		ResponseWriter: w,
+		budget:         budget,
 		weights:        readCodings(r.Header["Accept-Encoding"]),
 		ifNoneMatch:    r.Header["If-None-Match"],
 		bodiless:       r.Method == http.MethodHead,
@@ -129,10 +134,27 @@ func (c *compressWriter) choose(h http.Header) {
 		// stays as it is
 	case c.bodiless:
 		c.setCoding(h)
+	case !c.claim():
+		// stays as it is, too
 	case c.length < 0 && !c.events:
 		c.mode = waiting
 	default:
 		c.start()
+	}
+}
+
+// claim reports whether the body may be compressed.
+func (c *compressWriter) claim() bool {
+	c.claimed = c.budget != nil && c.budget.take()
+	return c.claimed || c.budget == nil
+}
+
+// release gives back what c took of its budget. It is called when the answer is
+// over, however it ended.
+func (c *compressWriter) release() {
+	if c.claimed {
+		c.claimed = false
+		c.budget.giveBack()
 	}
 }
 

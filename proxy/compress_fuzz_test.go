@@ -27,7 +27,7 @@ func FuzzCompress(f *testing.F) {
 			return
 		}
 		rec := httptest.NewRecorder()
-		c := newCompressor(rec, accepting(t, "GET", "/", accept))
+		c := newCompressor(rec, accepting(t, "GET", "/", accept), nil)
 		c.Header().Set("Content-Type", "text/html")
 		if events {
 			c.Header().Set("Content-Type", "text/event-stream")

@@ -167,7 +167,7 @@ func TestCompressWhole(t *testing.T) {
 func compress(t testing.TB, r *http.Request, h http.HandlerFunc) *http.Response {
 	t.Helper()
 	rec := httptest.NewRecorder()
-	c := newCompressor(rec, r)
+	c := newCompressor(rec, r, nil)
 	h(c, r)
 	if err := c.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
@@ -371,7 +371,7 @@ func TestCompressFlushes(t *testing.T) {
 // An event stream is never held back, even if nobody flushes.
 func TestCompressEventStreamUnflushed(t *testing.T) {
 	rec := httptest.NewRecorder()
-	c := newCompressor(rec, accepting(t, "GET", "/", "gzip"))
+	c := newCompressor(rec, accepting(t, "GET", "/", "gzip"), nil)
 	c.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	io.WriteString(c, "data: 1\n\n")
 	d := decoder(t, "gzip", rec.Body)
@@ -385,7 +385,7 @@ func TestCompressEventStreamUnflushed(t *testing.T) {
 func TestCompressHoldsBriefly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := httptest.NewRecorder()
-		c := newCompressor(rec, accepting(t, "GET", "/", "zstd"))
+		c := newCompressor(rec, accepting(t, "GET", "/", "zstd"), nil)
 		c.Header().Set("Content-Type", "text/html")
 		c.Header().Set("Content-Length", "5000")
 		io.WriteString(c, prose(5000)[:1000])
@@ -497,7 +497,7 @@ func TestCompressWrongLength(t *testing.T) {
 		{1_000_000, 1000, io.ErrUnexpectedEOF},
 		{600, 1000, http.ErrContentLength},
 	} {
-		c := newCompressor(httptest.NewRecorder(), accepting(t, "GET", "/", "gzip"))
+		c := newCompressor(httptest.NewRecorder(), accepting(t, "GET", "/", "gzip"), nil)
 		c.Header().Set("Content-Type", "text/html")
 		c.Header().Set("Content-Length", strconv.Itoa(tt.declared))
 		_, err := io.WriteString(c, prose(tt.written))
@@ -519,7 +519,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
 
 func TestCompressReportsWriteErrors(t *testing.T) {
 	for _, coding := range []string{"gzip", "zstd"} {
-		c := newCompressor(brokenWriter{nopWriter{http.Header{"Content-Type": {"text/html"}}}}, accepting(t, "GET", "/", coding))
+		c := newCompressor(brokenWriter{nopWriter{http.Header{"Content-Type": {"text/html"}}}}, accepting(t, "GET", "/", coding), nil)
 		_, err := io.WriteString(c, prose(2<<20))
 		if err == nil {
 			err = c.Close()
@@ -533,7 +533,7 @@ func TestCompressReportsWriteErrors(t *testing.T) {
 func TestCompressUnwraps(t *testing.T) {
 	done := make(chan error, 1)
 	e := serve(t, serverKinds[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := newCompressor(w, r)
+		c := newCompressor(w, r, nil)
 		done <- http.NewResponseController(c).SetWriteDeadline(time.Now().Add(time.Minute))
 		c.Close()
 	}))
@@ -601,7 +601,7 @@ func compressOnce(accept string, body []byte, known bool) func() {
 		if known {
 			w.h["Content-Length"] = length
 		}
-		c := newCompressor(w, r)
+		c := newCompressor(w, r, nil)
 		c.WriteHeader(200)
 		c.Write(body)
 		c.Close()

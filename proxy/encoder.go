@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -56,6 +57,25 @@ func encodersOf(c coding) *sync.Pool {
 	}
 	return &gzipEncoders
 }
+
+// maxEncoders bounds the encoders that are in use at the same time, and with
+// them the memory that clients can bind by not reading their answers: about
+// 150 MiB at the most. Beyond, answers leave as they are.
+const maxEncoders = 128
+
+// encoderBudget counts the encoders in use. The zero value is ready.
+type encoderBudget struct{ used atomic.Int64 }
+
+// take reports whether one more may be used; then it is to be given back.
+func (b *encoderBudget) take() bool {
+	if b.used.Add(1) <= maxEncoders {
+		return true
+	}
+	b.used.Add(-1)
+	return false
+}
+
+func (b *encoderBudget) giveBack() { b.used.Add(-1) }
 
 // takeEncoder gives an encoder that writes to w. It is given back with
 // putEncoder after its Close, or left to the garbage collector.

@@ -32,6 +32,8 @@ type forwarding struct {
 	bypass  bool      // the host is not online; the client is let through
 	observe Observer
 
+	encoders *encoderBudget // of all answers together
+
 	trace  httptrace.ClientTrace
 	reused atomic.Bool          // the connection had served another request before
 	began  atomic.Bool          // a byte of the answer arrived
@@ -54,7 +56,7 @@ const (
 // is what decide said: anything but courseOffline.
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, from origin, why course) {
 	rec.Action = actionProxy
-	f := &forwarding{w: w, rc: http.NewResponseController(w), r: r, rt: rt, rec: rec, observe: h.observe}
+	f := &forwarding{w: w, rc: http.NewResponseController(w), r: r, rt: rt, rec: rec, observe: h.observe, encoders: &h.encoders}
 	f.server = f.rc
 	f.use(rt.Pool.pick(nil))
 	rt.Stats.exchanges.add(f)
@@ -177,7 +179,8 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 			if r.Trailer == nil {
 				r.Trailer = make(http.Header)
 			}
-			out.Trailer = r.Trailer
+			dropForged(r.Trailer) // what is announced
+			out.Trailer, body.trailer = r.Trailer, r.Trailer
 		}
 	}
 	return out, nil

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/textproto"
@@ -19,15 +20,29 @@ func hopByHop(name string) bool {
 	return false
 }
 
+// listed are the canonical names of the fields that a Connection field says end
+// here. It is walked once: looking each field of a message up in a hostile list
+// would take its length times its length.
+func listed(connection []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, v := range connection {
+			for item, _, rest, ok := nextItem(v); ok; item, _, rest, ok = nextItem(rest) {
+				if !yield(textproto.CanonicalMIMEHeaderKey(item)) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // ours reports whether a request's field says what only a proxy can know, so
 // that a stranger's word for it must not reach an application.
 func ours(name string) bool {
 	switch name {
-	case "Forwarded", "Cf-Connecting-Ip", "True-Client-Ip",
-		"X-Real-Ip", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
+	case "Forwarded", "True-Client-Ip", "X-Client-Ip", "X-Real-Ip":
 		return true
 	}
-	return false
+	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Cf-")
 }
 
 // framing reports whether a request's field is carried outside the header
@@ -46,13 +61,9 @@ func framing(name string) bool {
 func (h *Handler) requestHeader(r *http.Request, rt *Route, from origin, client, id string) http.Header {
 	const added = 8
 	out := make(http.Header, len(r.Header)+added)
-	listed := r.Header["Connection"]
 	underscore := false
 	for name, values := range r.Header {
 		if hopByHop(name) || framing(name) || ours(name) && !from.trusted {
-			continue
-		}
-		if listed != nil && hasToken(listed, name) {
 			continue
 		}
 		if name == "Cookie" {
@@ -62,6 +73,9 @@ func (h *Handler) requestHeader(r *http.Request, rt *Route, from origin, client,
 		}
 		underscore = underscore || strings.IndexByte(name, '_') >= 0
 		out[name] = values
+	}
+	for name := range listed(r.Header["Connection"]) {
+		delete(out, name)
 	}
 
 	one := make([]string, 0, added) // the values of the fields we add, in one piece
@@ -105,6 +119,17 @@ func (h *Handler) requestHeader(r *http.Request, rt *Route, from origin, client,
 		h.dropUnderscores(out, r.Header, rt.Host)
 	}
 	return out
+}
+
+// dropForged removes from a request's trailers what only a header, or only a
+// proxy, may say. Servers that merge both would believe it (CVE-2013-5704).
+func dropForged(trailer http.Header) {
+	for name := range trailer {
+		twin := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
+		if ours(twin) || hopByHop(twin) || framing(twin) {
+			delete(trailer, name)
+		}
+	}
 }
 
 // dropUnderscores removes the fields that CGI-like interfaces cannot tell from
@@ -155,12 +180,13 @@ func (w *warnings) underscore(host, name, twin string) {
 // responseHeader copies the upstream's header into dst, the client's, which
 // holds what the gateway and the route set already.
 func responseHeader(dst http.Header, res *http.Response, rt *Route) {
-	listed := res.Header["Connection"]
+	for name := range listed(res.Header["Connection"]) {
+		if !hopByHop(name) { // those are dropped anyway, and an upgrade needs them
+			delete(res.Header, name)
+		}
+	}
 	for name, values := range res.Header {
 		if hopByHop(name) || name == "Server" || name == "X-Detour" {
-			continue
-		}
-		if listed != nil && hasToken(listed, name) {
 			continue
 		}
 		dst[name] = values

@@ -17,6 +17,7 @@ type Handler struct {
 	table    atomic.Pointer[Table] // never nil after NewHandler
 	warnings warnings
 	tunnels  tunnels
+	encoders encoderBudget
 	bypass   *bypass
 	observe  Observer
 }

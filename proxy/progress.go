@@ -19,17 +19,18 @@ import (
 //
 // Streams that may be silent by design are left alone: answers of type
 // text/event-stream, upgraded connections (hijacked, or an extended CONNECT),
-// and gRPC, which has a keep-alive of its own. d = 0 means no limit.
+// and gRPC calls that were answered as such, which have a keep-alive of their
+// own. d = 0 means no limit.
 func LimitProgress(next http.Handler, d time.Duration) http.Handler {
 	if d <= 0 {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodConnect || strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		if r.Method == http.MethodConnect {
 			next.ServeHTTP(w, r)
 			return
 		}
-		p := &progress{ResponseWriter: w, limit: d}
+		p := &progress{ResponseWriter: w, limit: d, call: r.ProtoMajor >= 2 && isGRPC(r.Header)}
 		defer p.finish()
 		if r.Body != nil && r.Body != http.NoBody {
 			p.body = r.Body
@@ -50,6 +51,7 @@ type progress struct {
 	http.ResponseWriter
 	body        io.ReadCloser
 	limit       time.Duration
+	call        bool // a gRPC one, if its answer agrees: what a client says of itself lifts nothing
 	wroteHeader bool
 
 	mu       sync.Mutex // guards the rest; never held while reading or writing
@@ -157,7 +159,7 @@ func (p *progress) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 func (p *progress) WriteHeader(status int) {
 	if status >= 200 && !p.wroteHeader {
 		p.wroteHeader = true
-		if strings.HasPrefix(p.Header().Get("Content-Type"), "text/event-stream") {
+		if h := p.Header(); strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") || p.call && isGRPC(h) {
 			p.lift()
 		}
 	}

@@ -56,6 +56,28 @@ func TestProgressCutsSilentUpload(t *testing.T) {
 	})
 }
 
+// Whoever says application/grpc is cut like everybody else, unless the answer
+// says it too.
+func TestProgressCutsWhoOnlySaysGRPC(t *testing.T) {
+	t.Parallel()
+	ended := make(verdict, 1)
+	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		ended <- err
+	}), stall))
+	eachProtocol(t, e, func(t *testing.T, c *http.Client, url string) {
+		body, feed := io.Pipe()
+		defer feed.Close()
+		req := newRequest(t, http.MethodPost, url+"/", body)
+		req.Header.Set("Content-Type", "application/grpc")
+		go c.Do(req)
+		io.WriteString(feed, "begun")
+		if err := ended.wait(t); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("reading the body ended with %v; want %v", err, os.ErrDeadlineExceeded)
+		}
+	})
+}
+
 func TestProgressCutsSilentReader(t *testing.T) {
 	t.Parallel()
 	ended := make(verdict, 1)

@@ -27,8 +27,6 @@ const (
 	idleTimeout = 2 * time.Minute
 	// idleConnections a host are kept; more are only opened under load.
 	idleConnections = 32
-	// responseTimeout is how long an upstream may think by default.
-	responseTimeout = 60 * time.Second
 	// continueTimeout is how long "Expect: 100-continue" waits for an upstream
 	// that does not know it. curl waits as long.
 	continueTimeout = time.Second
@@ -50,7 +48,7 @@ type UpstreamOptions struct {
 	RootsPEM        string        // for https: whom to believe; "" = the system's roots
 	ServerName      string        // for https: the name in the certificate; "" = the address's
 	Insecure        bool          // for https: do not verify
-	ResponseTimeout time.Duration // to the response header; 0 = 60 s, negative = none; never for upgrades
+	ResponseTimeout time.Duration // to the response header, never for upgrades; 0 = no limit
 }
 
 // Upstream is where requests are forwarded, with the connections to it. It may
@@ -94,10 +92,7 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 		return nil, fmt.Errorf("upstream %s: %w", o.Address, err)
 	}
 	transport := o.transport(tlsConfig)
-	transport.ResponseHeaderTimeout = max(o.ResponseTimeout, 0)
-	if o.ResponseTimeout == 0 {
-		transport.ResponseHeaderTimeout = responseTimeout
-	}
+	transport.ResponseHeaderTimeout = o.ResponseTimeout
 	transport.Protocols = o.protocols()
 
 	// An upgrade speaks HTTP/1.1 whatever the requests speak, and its

@@ -1,0 +1,107 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A Connection field that lists thousands of names must not cost its length
+// times the number of fields: one such request took a second once.
+func TestLongConnectionFieldIsCheap(t *testing.T) {
+	h := NewHandler(HandlerOptions{})
+	cost := func(connection string) time.Duration {
+		r := httptest.NewRequest("GET", "https://a.example.test/", nil)
+		for i := range 3000 {
+			r.Header["X"+strings.Repeat("a", i%50)+string(rune('A'+i%26))+string(rune('A'+i/26%26))+string(rune('A'+i/676))] = []string{"1"}
+		}
+		r.Header.Set("Connection", connection)
+		r.Header.Set("X-Private", "1")
+		start := time.Now()
+		out := h.requestHeader(r, &Route{}, origin{}, "192.0.2.1", "id")
+		if took := time.Since(start); out["X-Private"] == nil {
+			return took
+		}
+		t.Fatal("a field that Connection lists was passed on")
+		return 0
+	}
+	least := func(connection string) time.Duration {
+		best := time.Hour
+		for range 5 {
+			best = min(best, cost(connection))
+		}
+		return best
+	}
+	short, long := least("x-private"), least(strings.Repeat("a,", 16<<10)+"x-private")
+	if long > 100*short {
+		t.Errorf("a list of 16,000 names takes %v, one of a single name %v", long, short)
+	}
+}
+
+// What only a proxy may say cannot be said in a trailer either.
+func TestForgedTrailersAreDropped(t *testing.T) {
+	got := make(chan http.Header, 1)
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		got <- r.Trailer
+	}), rigOptions{})
+	for _, protocol := range []string{"h1", "h2"} {
+		t.Run(protocol, func(t *testing.T) {
+			req := newRequest(t, "POST", "https://"+host+"/", io.MultiReader(strings.NewReader("body")))
+			req.ContentLength = -1
+			req.Trailer = http.Header{"X-Sum": {"42"}, "X-Forwarded-For": {"198.51.100.1"}, "X_real_ip": {"198.51.100.1"}, "Cf-Connecting-Ip": {"198.51.100.1"}}
+			if resp, _ := do(t, r.client(t, protocol), req); resp.StatusCode != 200 {
+				t.Fatalf("status %d; want 200", resp.StatusCode)
+			}
+			trailer := <-got
+			if len(trailer) != 1 || trailer.Get("X-Sum") != "42" {
+				t.Errorf("the upstream got the trailers %v; want only X-Sum", trailer)
+			}
+		})
+	}
+}
+
+// No limit means none: not the one that a zero value might stand for.
+func TestNoResponseTimeout(t *testing.T) {
+	u, err := NewUpstream(UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := u.transport.(*http.Transport).ResponseHeaderTimeout; d != 0 {
+		t.Errorf("the response header may take %v; want no limit", d)
+	}
+}
+
+// Clients that do not read their answers cannot bind encoders without end.
+func TestEncodersAreBounded(t *testing.T) {
+	var budget encoderBudget
+	open := func() (*compressWriter, http.Header) {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Accept-Encoding", "gzip")
+		c := newCompressor(w, r, &budget)
+		c.Header().Set("Content-Type", "text/html")
+		io.WriteString(c, strings.Repeat("compress me ", 100))
+		return c, w.Header()
+	}
+	var all []*compressWriter
+	for range maxEncoders {
+		c, h := open()
+		if h.Get("Content-Encoding") != "gzip" {
+			t.Fatalf("answer %d is not compressed", len(all)+1)
+		}
+		all = append(all, c)
+	}
+	c, h := open()
+	if h.Get("Content-Encoding") != "" || h.Get("Vary") == "" {
+		t.Errorf("header over the limit = %v; want the identity, with Vary", h)
+	}
+	c.release()
+	all[0].release() // also without Close, as after a panic
+	if _, h := open(); h.Get("Content-Encoding") != "gzip" {
+		t.Error("an encoder that was given back cannot be used")
+	}
+}
