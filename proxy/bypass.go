@@ -186,7 +186,11 @@ func (h *Handler) MintBypass(host string, until time.Time) (string, error) {
 // none, else the request returned is r without it: so nobody behind sees it,
 // not the upstream and not the status page.
 func takeLink(r *http.Request) (token string, without *http.Request) {
-	if !strings.Contains(r.URL.RawQuery, BypassParameter+"=") { // nearly always
+	target := r.RequestURI
+	if target == "" { // no server made r
+		target = r.URL.RequestURI()
+	}
+	if !strings.Contains(target, BypassParameter+"=") { // nearly always
 		return "", r
 	}
 	path, query, _ := strings.Cut(rawTarget(r), "?")
