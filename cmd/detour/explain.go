@@ -67,7 +67,7 @@ sent to the upstream. Without a scheme the URL is https.`,
 
 // absolute completes a URL as a browser's address bar would.
 func absolute(s string) (string, error) {
-	if !strings.Contains(s, "://") {
+	if scheme, _, found := strings.Cut(s, "://"); !found || strings.ContainsAny(scheme, "/?.") {
 		s = "https://" + s
 	}
 	u, err := url.Parse(s)

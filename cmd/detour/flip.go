@@ -132,8 +132,7 @@ func (p *program) reloadFor(ctx context.Context, f *flip) (st control.Status, ho
 func (f *flip) settled() bool {
 	return len(f.options.Drain) == 0 && !slices.ContainsFunc(f.hosts, func(c flipped) bool {
 		now := hostOf(f.gateway.status, c.host)
-		arrived := now != nil && (now.State == c.want || c.want == "offline" && now.State == "draining")
-		return c.changed || !arrived
+		return c.changed || now == nil || !c.arrived(now)
 	})
 }
 
@@ -166,20 +165,15 @@ func (p *program) tellPending(f *flip) error {
 	return nil
 }
 
-// tell says what the gateway serves now. It returns an error when a host that
-// should be online is not.
+// tell says what the gateway serves now. It returns an error when a host is not
+// as it should be.
 func (p *program) tell(f *flip, st control.Status, how string) error {
-	if f.asJSON {
-		answer := flipAnswer{Config: f.path, Generation: st.Generation}
-		for _, c := range f.hosts {
-			if h := hostOf(st, c.host); h != nil {
-				answer.Hosts = append(answer.Hosts, *h)
-			}
-		}
-		if err := p.printJSON(answer); err != nil {
+	switch {
+	case f.asJSON:
+		if err := p.printJSON(f.answer(st)); err != nil {
 			return err
 		}
-	} else if f.all != "" {
+	case f.all != "":
 		p.tellAll(f, st, how)
 		return nil
 	}
@@ -189,7 +183,7 @@ func (p *program) tell(f *flip, st control.Status, how string) error {
 		switch {
 		case h == nil:
 			unwilling = append(unwilling, c.host+" is gone: somebody has changed the file again")
-		case f.all == "" && (c.want == "online") != (h.State == "online") && c.want != "":
+		case f.all == "" && !c.arrived(h):
 			unwilling = append(unwilling, fmt.Sprintf("%s is %s nevertheless: %s", c.host, h.State, nevertheless(h)))
 		case !f.asJSON:
 			fmt.Fprintln(p.stdout, printable(line(h, c, how, f.clock)))
@@ -199,6 +193,23 @@ func (p *program) tell(f *flip, st control.Status, how string) error {
 		return &operatorError{errors.New(strings.Join(unwilling, "; ")), "detour status", exitFailed}
 	}
 	return nil
+}
+
+// answer is what is told to programs.
+func (f *flip) answer(st control.Status) flipAnswer {
+	answer := flipAnswer{Config: f.path, Generation: st.Generation, Hosts: []control.Host{}}
+	for _, c := range f.hosts {
+		if h := hostOf(st, c.host); h != nil {
+			answer.Hosts = append(answer.Hosts, *h)
+		}
+	}
+	return answer
+}
+
+// arrived reports whether a host is as it should be; a drain is on its way to
+// offline.
+func (c flipped) arrived(h *control.Host) bool {
+	return c.want == "" || (c.want == "online") == (h.State == "online")
 }
 
 // line is what became of one host.
