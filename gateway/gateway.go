@@ -48,6 +48,7 @@ type Gateway struct {
 	started time.Time
 
 	// Fixed from New to the end.
+	bound            config.Listen // what the listeners were made from
 	files            *logging.Files
 	manager          *acme.Manager
 	handler          *proxy.Handler
@@ -63,6 +64,7 @@ type Gateway struct {
 	// the keeper, under reloading, replace it.
 	current   atomic.Pointer[snapshot]
 	reloading sync.Mutex
+	stopping  bool                     // guarded by reloading: the end has begun, nothing is reloaded any more
 	refused   atomic.Pointer[[]string] // problems of the last refused reload; nil after a good one
 	seen      atomic.Pointer[digest]   // of the file that was read last, taken or refused
 
@@ -94,6 +96,7 @@ func New(o Options) (_ *Gateway, err error) {
 			g.Close()
 		}
 	}()
+	g.bound = cfg.Listen
 	g.files = logging.NewFiles(g.log)
 	g.keeper = newKeeper(g)
 
@@ -123,8 +126,6 @@ func New(o Options) (_ *Gateway, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g.manage(cfg)
-
 	if g.listeners, err = listen(cfg); err != nil {
 		return nil, err
 	}
@@ -134,6 +135,7 @@ func New(o Options) (_ *Gateway, err error) {
 	if err := g.control.Listen(cfg.Control.Socket); err != nil {
 		return nil, err
 	}
+	g.manage(cfg) // nothing is ordered for a gateway that cannot start
 	return g, nil
 }
 
@@ -221,6 +223,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 // configured grace, which is a deadline of its own: the context that asked for
 // the end is already over.
 func (g *Gateway) drain() {
+	g.reloading.Lock()
+	g.stopping = true
+	g.reloading.Unlock()
 	g.options.Notify("STOPPING=1")
 	grace := g.current.Load().config.Listen.Grace
 	g.log.Info("draining", "grace", grace)

@@ -27,10 +27,13 @@ import (
 func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Report {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
+	old := g.current.Load()
+	if g.stopping {
+		return control.Report{Generation: old.table.Generation(), Problems: []string{"the gateway is stopping; what was changed counts from its next start"}}
+	}
 	g.notifyReloading()
 	defer g.notifyReady()
 
-	old := g.current.Load()
 	cfg, err := g.load()
 	if err != nil {
 		return g.refuse(old, err)
@@ -40,7 +43,7 @@ func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Rep
 		return g.refuse(old, err)
 	}
 	g.refused.Store(nil)
-	g.files.Reopen()
+	defer g.files.Reopen() // last: a disk that hangs must not delay a flip
 	now := time.Now()
 	if config.Equal(old.config, cfg) && sameKeys(old.upstreams, next.upstreams) {
 		g.keeper.follow(old, old, o, now)

@@ -2,10 +2,13 @@ package gateway_test
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"detour/control"
 
@@ -193,4 +196,71 @@ func TestFlipLeavesRequestsInFlight(t *testing.T) {
 		t.Errorf("the checkout in flight got %+v; want the upstream's answer", got)
 	}
 	eventually(t, "nothing in flight", func() bool { return r.Status().Hosts[0].InFlight == 0 })
+}
+
+// What needs a restart does not change what visitors are told before it.
+func TestRestartKeysWaitInTraffic(t *testing.T) {
+	r := start(t, "[hosts]\none = { upstream = \""+says(t, "one")+"\" }\n")
+	told := func() string {
+		t.Helper()
+		resp, err := r.client(t, "h1").Get("https://one.example.test/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		plain, err := http.NewRequest(http.MethodGet, "http://"+r.HTTPAddr().String()+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain.Host = "one.example.test"
+		redirect, err := http.DefaultTransport.RoundTrip(plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		redirect.Body.Close()
+		return resp.Header.Get("Alt-Svc") + " " + redirect.Header.Get("Location")
+	}
+	before := told()
+	data, err := os.ReadFile(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(data), `https = "127.0.0.1:0"`, "https = \"127.0.0.1:8443\"\nhttp3 = false", 1)
+	if err := os.WriteFile(r.config, []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.reload(t)
+	if after := told(); after != before {
+		t.Errorf("visitors are told %q after the reload; want %q until the restart", after, before)
+	}
+}
+
+// A directory in which something is written all the time is never quiet, and
+// the file is noticed all the same.
+func TestWatchInABusyDirectory(t *testing.T) {
+	r := start(t, "[hosts]\none = { upstream = \"127.0.0.1:1\" }\n")
+	data, err := os.ReadFile(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched := "watch = true\n" + string(data)
+	if err := os.WriteFile(r.config, []byte(watched), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.reload(t)
+
+	busy, stop := context.WithCancel(t.Context())
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	defer stop()
+	writer.Go(func() {
+		for n := 0; busy.Err() == nil; n++ {
+			os.WriteFile(filepath.Join(r.dir, "noise"), []byte{byte(n)}, 0o644)
+			time.Sleep(10 * time.Millisecond) // the noise's rhythm, well below the time to settle
+		}
+	})
+	if err := os.WriteFile(r.config, []byte(watched+"two = { upstream = \"127.0.0.1:1\" }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the change takes effect", func() bool { return len(r.Status().Hosts) == 2 })
 }

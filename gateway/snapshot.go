@@ -53,8 +53,8 @@ func (g *Gateway) prepare(cfg *config.Config, old *snapshot) (*snapshot, error) 
 	next.options = proxy.TableOptions{
 		Generation:    1,
 		Trusted:       g.trusted(cfg),
-		AdvertisePort: cfg.Listen.AdvertisePort,
-		HTTP3:         cfg.Listen.HTTP3,
+		AdvertisePort: g.advertisedPort(cfg),
+		HTTP3:         g.bound.HTTP3,
 		Bypass:        cfg.Bypass.Networks,
 	}
 	if old != nil {
@@ -69,6 +69,12 @@ func (g *Gateway) prepare(cfg *config.Config, old *snapshot) (*snapshot, error) 
 	}
 	if _, err := proxy.NewTable(next.options); err != nil {
 		return nil, err
+	}
+	// Only now, as a file takes over the rotation it is given here.
+	for i, rt := range next.options.Routes {
+		if h := &cfg.Hosts[i]; h.Log {
+			rt.Log = g.files.Sink(hostSink(cfg, h))
+		}
 	}
 	next.unowned = g.files.Sink(unownedSink(cfg))
 	return next, nil
@@ -92,6 +98,15 @@ func (s *snapshot) in(conditions map[string]condition) *snapshot {
 	}
 	next.table, _ = proxy.NewTable(o) // prepare found the names to be good
 	return &next
+}
+
+// advertisedPort is where visitors are told to come. A changed listen.https
+// waits for a restart, and so does the port that goes with it.
+func (g *Gateway) advertisedPort(cfg *config.Config) int {
+	if cfg.Listen.HTTPS != g.bound.HTTPS {
+		return g.bound.AdvertisePort
+	}
+	return cfg.Listen.AdvertisePort
 }
 
 // route compiles one host's entry, as if it were online, taking its upstreams
@@ -128,9 +143,6 @@ func (g *Gateway) route(cfg *config.Config, h *config.Host, next, old *snapshot)
 	}
 	for _, header := range h.Headers {
 		route.Headers = append(route.Headers, proxy.HeaderEdit(header))
-	}
-	if h.Log {
-		route.Log = g.files.Sink(hostSink(cfg, h))
 	}
 	return route, nil
 }

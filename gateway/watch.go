@@ -16,6 +16,10 @@ import (
 // editors save in several steps, and half a file is a mistake nobody made.
 const settle = 100 * time.Millisecond
 
+// patience is how long it is waited for: in a directory where other programs
+// write all the time it is never quiet.
+const patience = time.Second
+
 // watch reloads when the configuration file changes, while the configuration
 // in force says watch = true. The directories are watched, not the file:
 // editors replace it, and a watch on the old file would hear nothing more.
@@ -29,17 +33,25 @@ func (g *Gateway) watch(ctx context.Context) {
 	watchDirectories(watcher, g.options.Config)
 
 	quiet := time.NewTimer(0) // what happened since the start counts too
+	var since time.Time       // of the first change that was not looked at; zero = none
+	changed := func() {
+		if since.IsZero() {
+			since = time.Now()
+		}
+		quiet.Reset(min(settle, patience-time.Since(since)))
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-watcher.Events:
-			quiet.Reset(settle)
+			changed()
 		case err := <-watcher.Errors:
 			// Events may have been lost: look at the file.
 			g.log.Warn("watching the configuration file", "error", err)
-			quiet.Reset(settle)
+			changed()
 		case <-quiet.C:
+			since = time.Time{}
 			watchDirectories(watcher, g.options.Config) // a link may lead elsewhere now
 			if g.current.Load().config.Watch && fingerprint(g.options.Config) != *g.seen.Load() {
 				g.Reload(ctx, control.ReloadOptions{})
