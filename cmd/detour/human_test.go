@@ -75,7 +75,7 @@ old.example.org     online                     -                    10.1.1.7:80 
 new.example.org     online                     upstream unhealthy   10.1.1.8:80                                      being ordered          0           -
 
 shop.example.org is offline until 13:30 UTC (maintenance: gone\x1b[2J\nfor good): visitors go to https://status.example.net
-cart.example.org is draining until 12:10 UTC (flag): running sessions go on, new visitors go to https://status.example.net/cart.example.org; 4 in flight, 1 request of sessions so far, 2 streams open
+cart.example.org is draining until 12:10 UTC (flag): running sessions go on, new visitors go to https://status.example.net/cart.example.org; 4 in flight, 1 session request, 2 streams open
 new.example.org goes offline at 2026-05-02 13:00 UTC until 2026-05-02 14:00 UTC, draining from 2026-05-02 12:00 UTC (\a)
 
 certificate of *.example.org: token rejected\x1b[0m; next try in 40 s
