@@ -11,6 +11,12 @@ const (
 
 func is(c byte, class uint8) bool { return classes[c]&class != 0 }
 
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// CanBegin reports whether a request can begin with c: with its method, or the
+// CR of an empty line before it.
+func CanBegin(c byte) bool { return c == '\r' || is(c, tokenByte) }
+
 // classes is a table and not a function because it is asked for each byte.
 var classes = func() (t [256]uint8) {
 	for i := range t {

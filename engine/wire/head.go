@@ -8,27 +8,40 @@ type Malformed string
 
 func (m Malformed) Error() string { return "malformed request: " + string(m) }
 
-// What is wrong with a request. Tests and logs tell them apart; a client is told
-// 400 for each.
+// Status is what a server of this grammar answers a request with such a mistake:
+// 501 and 505 for what is well-formed but not known here, else 400.
+func (m Malformed) Status() int {
+	switch m {
+	case errCodingUnknown:
+		return 501 // RFC 9112, section 6.1
+	case errVersionUnknown:
+		return 505 // RFC 9110, section 15.6.6
+	}
+	return 400
+}
+
+// What is wrong with a request. Tests and logs tell them apart.
 const (
-	errBareLF       = Malformed("line feed without carriage return")
-	errMethod       = Malformed("method")
-	errTarget       = Malformed("request target")
-	errVersion      = Malformed("version")
-	errFieldName    = Malformed("field name")
-	errFieldValue   = Malformed("field value")
-	errHostMissing  = Malformed("no Host")
-	errHostTwice    = Malformed("several Host fields")
-	errHost         = Malformed("Host")
-	errHostDiffers  = Malformed("Host differs from the request target")
-	errLength       = Malformed("Content-Length")
-	errLengthTwice  = Malformed("several Content-Length fields")
-	errCoding       = Malformed("Transfer-Encoding other than chunked")
-	errCodingTwice  = Malformed("several Transfer-Encoding fields")
-	errCodingOld    = Malformed("Transfer-Encoding in HTTP/1.0")
-	errBothFramings = Malformed("Transfer-Encoding and Content-Length")
-	errConnectBody  = Malformed("CONNECT with a body")
-	errEnd          = Malformed("no end of head")
+	errBareLF         = Malformed("line feed without carriage return")
+	errMethod         = Malformed("method")
+	errTarget         = Malformed("request target")
+	errVersion        = Malformed("version")
+	errFieldName      = Malformed("field name")
+	errFieldValue     = Malformed("field value")
+	errHostMissing    = Malformed("no Host")
+	errHostTwice      = Malformed("several Host fields")
+	errHost           = Malformed("Host")
+	errHostDiffers    = Malformed("Host differs from the request target")
+	errLength         = Malformed("Content-Length")
+	errLengthTwice    = Malformed("several Content-Length fields")
+	errCoding         = Malformed("Transfer-Encoding other than chunked")
+	errCodingUnknown  = Malformed("Transfer-Encoding with a coding before chunked")
+	errVersionUnknown = Malformed("version other than HTTP/1.0 and 1.1")
+	errCodingTwice    = Malformed("several Transfer-Encoding fields")
+	errCodingOld      = Malformed("Transfer-Encoding in HTTP/1.0")
+	errBothFramings   = Malformed("Transfer-Encoding and Content-Length")
+	errConnectBody    = Malformed("CONNECT with a body")
+	errEnd            = Malformed("no end of head")
 )
 
 // LengthChunked is the Head.Length of a chunked body.
@@ -122,7 +135,13 @@ func (h *Head) requestLine(b []byte) (rest []byte, err error) {
 	h.Target, b = b[:i], b[i+1:]
 
 	const version = "HTTP/1.x\r\n"
-	if len(b) < len(version) || string(b[:7]) != "HTTP/1." || b[7] != '0' && b[7] != '1' || b[8] != '\r' || b[9] != '\n' {
+	if len(b) < len(version) || string(b[:5]) != "HTTP/" || b[6] != '.' || b[8] != '\r' || b[9] != '\n' {
+		return nil, errVersion
+	}
+	if b[5] != '1' || b[7] != '0' && b[7] != '1' {
+		if isDigit(b[5]) && isDigit(b[7]) {
+			return nil, errVersionUnknown
+		}
 		return nil, errVersion
 	}
 	h.Minor = int(b[7] - '0')
@@ -207,11 +226,31 @@ func (fr *framing) add(h *Head, f Field) error {
 			}
 			fr.coding = true
 			if !equalFold(f.Value, "chunked") {
-				return errCoding
+				return wrongCoding(f.Value)
 			}
 		}
 	}
 	return nil
+}
+
+// wrongCoding tells a coding that is not known here, but leaves the end of the
+// body clear, from one that does not (RFC 9112, section 6.3).
+func wrongCoding(v []byte) error {
+	last := bytes.LastIndexByte(v, ',')
+	if last < 0 || !equalFold(bytes.Trim(v[last+1:], " \t"), "chunked") {
+		return errCoding
+	}
+	for name := range bytes.SplitSeq(v[:last], []byte{','}) {
+		name = bytes.Trim(name, " \t")
+		i := 0
+		for i < len(name) && is(name[i], tokenByte) {
+			i++
+		}
+		if i == 0 || i < len(name) || equalFold(name, "chunked") {
+			return errCoding
+		}
+	}
+	return errCodingUnknown
 }
 
 // announcesFraming reports whether a Trailer field names a field that would
