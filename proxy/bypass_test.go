@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -276,4 +277,44 @@ func upstreamAt(t testing.TB, address string) *Upstream {
 	}
 	t.Cleanup(u.Retire)
 	return u
+}
+
+// Whatever a stranger's query and cookies hold, ours goes, nothing else does,
+// and nobody is let in.
+func FuzzBypass(f *testing.F) {
+	good := newBypass(make([]byte, 32), nil)
+	token := good.seal(pass{kind: passCookie, minted: time.Now(), until: time.Now().Add(time.Hour)}, "elsewhere.test")
+	f.Add("/a?b=c", "a=b; c=d")
+	f.Add("//x?detour-bypass=t&a=%zz;&&=&detour-bypass=", "__Host-detour-bypass="+token)
+	f.Add("/?xdetour-bypass=1&detour-bypass", "; ;__Host-detour-bypass; __Host-detour-bypassx=1;=")
+	f.Fuzz(func(t *testing.T, target, cookies string) {
+		if !strings.HasPrefix(target, "/") {
+			return
+		}
+		path, query, _ := strings.Cut(target, "?")
+		r := &http.Request{Method: "GET", RequestURI: target, URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{"Cookie": {cookies}}}
+		taken, clean := takeLink(r)
+		if (taken == "") != (clean == r) {
+			t.Fatalf("takeLink(%q) = %q, and the request changed: %v", target, taken, clean != r)
+		}
+		if taken != "" {
+			if again, _ := takeLink(clean); again != "" || strings.Contains("&"+clean.URL.RawQuery, "&"+BypassParameter+"=") {
+				t.Errorf("takeLink(%q) leaves a token in %q", target, clean.RequestURI)
+			}
+			if gotPath, gotQuery, _ := strings.Cut(clean.RequestURI, "?"); gotPath != path || gotQuery != clean.URL.RawQuery {
+				t.Errorf("takeLink(%q) makes %q of it, with the query %q", target, clean.RequestURI, clean.URL.RawQuery)
+			}
+		}
+		for _, kept := range withoutBypassCookie([]string{cookies}) {
+			for rest := kept; rest != ""; {
+				var name string
+				if name, _, rest = nextCookie(rest); name == bypassCookie {
+					t.Errorf("withoutBypassCookie(%q) = %q", cookies, kept)
+				}
+			}
+		}
+		if good.admits(r, host, time.Time{}) {
+			t.Errorf("%q lets in", cookies)
+		}
+	})
 }

@@ -89,8 +89,11 @@ func (e *exchanges) leave() []leaving {
 // hitting the connection's next request.
 func (e *exchanges) abort(l leaving) {
 	l.f.cut.Store(true)
-	if l.tunnel != nil {
-		l.tunnel.cut()
+	e.mu.Lock()
+	t := l.f.tunnel // it may have become one since
+	e.mu.Unlock()
+	if t != nil {
+		t.cut()
 		return
 	}
 	if res := l.f.res.Load(); res != nil {

@@ -6,11 +6,16 @@
 //
 //   - handler.go decides: host.go makes the name canonical, table.go and
 //     route.go know who serves it, trusted.go tells who is asking
+//   - session.go and bypass.go know who is served although the host is not
+//     online; explain.go tells an operator what would be decided, and why
 //   - offline.go answers for a host that is offline, by the kind of client
 //   - forward.go sends the request: its header by forwarded.go, its body by
-//     body.go, over the connections of upstream.go
+//     body.go, to a member of the host's pool.go, over the connections of
+//     upstream.go; hold.go lets it wait while nobody takes connections, and
+//     observer.go tells how the upstreams fare
 //   - answer.go passes the answer on, compress.go compresses it
 //   - upgrade.go changes the protocol instead, tunnel.go joins the connections
+//   - cut.go ends what is left of a host at the end of its drain
 //   - failure.go is where what went wrong becomes a status, page.go where it
 //     becomes words
 package proxy

@@ -277,6 +277,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		if out.Context().Err() != nil || !f.unsent(err) {
 			return nil, err
 		}
+		f.member.refused()
 		next := f.rt.Pool.pick(f.tried)
 		if next == nil {
 			return nil, err

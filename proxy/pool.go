@@ -3,12 +3,19 @@ package proxy
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
+// rest is how long a member is left out that took no connection, for one that
+// is switched off lets each of its requests wait for dialTimeout. It is short,
+// since it takes one visitor to find out, and nobody else to bring it back.
+const rest = 10 * time.Second
+
 // Pool is the upstreams of one host. A request goes to the member with the
-// fewest requests in flight; unhealthy members are left out, and the standby
-// ones are used only while all others are out. When all are out, all are
-// tried: a probe may be wrong, and an answer is better than none.
+// fewest requests in flight; those that are unhealthy, or took no connection a
+// moment ago, are left out, and the standby ones are used only while all
+// others are out. When all are out, all are tried: a probe may be wrong, and
+// an answer is better than none.
 //
 // A Pool may be used by several goroutines at once. It holds what is known of
 // its members' health, so it is meant to live as long as they stay the same,
@@ -25,7 +32,8 @@ type Member struct {
 	Standby bool
 
 	unhealthy atomic.Bool
-	failing   atomic.Bool // the observer heard of a failure and of no success since
+	resting   atomic.Int64 // until then, Unix nanoseconds; 0 = it is not
+	failing   atomic.Bool  // the observer heard of a failure and of no success since
 }
 
 // NewPool makes a Pool of members, at least one, and of standby ones.
@@ -45,10 +53,25 @@ func (p *Pool) Members() []*Member { return p.members }
 
 // SetHealthy says whether requests should go to m. A new Member is healthy
 // until somebody says otherwise. It may be called at any time.
-func (m *Member) SetHealthy(healthy bool) { m.unhealthy.Store(!healthy) }
+func (m *Member) SetHealthy(healthy bool) {
+	m.unhealthy.Store(!healthy)
+	m.resting.Store(0)
+}
 
 // Healthy is what SetHealthy said last.
 func (m *Member) Healthy() bool { return !m.unhealthy.Load() }
+
+// refused notes that m took no connection.
+func (m *Member) refused() { m.resting.Store(time.Now().Add(rest).UnixNano()) }
+
+// in reports whether requests should go to m now.
+func (m *Member) in() bool {
+	if m.unhealthy.Load() {
+		return false
+	}
+	until := m.resting.Load()
+	return until == 0 || time.Now().UnixNano() >= until
+}
 
 // pick chooses a member that is not among tried; nil = there is none left.
 func (p *Pool) pick(tried []attempt) *Member {
@@ -60,9 +83,9 @@ func (p *Pool) pick(tried []attempt) *Member {
 	}
 	turn := p.turn.Add(1)
 	active, standby := p.members[:p.active], p.members[p.active:]
-	for _, healthy := range [...]bool{true, false} {
+	for _, in := range [...]bool{true, false} {
 		for _, members := range [...][]*Member{active, standby} {
-			if m := leastBusy(members, turn, healthy, tried); m != nil {
+			if m := leastBusy(members, turn, in, tried); m != nil {
 				return m
 			}
 		}
@@ -71,13 +94,13 @@ func (p *Pool) pick(tried []attempt) *Member {
 }
 
 // leastBusy is the member with the fewest requests in flight of those that are
-// healthy, or not, and not among tried. Of equals it is one in each turn.
-func leastBusy(members []*Member, turn uint32, healthy bool, tried []attempt) *Member {
+// in, or not, and not among tried. Of equals it is another one in each turn.
+func leastBusy(members []*Member, turn uint32, in bool, tried []attempt) *Member {
 	var best *Member
 	var fewest int64
 	for i := range members {
 		m := members[(turn+uint32(i))%uint32(len(members))]
-		if m.Healthy() != healthy || slices.ContainsFunc(tried, func(a attempt) bool { return a.member == m }) {
+		if m.in() != in || slices.ContainsFunc(tried, func(a attempt) bool { return a.member == m }) {
 			continue
 		}
 		if n := m.InFlight(); best == nil || n < fewest {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // deadAddress is one on loopback that refuses connections.
@@ -109,6 +110,31 @@ func TestPoolLeavesTheUnhealthyOut(t *testing.T) {
 		if sum != 8 {
 			t.Errorf("%s: %v; want 8 shared by %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// A member that took no connection is left alone for a while, or until somebody
+// says that it is healthy.
+func TestPoolLetsTheDeadRest(t *testing.T) {
+	pool := NewPool([]*Upstream{upstreamAt(t, "127.0.0.1:1"), upstreamAt(t, "127.0.0.1:2")}, nil)
+	a, b := pool.Members()[0], pool.Members()[1]
+	a.refused()
+	for range 4 {
+		if got := pool.pick(nil); got != b {
+			t.Fatalf("pick = %v; want the member that does not rest", got)
+		}
+	}
+	if got := pool.pick([]attempt{{b, nil}}); got != a {
+		t.Errorf("pick after the other failed = %v; want the one that rests", got)
+	}
+	a.SetHealthy(true)
+	seen := map[*Member]bool{pool.pick(nil): true, pool.pick(nil): true}
+	if !seen[a] {
+		t.Error("a member that is healthy again is still left out")
+	}
+	a.resting.Store(time.Now().UnixNano())
+	if !a.in() {
+		t.Error("a member rests beyond its time")
 	}
 }
 
