@@ -1,0 +1,108 @@
+package wire
+
+import "encoding/binary"
+
+// What is wrong with a message that is to be sent.
+const (
+	ErrSendMethod = Unsendable("method")
+	ErrSendTarget = Unsendable("request target")
+	ErrSendHost   = Unsendable("host")
+	ErrSendField  = Unsendable("field")
+)
+
+// Unsendable says which part of a message would be read as something else by
+// whoever receives it.
+type Unsendable string
+
+func (u Unsendable) Error() string { return "cannot send " + string(u) + ": not as HTTP/1 writes it" }
+
+// AppendMethod appends the method and the space behind it.
+func AppendMethod(b []byte, method string) ([]byte, error) {
+	if !isToken(method) {
+		return b, ErrSendMethod
+	}
+	b = append(b, method...)
+	return append(b, ' '), nil
+}
+
+// EndRequestLine ends the request line whose target is b[start:].
+func EndRequestLine(b []byte, start int) ([]byte, error) {
+	if start == len(b) {
+		return b, ErrSendTarget
+	}
+	for _, c := range b[start:] {
+		if !is(c, targetByte) {
+			return b, ErrSendTarget
+		}
+	}
+	return append(b, " HTTP/1.1\r\n"...), nil
+}
+
+// AppendHost appends the Host field.
+func AppendHost(b []byte, host string) ([]byte, error) {
+	b = append(b, "Host: "...)
+	start := len(b)
+	b = append(b, host...)
+	if !validHost(b[start:]) {
+		return b, ErrSendHost
+	}
+	return append(b, '\r', '\n'), nil
+}
+
+// AppendField appends one field line, without the white space around its value.
+func AppendField(b []byte, name, value string) ([]byte, error) {
+	if !isToken(name) {
+		return b, ErrSendField
+	}
+	for len(value) > 0 && (value[0] == ' ' || value[0] == '\t') {
+		value = value[1:]
+	}
+	for len(value) > 0 && (value[len(value)-1] == ' ' || value[len(value)-1] == '\t') {
+		value = value[:len(value)-1]
+	}
+	b = append(b, name...)
+	b = append(b, ':', ' ')
+	start := len(b)
+	b = append(b, value...)
+	if !validValue(b[start:]) {
+		return b, ErrSendField
+	}
+	return append(b, '\r', '\n'), nil
+}
+
+func isToken(s string) bool {
+	for i := range len(s) {
+		if !is(s[i], tokenByte) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// validValue reports whether all of v may be in a field value. Eight bytes at a
+// time: cookies are long.
+func validValue(v []byte) bool {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x80 * ones
+	)
+	for ; len(v) >= 8; v = v[8:] {
+		w := binary.LittleEndian.Uint64(v)
+		del := w ^ 0x7f*ones
+		// Some high bit is set when some byte is below space, or DEL. A second
+		// look finds out whether it is a tab.
+		if ((w-' '*ones)&^w|(del-ones)&^del)&highs != 0 && !slowValidValue(v[:8]) {
+			return false
+		}
+	}
+	return slowValidValue(v)
+}
+
+func slowValidValue(v []byte) bool {
+	for _, c := range v {
+		if !is(c, valueByte) {
+			return false
+		}
+	}
+	return true
+}
