@@ -85,7 +85,7 @@ func (a *authority) storeRoot(ctx context.Context, s certmagic.Storage) (signer,
 	if err := s.Lock(ctx, rootLock); err != nil {
 		return signer{}, err
 	}
-	defer s.Unlock(context.WithoutCancel(ctx), rootLock) //nolint:errcheck // a lock left behind goes stale in seconds
+	defer s.Unlock(context.WithoutCancel(ctx), rootLock) // a lock left behind goes stale in seconds
 	if stored, err := loadRoot(ctx, s); !errors.Is(err, fs.ErrNotExist) {
 		return stored, err // another process was faster
 	}

@@ -254,7 +254,7 @@ func (s *solver) confirmGone(ctx context.Context, z zone, r record) error {
 func guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("Cloudflare's answer was not understood: %v", p)
+			err = fmt.Errorf("understand Cloudflare's answer: %v", p)
 		}
 	}()
 	return f()

@@ -22,17 +22,17 @@ func nameServer(t *testing.T, f func(reply *dns.Msg)) string {
 	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		reply := new(dns.Msg).SetReply(q)
 		f(reply)
-		w.WriteMsg(reply) //nolint:errcheck // asked again
+		w.WriteMsg(reply) // asked again
 	})}
 	ready, ended := make(chan struct{}), make(chan struct{})
 	server.NotifyStartedFunc = func() { close(ready) }
 	go func() {
 		defer close(ended)
-		server.ActivateAndServe() //nolint:errcheck // ends with Shutdown
+		server.ActivateAndServe() // ends with Shutdown
 	}()
 	<-ready
 	t.Cleanup(func() {
-		server.Shutdown() //nolint:errcheck // the test is over
+		server.Shutdown() // the test is over
 		<-ended
 	})
 	return conn.LocalAddr().String()

@@ -46,14 +46,15 @@ type ReloadOptions struct {
 
 // Report is what a reload did.
 type Report struct {
-	Generation uint64   `json:"generation"`         // in force after the reload
-	Changed    []string `json:"changed,omitempty"`  // hosts whose entry changed
-	Added      []string `json:"added,omitempty"`    // hosts that are new
-	Removed    []string `json:"removed,omitempty"`  // hosts that are gone
-	Online     []string `json:"online,omitempty"`   // hosts that went online
-	Offline    []string `json:"offline,omitempty"`  // hosts that went offline
-	Restart    []string `json:"restart,omitempty"`  // changed keys that need a restart to take effect
-	Problems   []string `json:"problems,omitempty"` // why it was refused, one line each; nothing changed then
+	Generation uint64   `json:"generation"`          // in force after the reload
+	Unchanged  bool     `json:"unchanged,omitempty"` // the configuration means the same as before; the logs were opened again
+	Changed    []string `json:"changed,omitempty"`   // hosts whose entry changed
+	Added      []string `json:"added,omitempty"`     // hosts that are new
+	Removed    []string `json:"removed,omitempty"`   // hosts that are gone
+	Online     []string `json:"online,omitempty"`    // hosts that went online
+	Offline    []string `json:"offline,omitempty"`   // hosts that went offline
+	Restart    []string `json:"restart,omitempty"`   // changed keys that need a restart to take effect
+	Problems   []string `json:"problems,omitempty"`  // why it was refused, one line each; nothing changed then
 }
 
 // Refused reports whether the configuration was not taken.

@@ -51,7 +51,7 @@ func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Rep
 		g.swap(old, next)
 		g.manage(cfg) // files it refers to may have changed
 		g.log.Info("configuration unchanged, logs reopened", "generation", old.table.Generation())
-		return control.Report{Generation: old.table.Generation()}
+		return control.Report{Generation: old.table.Generation(), Unchanged: true}
 	}
 
 	g.keeper.follow(old, next, o, now)

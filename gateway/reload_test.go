@@ -26,8 +26,8 @@ three = { upstream = "` + a + `" }
 		name, after string
 		want        control.Report
 	}{
-		{"nothing", before, control.Report{Generation: 1}},
-		{"comment", before + "# a word\n", control.Report{Generation: 1}},
+		{"nothing", before, control.Report{Generation: 1, Unchanged: true}},
+		{"comment", before + "# a word\n", control.Report{Generation: 1, Unchanged: true}},
 		{"added", before + `four = { upstream = "` + a + `" }` + "\n", control.Report{Generation: 2, Added: []string{"four.example.test"}}},
 		{"removed", strings.Replace(before, "three", "# three", 1), control.Report{Generation: 2, Removed: []string{"three.example.test"}}},
 		{"flipped", strings.Replace(before, `" }`, `", online = false }`, 1), control.Report{Generation: 2, Offline: []string{"one.example.test"}}},

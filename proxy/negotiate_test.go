@@ -74,7 +74,9 @@ func FuzzNextItem(f *testing.F) {
 				t.Errorf("nextItem(%q) = %q, %d; want an item and a weight of 0 to %d", s, item, q, certain)
 			}
 		}
-		readCodings([]string{s}).best()
-		preferredFormat([]string{s})
+		if c := readCodings([]string{s}).best(); c > zstdCoding {
+			t.Errorf("readCodings(%q).best() = %d; want one of ours", s, c)
+		}
+		preferredFormat([]string{s}) // must come back
 	})
 }

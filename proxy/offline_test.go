@@ -187,8 +187,9 @@ func TestOfflineExtendedConnect(t *testing.T) {
 				defer open.Close()
 				req.Body = body
 				req.Header[":protocol"] = []string{"websocket"}
+				//lint:ignore SA1019 net/http's Transport refuses the field
 				c.Transport = &http2.Transport{DialTLSContext: func(context.Context, string, string, *tls.Config) (net.Conn, error) {
-					return r.dial(t, "h2"), nil // net/http's refuses the field
+					return r.dial(t, "h2"), nil
 				}}
 			} else {
 				req.Proto = "websocket"

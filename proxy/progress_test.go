@@ -1,5 +1,7 @@
 package proxy
 
+//lint:file-ignore SA1019 x/net's http2.Transport, because net/http's refuses :protocol
+
 import (
 	"bufio"
 	"context"

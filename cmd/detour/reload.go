@@ -53,8 +53,11 @@ func (p *program) reload(ctx context.Context, path string, asJSON bool) error {
 		return nil
 	}
 	lines := summary(report)
-	if len(lines) == 0 {
+	switch {
+	case report.Unchanged:
 		lines = []string{"nothing changed, the log files were opened again"}
+	case len(lines) == 0:
+		lines = []string{"settings of the whole gateway changed"}
 	}
 	fmt.Fprintf(p.stdout, "generation %d: %s\n", report.Generation, strings.Join(lines, "; "))
 	p.warnRestart(report)

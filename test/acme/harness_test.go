@@ -41,9 +41,9 @@ func TestMain(m *testing.M) {
 		reply := new(dns.Msg).SetReply(q)
 		reply.Authoritative = true
 		reply.Rcode = dns.RcodeNameError
-		w.WriteMsg(reply) //nolint:errcheck // nobody should ask
+		w.WriteMsg(reply) // nobody should ask
 	})}
-	go liar.ActivateAndServe() //nolint:errcheck // ends with the process
+	go liar.ActivateAndServe() // ends with the process
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
 	}}
@@ -121,7 +121,7 @@ func handshake(m *acme.Manager, conf *tls.Config) (*x509.Certificate, error) {
 	client, server := net.Pipe()
 	defer client.Close()
 	go func() {
-		tls.Server(server, &tls.Config{GetCertificate: m.GetCertificate}).Handshake() //nolint:errcheck // the client sees it
+		tls.Server(server, &tls.Config{GetCertificate: m.GetCertificate}).Handshake() // the client sees it
 		server.Close()
 	}()
 	c := tls.Client(client, conf)

@@ -138,14 +138,14 @@ func serveAll(t *testing.T, conf *tls.Config, handler http.Handler) (tcp, udp st
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: handler, TLSConfig: conf}
-	go server.ServeTLS(ln, "", "") //nolint:errcheck // ends with Close
+	go server.ServeTLS(ln, "", "") // ends with Close
 	t.Cleanup(func() { server.Close() })
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	server3 := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(&tls.Config{GetCertificate: conf.GetCertificate})}
-	go server3.Serve(conn) //nolint:errcheck // ends with Close
+	go server3.Serve(conn) // ends with Close
 	t.Cleanup(func() { server3.Close(); conn.Close() })
 	return ln.Addr().String(), conn.LocalAddr().String()
 }

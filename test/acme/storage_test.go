@@ -131,7 +131,7 @@ func child() {
 		m.Manage(acme.Settings{Issuers: []acme.Issuer{{CA: acme.Local}}}, hosts(names...), nil)
 		fmt.Println("started")
 		time.Sleep(100 * time.Millisecond) // the work whose middle the parent hits
-		m.Close(context.Background())      //nolint:errcheck // killed anyway
+		m.Close(context.Background())      // killed anyway
 		os.RemoveAll(filepath.Join(storage, "certificates"))
 	}
 }
@@ -155,8 +155,8 @@ func TestKilledWhileWriting(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Duration(round) * 7 * time.Millisecond) // another moment of the work each time
-		cmd.Process.Kill()                                      //nolint:errcheck // it may not be dead already
-		cmd.Wait()                                              //nolint:errcheck // killed
+		cmd.Process.Kill()                                      // it may not be dead already
+		cmd.Wait()                                              // killed
 	}
 	// Nothing that is there under its final name is half a file.
 	err := filepath.WalkDir(storage, func(path string, d fs.DirEntry, err error) error {
@@ -186,7 +186,7 @@ func TestKilledWhileWriting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.Close(context.Background()) //nolint:errcheck // tested elsewhere
+	defer m.Close(context.Background()) // tested elsewhere
 	var names []string
 	for i := range 20 {
 		names = append(names, fmt.Sprintf("host%d.example.test", i))

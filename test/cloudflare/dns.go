@@ -22,11 +22,11 @@ func (s *Server) startDNS(t testing.TB) {
 		server.NotifyStartedFunc = func() { close(ready) }
 		go func() {
 			defer close(ended)
-			server.ActivateAndServe() //nolint:errcheck // ends with Shutdown
+			server.ActivateAndServe() // ends with Shutdown
 		}()
 		<-ready
 		t.Cleanup(func() {
-			server.Shutdown() //nolint:errcheck // the test is over
+			server.Shutdown() // the test is over
 			<-ended
 		})
 	}
@@ -54,7 +54,7 @@ func (s *Server) answerDNS(w dns.ResponseWriter, q *dns.Msg) {
 	s.mu.Lock()
 	reply := s.lookup(q)
 	s.mu.Unlock()
-	w.WriteMsg(reply) //nolint:errcheck // the client asks again
+	w.WriteMsg(reply) // the client asks again
 }
 
 // lookup answers from the records; called with mu held.
