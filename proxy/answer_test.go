@@ -408,7 +408,7 @@ func TestRetire(t *testing.T) {
 		if res, _ := get(t, c, "https://"+host+"/"); res.StatusCode != 200 {
 			t.Fatalf("= %d; want 200", res.StatusCode)
 		}
-		r.route.Upstream.Retire()
+		r.route.Pool.Members()[0].Retire()
 		select {
 		case <-closed:
 		case <-time.After(5 * time.Second):
@@ -639,7 +639,7 @@ func BenchmarkForward(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer upstream.Retire()
-			rt := &Route{Host: host, Names: []string{host}, Online: true, Upstream: upstream, Stats: new(Stats)}
+			rt := &Route{Host: host, Names: []string{host}, Online: true, Pool: NewPool([]*Upstream{upstream}, nil), Stats: new(Stats)}
 			table, err := NewTable(TableOptions{Routes: []*Route{rt}})
 			if err != nil {
 				b.Fatal(err)
@@ -658,7 +658,7 @@ func BenchmarkForwardAlone(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	rt := &Route{Host: host, Names: []string{host}, Online: true, Upstream: upstream, Stats: new(Stats)}
+	rt := &Route{Host: host, Names: []string{host}, Online: true, Pool: NewPool([]*Upstream{upstream}, nil), Stats: new(Stats)}
 	table, err := NewTable(TableOptions{Routes: []*Route{rt}})
 	if err != nil {
 		b.Fatal(err)

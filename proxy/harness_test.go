@@ -252,7 +252,7 @@ func newRig(t testing.TB, h http.Handler, o rigOptions) *rig {
 	r.files = logging.NewFiles(log)
 	t.Cleanup(func() { r.files.Close() })
 	sink := r.files.Sink(logging.SinkOptions{Path: r.accesses, Name: "blog", Rotation: logging.Rotation{MaxSize: 1 << 20, Mode: 0o640}})
-	r.route = &Route{Host: host, Names: []string{host}, Online: true, Upstream: upstream, Log: sink, Stats: new(Stats)}
+	r.route = &Route{Host: host, Names: []string{host}, Online: true, Pool: NewPool([]*Upstream{upstream}, nil), Log: sink, Stats: new(Stats)}
 	if o.route != nil {
 		o.route(r.route)
 	}

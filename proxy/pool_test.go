@@ -26,7 +26,7 @@ func deadAddress(t testing.TB) string {
 // poolRig serves host from a pool.
 func poolRig(t *testing.T, p *Pool, change func(rt *Route)) *rig {
 	return newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"}, route: func(rt *Route) {
-		rt.Upstream, rt.Pool = nil, p
+		rt.Pool = p
 		if change != nil {
 			change(rt)
 		}

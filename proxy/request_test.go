@@ -256,7 +256,7 @@ func TestHostField(t *testing.T) {
 		}
 	})
 	get(t, secure.client(t, "h2"), "https://"+host+"/")
-	if got, want := <-hosts, secure.route.Upstream.String(); got != want {
+	if got, want := <-hosts, secure.route.Pool.Members()[0].String(); got != want {
 		t.Errorf("Host at an https upstream = %q; want %q", got, want)
 	}
 }

@@ -17,8 +17,7 @@ type Route struct {
 	StatusPage StatusPage // zero = none
 	Answer     Answer     // to visitors while offline
 	RetryAfter time.Duration
-	Upstream   *Upstream // the only one; nil where there is a Pool
-	Pool       *Pool     // nil = NewTable makes one of Upstream
+	Pool       *Pool // the upstreams; shared by all tables while they stay the same
 	Compress   bool
 	Headers    []HeaderEdit  // on answers, in this order
 	MaxBody    int64         // bytes of a request's body; 0 = no limit

@@ -61,9 +61,6 @@ func NewTable(o TableOptions) (*Table, error) {
 		t.altSvc = []string{`h3=":` + strconv.Itoa(port) + `"; ma=2592000`}
 	}
 	for _, rt := range o.Routes {
-		if rt.Pool == nil && rt.Upstream != nil {
-			rt.Pool = NewPool([]*Upstream{rt.Upstream}, nil)
-		}
 		for _, name := range rt.Names {
 			if err := t.add(name, rt); err != nil {
 				return nil, err

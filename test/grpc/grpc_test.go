@@ -337,7 +337,7 @@ func serveProxy(t *testing.T, o proxy.UpstreamOptions, cert tls.Certificate, sta
 	}
 	t.Cleanup(upstream.Retire)
 	table, err := proxy.NewTable(proxy.TableOptions{Routes: []*proxy.Route{{
-		Host: host, Names: []string{host}, Online: true, Upstream: upstream, Compress: true, Stats: stats,
+		Host: host, Names: []string{host}, Online: true, Pool: proxy.NewPool([]*proxy.Upstream{upstream}, nil), Compress: true, Stats: stats,
 	}}})
 	if err != nil {
 		t.Fatal(err)
