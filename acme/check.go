@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 )
 
 // CheckToken asks Cloudflare whether token is good for the certificates of
 // names (zones or hosts): that it is alive, sees the zone of each name, and may
-// read the zone's records. Nothing is changed, so whether it may also write
-// them (DNS:Edit) stays open. The error joins all findings, in the operator's
-// words; baseURL "" means the public API.
+// read and edit the zone's records. Nothing is changed. The error joins all
+// findings, in the operator's words; baseURL "" means the public API.
 func CheckToken(ctx context.Context, token, baseURL string, names []string) error {
 	api, err := newAPIClient(baseURL)
 	if err != nil {
@@ -20,7 +20,7 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 	}
 	defer api.close()
 	var alive struct{ Status string }
-	_, verifyErr := api.get(ctx, token, "/user/tokens/verify", &alive)
+	_, verifyErr := api.call(ctx, http.MethodGet, token, "/user/tokens/verify", &alive)
 	if apiErr := (*apiError)(nil); verifyErr != nil && !errors.As(verifyErr, &apiErr) {
 		return errors.New(explain(verifyErr)) // not even reached
 	}
@@ -52,10 +52,27 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 			continue
 		}
 		checked[z.ID] = true
-		var records []struct{}
-		if _, err := api.get(ctx, token, "/zones/"+url.PathEscape(z.ID)+"/dns_records?per_page=1", &records); err != nil {
+		if err := api.checkRecords(ctx, token, z); err != nil {
 			findings = append(findings, fmt.Errorf("zone %s: %s", z.Name, explain(err)))
 		}
 	}
 	return errors.Join(findings...)
+}
+
+// checkRecords finds out whether token may read and edit the records of z. The
+// right to edit shows in how the API refuses to delete a record that cannot
+// exist: without the right it says so, with it that there is no such record.
+func (c *apiClient) checkRecords(ctx context.Context, token string, z zone) error {
+	records := "/zones/" + url.PathEscape(z.ID) + "/dns_records"
+	var some []struct{}
+	if _, err := c.call(ctx, http.MethodGet, token, records+"?per_page=1", &some); err != nil {
+		return err
+	}
+	const nobody = "00000000000000000000000000000000"
+	var none any
+	_, err := c.call(ctx, http.MethodDelete, token, records+"/"+nobody, &none)
+	if refusal := (*apiError)(nil); errors.As(err, &refusal) && refusal.Status != http.StatusForbidden && refusal.Status != http.StatusUnauthorized && refusal.Status < 500 {
+		return nil
+	}
+	return err
 }

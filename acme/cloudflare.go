@@ -219,7 +219,7 @@ func (c *apiClient) zones(ctx context.Context, token string) ([]zone, error) {
 	var all []zone
 	for page := 1; ; page++ {
 		var some []zone
-		info, err := c.get(ctx, token, fmt.Sprintf("/zones?per_page=50&page=%d", page), &some)
+		info, err := c.call(ctx, http.MethodGet, token, fmt.Sprintf("/zones?per_page=50&page=%d", page), &some)
 		if err != nil {
 			return nil, err
 		}
@@ -230,8 +230,9 @@ func (c *apiClient) zones(ctx context.Context, token string) ([]zone, error) {
 	}
 }
 
-func (c *apiClient) get(ctx context.Context, token, path string, result any) (envelope, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, publicAPI+path, nil)
+// call makes a request without a body and decodes the answer's result.
+func (c *apiClient) call(ctx context.Context, method, token, path string, result any) (envelope, error) {
+	req, err := http.NewRequestWithContext(ctx, method, publicAPI+path, nil)
 	if err != nil {
 		return envelope{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"path"
 	"slices"
@@ -240,7 +241,7 @@ func (s *solver) confirmGone(ctx context.Context, z zone, r record) error {
 	}
 	var found []struct{ Content string }
 	query := url.Values{"type": {"TXT"}, "name": {r.Name}, "content.contains": {r.Value}}
-	if _, err := s.api.get(ctx, token, "/zones/"+url.PathEscape(z.ID)+"/dns_records?"+query.Encode(), &found); err != nil {
+	if _, err := s.api.call(ctx, http.MethodGet, token, "/zones/"+url.PathEscape(z.ID)+"/dns_records?"+query.Encode(), &found); err != nil {
 		return err
 	}
 	if len(found) > 0 {

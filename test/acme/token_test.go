@@ -30,6 +30,7 @@ func TestCheckToken(t *testing.T) {
 		{"malformed", `"cf_secret_quoted"`, []string{"example.test"}, []string{"put the bare token there"}},
 		{"no Zone:Read", cf.Token(cloudflare.Scope{DNSEdit: true}), []string{"example.test"}, []string{"lacks Zone:Read"}},
 		{"no DNS", cf.Token(cloudflare.Scope{ZoneRead: true}), []string{"example.test", "a.example.test"}, []string{"zone example.test", "DNS:Edit"}},
+		{"DNS:Read only", cf.Token(cloudflare.Scope{ZoneRead: true, DNSRead: true}), []string{"example.test"}, []string{"zone example.test", "DNS:Edit"}},
 		{"other zone", cf.Token(cloudflare.Scope{ZoneRead: true, DNSEdit: true, Zones: []string{"other.test"}}), []string{"a.example.test", "b.example.org"},
 			[]string{"no zone for a.example.test", "no zone for b.example.org", "sees only other.test"}},
 	}

@@ -36,7 +36,8 @@ type Server struct {
 // Scope is what a token may do. The zero Scope may do nothing but exist.
 type Scope struct {
 	ZoneRead bool
-	DNSEdit  bool
+	DNSRead  bool
+	DNSEdit  bool     // reading included
 	Zones    []string // names of the zones it is limited to; nil = all
 	Status   string   // "" = "active"
 }
@@ -203,7 +204,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 404, 7003, "Could not route to the zone")
 		return
 	}
-	if !scope.DNSEdit {
+	if !scope.DNSEdit && (!scope.DNSRead || r.Method != http.MethodGet) {
 		refuse(w, 403, 10000, "Authentication error")
 		return
 	}
