@@ -28,7 +28,7 @@ sees each zone. The token is taken from where the gateway has it: token_file,
 CLOUDFLARE_API_TOKEN, CF_API_TOKEN, or the file cloudflare_token beside the
 configuration, which is the service's credential.
 
-Exit status 0 without a mistake, 2 with any, 1 when --online finds one.`,
+Exit status 0 without a mistake, 2 with any.`,
 		Example: "  detour check\n  detour check --online -c /etc/detour/proxy.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,7 +45,7 @@ Exit status 0 without a mistake, 2 with any, 1 when --online finds one.`,
 				ctx, cancel := context.WithTimeout(cmd.Context(), onlineTimeout)
 				defer cancel()
 				if err := gateway.CheckOnline(ctx, cfg); err != nil {
-					return err
+					return usageError(err, "detour check --online again after a change at Cloudflare; the token needs Zone:Read and DNS:Edit on each zone")
 				}
 			}
 			up := 0

@@ -120,7 +120,9 @@ func (p *program) reloadFor(ctx context.Context, f *flip) (st control.Status, ho
 		return st, "", fmt.Errorf("%s is changed, but the gateway has not followed: %w", f.path, err)
 	}
 	if report.Refused() {
-		return st, "", p.refused(report)
+		err := p.refused(report)
+		err.try = fmt.Sprintf("%s holds the change already: detour check, correct the file, then detour reload", f.path)
+		return st, "", err
 	}
 	how = fmt.Sprintf(" (generation %d, %s)", report.Generation, milliseconds(time.Since(began)))
 	p.warnRestart(report)

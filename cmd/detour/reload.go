@@ -65,7 +65,7 @@ func (p *program) reload(ctx context.Context, path string, asJSON bool) error {
 }
 
 // refused prints why a reload was refused and returns the error to end with.
-func (p *program) refused(report control.Report) error {
+func (p *program) refused(report control.Report) *operatorError {
 	for _, problem := range report.Problems {
 		fmt.Fprintln(p.stderr, printable(problem))
 	}
