@@ -106,6 +106,7 @@ func (k *keeper) settle(snap *snapshot, now time.Time) (_ *snapshot, again time.
 			host:   h,
 			all:    takenByAll(snap.config, h),
 			plans:  snap.plans[h.Name],
+			pool:   snap.pools[h.Name],
 			stats:  snap.stats[h.Name],
 			health: k.health(snap, h),
 		}, now)

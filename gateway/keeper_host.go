@@ -21,7 +21,15 @@ type kept struct {
 	returning  time.Time     // since when a window is over and the upstream has not answered; zero = not
 	told       bool          // that it overran
 	reminded   time.Time     // that it was forgotten; zero = not since it went offline
+	probed     probed        // what damper is about
 	damper     state.Damper  // of its health
+}
+
+// probed is what a host's health is found by. What was known by another one
+// means nothing.
+type probed struct {
+	pool   *proxy.Pool
+	health config.Health
 }
 
 // condition is how a host is served, as everybody may see it.
@@ -36,6 +44,7 @@ type hostFacts struct {
 	host   *config.Host
 	all    bool // [offline] all is for it
 	plans  []state.Plan
+	pool   *proxy.Pool
 	stats  *proxy.Stats
 	health state.Health // as found, undamped
 }
@@ -66,6 +75,9 @@ func (k *kept) decide(f hostFacts, now time.Time) condition {
 	}
 	var again time.Time // when to look, besides what the state says
 	if f.host.Health != nil {
+		if by := (probed{f.pool, *f.host.Health}); k.probed != by {
+			k.probed, k.damper = by, state.Damper{}
+		}
 		again = k.damper.Follow(f.health, now, settlingPeriod(f.host.Health))
 		in.Health = k.damper.Health()
 	}

@@ -204,24 +204,26 @@ wanted = { upstream = %q }
 func TestAutoOffline(t *testing.T) {
 	t.Parallel()
 	var sick atomic.Bool
+	var probes atomic.Int64
 	app := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		probes.Add(1)
 		if r.URL.Path == "/healthz" && sick.Load() {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
 	})
 	r := start(t, fmt.Sprintf(`
 [hosts]
-auto   = { upstream = %[1]q, auto_offline = true, health = { path = "/healthz", interval = "1s", timeout = "1s", fails = 2, passes = 1 } }
+auto   = { upstream = %[1]q, auto_offline = true, health = { path = "/healthz", interval = "1s", timeout = "1s", fails = 1, passes = 1 } }
 manual = { upstream = %[1]q, health = { path = "/healthz", interval = "1s", timeout = "1s", fails = 2, passes = 1 } }
 `, app))
 	eventually(t, "the first probe passed", func() bool { return r.host(t, "auto").Health == "healthy" })
 
-	const period = 2 * time.Second // fails × interval
+	const period = time.Second // fails × interval
 	var last time.Time
 	changes := 0
 	before := "online"
-	for began := time.Now(); time.Since(began) < 3*period; time.Sleep(5 * time.Millisecond) {
-		sick.Store(time.Since(began).Milliseconds()/2200%2 == 0) // 2.2 s sick, 2.2 s well
+	for began := time.Now(); time.Since(began) < 4*period; time.Sleep(5 * time.Millisecond) {
+		sick.Store(time.Since(began).Milliseconds()/1300%2 == 0) // 1.3 s sick, 1.3 s well
 		if is := r.host(t, "auto").State; is != before {
 			if !last.IsZero() && time.Since(last) < period-50*time.Millisecond {
 				t.Errorf("%s %s after the change before", is, time.Since(last))
@@ -234,6 +236,8 @@ manual = { upstream = %[1]q, health = { path = "/healthz", interval = "1s", time
 		t.Error("the host never followed its upstream")
 	}
 	sick.Store(true)
+	asked := probes.Load()
+	eventually(t, "each was asked twice", func() bool { return probes.Load() >= asked+4 })
 	r.becomes(t, "auto", "offline", "health")
 	if h := r.host(t, "manual"); h.State != "online" || h.Health != "unhealthy" {
 		t.Errorf("without auto_offline: %+v; want online and unhealthy", h)
@@ -252,7 +256,7 @@ func TestPassiveSignals(t *testing.T) {
 	t.Parallel()
 	alive := says(t, "alive")
 	dead := newStoppable(t, func(http.ResponseWriter, *http.Request) {})
-	r := start(t, fmt.Sprintf("[hosts]\nshop = { upstream = [%q, %q], health = { interval = \"1h\", timeout = \"1s\", fails = 3 } }\n", dead.addr, alive))
+	r := start(t, fmt.Sprintf("[hosts]\nshop = { upstream = [%q, %q], health = { interval = \"1h\", timeout = \"1s\", fails = 1 } }\n", dead.addr, alive))
 	eventually(t, "both were probed", func() bool {
 		h := r.host(t, "shop")
 		return h.Upstreams[0].Health == "healthy" && h.Upstreams[1].Health == "healthy"

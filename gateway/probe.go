@@ -20,6 +20,7 @@ type check struct {
 
 	mu     sync.Mutex // guards what follows
 	streak state.Streak
+	ended  bool // nothing is counted any more
 }
 
 // checkKey tells checks apart.
@@ -67,7 +68,7 @@ func (k *keeper) watch(ctx context.Context, snap *snapshot, now time.Time) {
 	k.checks.Store(&wanted)
 	for key, c := range before {
 		if wanted[key] == nil {
-			c.stop()
+			c.end()
 			key.member.SetHealthy(true) // nobody says otherwise any more
 		}
 	}
@@ -100,7 +101,7 @@ func (k *keeper) startCheck(ctx context.Context, key checkKey) *check {
 func (k *keeper) stopChecks() {
 	checks := *k.checks.Load()
 	for _, c := range checks {
-		c.stop()
+		c.end()
 	}
 	for _, c := range checks {
 		<-c.closed
@@ -151,6 +152,10 @@ func (k *keeper) observe(host string, u *proxy.Upstream, err error) {
 // count adds one result to c, nil = passed.
 func (k *keeper) count(c *check, err error) {
 	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
 	before := c.streak.Health()
 	changed := c.streak.Add(err == nil, c.key.health.Fails, c.key.health.Passes)
 	health := c.streak.Health()
@@ -167,6 +172,14 @@ func (k *keeper) count(c *check, err error) {
 		k.g.log.Info("upstream is healthy", "host", c.key.host, "upstream", c.key.member.String())
 	}
 	k.nudge()
+}
+
+// end stops the prober without waiting for it.
+func (c *check) end() {
+	c.stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
 }
 
 func (c *check) health() state.Health {

@@ -46,8 +46,10 @@ func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Rep
 	defer g.files.Reopen() // last: a disk that hangs must not delay a flip
 	now := time.Now()
 	if config.Equal(old.config, cfg) && sameKeys(old.upstreams, next.upstreams) {
-		g.keeper.follow(old, old, o, now)
-		next, _ = g.keeper.settle(old, now)
+		same := *old
+		same.config = cfg // its lines may have moved
+		g.keeper.follow(old, &same, o, now)
+		next, _ = g.keeper.settle(&same, now)
 		g.swap(old, next)
 		g.manage(cfg) // files it refers to may have changed
 		g.log.Info("configuration unchanged, logs reopened", "generation", old.table.Generation())
