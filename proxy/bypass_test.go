@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"crypto/rand"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -213,6 +215,36 @@ func TestBypassMisuse(t *testing.T) {
 	refused("after the host came back", open(host, unused))
 	if n := len(b.handler.bypass.used); n > 2 {
 		t.Errorf("%d opened links are remembered; want those that are not over", n)
+	}
+}
+
+// A restart forgets which links were opened, so it ends them all; the cookies
+// are good for as long as they would have been.
+func TestBypassSurvivesARestartByCookieOnly(t *testing.T) {
+	clock := time.Now()
+	now := func() time.Time { return clock }
+	key := []byte("0123456789abcdef0123456789abcdef")
+	before := newBypass(key, now)
+	mint := func() string {
+		p := pass{kind: passLink, minted: now(), until: clock.Add(time.Hour)}
+		rand.Read(p.id[:])
+		return before.seal(p, host)
+	}
+	since := clock
+	cookie, ok := before.redeem(mint(), host, since)
+	if !ok {
+		t.Fatal("a fresh link is not good")
+	}
+	unopened := mint()
+	clock = clock.Add(time.Second)
+	after := newBypass(key, now)
+	if _, ok := after.redeem(unopened, host, since); ok {
+		t.Error("a link from before the restart is good; want it worthless")
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(cookie)
+	if !after.admits(r, host, since) {
+		t.Error("a cookie from before the restart is worthless; want it good")
 	}
 }
 

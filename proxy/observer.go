@@ -9,8 +9,8 @@ import (
 // visitors: err is why u gave no answer (refused, timed out, reset before a
 // byte of it), a *StatusError if the Route asks for those, or nil for the first
 // success after an error. Other successes are not told, so that they cost
-// nothing; it is not told of failures that are the client's. Requests that
-// wait for their upstream are told of once, when they give up.
+// nothing; it is not told of failures that are the client's. Of a request that
+// waited for its upstream it hears how the last try went.
 //
 // It is called from requests' goroutines, so it must be quick.
 type Observer func(host string, u *Upstream, err error)
