@@ -1,0 +1,65 @@
+package client
+
+import (
+	"net"
+	"syscall"
+	"time"
+)
+
+// conn is a connection to the upstream. One exchange at a time has it.
+type conn struct {
+	nc     net.Conn
+	raw    syscall.RawConn // nil = it has none, and is used once
+	ready  func(fd uintptr) bool
+	abort  func() // closes nc from another goroutine
+	reused bool   // it has served a request
+
+	idleSince time.Time // while it is kept
+	deadline  time.Time // of reads, as set; zero = none
+
+	// For ready, while x reads the first bytes of its answer.
+	x     *exchange
+	probe [1]byte
+	n     int
+	err   error
+}
+
+func newConn(nc net.Conn) *conn {
+	c := &conn{nc: nc}
+	c.abort = c.close
+	if sc, ok := nc.(syscall.Conn); ok && canProbe {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw = raw
+			c.ready = c.onReady
+		}
+	}
+	return c
+}
+
+func (c *conn) close() { _ = c.nc.Close() } // nothing is lost that anybody waits for
+
+// setDeadline sets the deadline of reads; zero = none. That it cannot be set
+// means that the connection is closed, which the next read tells.
+func (c *conn) setDeadline(d time.Time) {
+	c.deadline = d
+	_ = c.nc.SetReadDeadline(d)
+}
+
+// exchangeFirst sends x's request and waits for the first bytes of the answer,
+// once: a deadline that passed is the caller's to judge. Called again, it
+// continues. errStale says that nothing was sent.
+func (c *conn) exchangeFirst(x *exchange) (int, error) {
+	if c.raw == nil {
+		if !x.sent {
+			x.send()
+		}
+		return c.nc.Read(x.buf.free())
+	}
+	c.x = x
+	err := c.raw.Read(c.ready)
+	c.x = nil
+	if err != nil {
+		return 0, err
+	}
+	return c.n, c.err
+}

@@ -1,0 +1,244 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"detour/engine/wire"
+)
+
+// errHeadLong is what net/http's says, in our words.
+var errHeadLong = errors.New("upstream's response head is too long")
+
+// exchange is one request and its answer, whose body it is. All but Close runs
+// in the goroutine that called RoundTrip, and then in the one that reads the body.
+type exchange struct {
+	t     *Transport
+	req   *http.Request
+	trace *httptrace.ClientTrace // nil = none
+	c     *conn
+	stop  func() bool // ends the watch over the request's context; nil = it cannot end
+	start time.Time
+
+	head      int     // the request head is buf.b[:head] until it is sent
+	sent      bool    // the request was, or its body is on its way
+	sendErr   error   // why the connection was closed instead of sending
+	body      *upload // nil = the request has none
+	expecting bool    // body waits for a 100
+	began     bool    // a byte of the answer came
+
+	buf     *buffer
+	res     http.Response
+	coding  [1]string // for res.TransferEncoding
+	framing bodyFraming
+	left    int64 // of a body with a length
+	chunked wire.Chunked
+	reuse   bool // the head allows that the connection is used again
+
+	state atomic.Int32 // of the body, see body.go
+	err   error        // what the body ended with; set before state says so
+}
+
+// prepare writes the request head into the buffer. Nothing is sent when it
+// fails.
+func (x *exchange) prepare() error {
+	head, err := appendHead(x.buf.b[:0], x.req)
+	if err != nil {
+		return err
+	}
+	x.head = len(head)
+	if cap(head) > len(x.buf.b) {
+		x.buf.b = head[:cap(head)]
+	}
+	if hasBody(x.req) {
+		x.body = &upload{body: x.req.Body, length: bodyLength(x.req), trailer: x.req.Trailer}
+		x.expecting = x.t.o.ContinueTimeout > 0 && expectsContinue(x.req)
+	}
+	return nil
+}
+
+// run exchanges the request for an answer over c, which is then res. After an
+// error c is closed and the buffer is gone.
+func (x *exchange) run(ctx context.Context, c *conn) error {
+	x.c = c
+	x.start = time.Now()
+	if ctx.Done() != nil {
+		x.stop = context.AfterFunc(ctx, c.abort)
+	}
+	err := x.receive()
+	if err == nil {
+		return nil
+	}
+	if x.stop != nil {
+		x.stop()
+	}
+	c.close()
+	x.buf.release()
+	return x.exchangeError(err)
+}
+
+// sending reports whether the body is, or was, sent by somebody who closes it.
+func (x *exchange) sending() bool { return x.body != nil && x.body.started }
+
+// receive waits for the final answer. 1xx are passed to the trace.
+func (x *exchange) receive() error {
+	x.armDeadline(x.start)
+	limit := x.t.o.HeadLimit
+	for {
+		end, err := x.readBlock(limit, wire.LooksLikeResponse)
+		if err != nil {
+			return err
+		}
+		block := x.buf.rest()[:end]
+		x.buf.fields = x.buf.fields[:0]
+		h, err := wire.ParseResponse(block, &x.buf.fields)
+		if err != nil {
+			return err
+		}
+		x.buf.r += end
+		if h.Status >= 200 || h.Status == http.StatusSwitchingProtocols {
+			return x.answer(h, block)
+		}
+		if err := x.interim(h.Status, block); err != nil {
+			return err
+		}
+		if x.trace == nil || x.trace.Got1xxResponse == nil {
+			// Who looks at them limits them.
+			if limit -= end; limit <= 0 {
+				return errHeadLong
+			}
+		}
+	}
+}
+
+// readBlock receives until rest begins with a whole block of lines and returns
+// its length. plausible looks at what there is of it; nil = anything is.
+func (x *exchange) readBlock(limit int, plausible func([]byte) bool) (int, error) {
+	for scanned := 0; ; {
+		rest := x.buf.rest()
+		end, err := wire.HeadEnd(rest, scanned)
+		if plausible != nil && !plausible(rest) {
+			return 0, wire.MalformedResponse("not HTTP/1")
+		}
+		switch {
+		case err != nil:
+			return 0, wire.MalformedResponse(err.(wire.Malformed))
+		case end > limit || end == 0 && len(rest) >= limit:
+			return 0, errHeadLong
+		case end > 0:
+			return end, nil
+		}
+		scanned = len(rest)
+		if !x.buf.makeRoom(max(limit, bufferSize)) {
+			return 0, errHeadLong
+		}
+		if err := x.fill(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// fill receives something into the buffer, which has room. Before the answer's
+// first byte it sends the request.
+func (x *exchange) fill() error {
+	for {
+		var n int
+		var err error
+		if x.began {
+			n, err = x.c.nc.Read(x.buf.free())
+		} else {
+			n, err = x.c.exchangeFirst(x)
+		}
+		switch {
+		case n > 0:
+			x.buf.w += n
+			if !x.began {
+				x.firstByte()
+			}
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded) && x.stillTime():
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func (x *exchange) firstByte() {
+	x.began = true
+	if x.trace != nil && x.trace.GotFirstResponseByte != nil {
+		x.trace.GotFirstResponseByte()
+	}
+}
+
+// send sends the request, or lets its body do that; the connection is sound.
+func (x *exchange) send() {
+	x.sent = true
+	if x.trace != nil && x.trace.GotConn != nil {
+		info := httptrace.GotConnInfo{Conn: x.c.nc, Reused: x.c.reused, WasIdle: x.c.reused}
+		if x.c.reused {
+			info.IdleTime = x.start.Sub(x.c.idleSince)
+		}
+		x.trace.GotConn(info)
+	}
+	head := x.buf.b[:x.head]
+	if x.body == nil {
+		_, err := x.c.nc.Write(head)
+		if x.sendErr = fatal(err); x.sendErr != nil {
+			x.c.close()
+		}
+		return
+	}
+	x.body.prepare(x.c.nc, head, x.start)
+	if x.expecting {
+		x.body.sendHead()
+		return
+	}
+	x.startBody()
+}
+
+// fatal is err if it cannot be that the upstream has answered and closed. Then
+// the answer is still to be read: reading tells what happened.
+func fatal(err error) error {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return nil
+	}
+	return err
+}
+
+// interim tells the trace of a 1xx.
+func (x *exchange) interim(status int, block []byte) error {
+	if status == http.StatusContinue {
+		if x.trace != nil && x.trace.Got100Continue != nil {
+			x.trace.Got100Continue()
+		}
+		if x.expecting {
+			x.startBody()
+			x.armDeadline(time.Now())
+		}
+	}
+	if x.trace == nil || x.trace.Got1xxResponse == nil {
+		return nil
+	}
+	header := makeHeader(block, x.buf.fields)
+	return x.trace.Got1xxResponse(status, textproto.MIMEHeader(header))
+}
+
+// finish ends the exchange: the connection is kept, if it may be, or closed.
+func (x *exchange) finish(clean bool) {
+	watched := x.stop == nil || x.stop() // false: it is being closed
+	keep := clean && watched && x.reuse && x.buf.r == x.buf.w && (x.body == nil || x.body.done())
+	x.buf.release()
+	x.buf = nil
+	if keep {
+		x.t.put(x.c)
+	} else {
+		x.c.close()
+	}
+}

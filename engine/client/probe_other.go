@@ -1,0 +1,10 @@
+//go:build !unix
+
+package client
+
+// Without a way to look into a connection none is used twice.
+const canProbe = false
+
+func (c *conn) onReady(uintptr) bool { return true }
+
+func (c *conn) sound() bool { return false }

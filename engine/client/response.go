@@ -1,0 +1,131 @@
+package client
+
+import (
+	"net/http"
+	"net/textproto"
+
+	"detour/engine/wire"
+)
+
+// answer makes res of the final head, whose block it is. When there is no body
+// the exchange is over.
+func (x *exchange) answer(h wire.Response, block []byte) error {
+	if h.Status == http.StatusSwitchingProtocols {
+		return x.switchProtocols(h, block)
+	}
+	if x.expecting { // the body is not wanted
+		x.expecting = false
+		closeBody(x.req)
+	}
+	x.fillResponse(h, block)
+	x.reuse = !h.Close && !x.req.Close
+	bodiless := x.req.Method == http.MethodHead || h.Status == http.StatusNoContent || h.Status == http.StatusNotModified
+	switch {
+	case bodiless:
+		if h.Status == http.StatusNoContent && (h.Length > 0 || h.Length == wire.LengthChunked) {
+			x.reuse = false // some wait for the body that it declares and cannot have
+		}
+		fallthrough
+	case h.Length == 0:
+		x.res.Body = http.NoBody
+		x.state.Store(bodyEnded)
+		x.finish(true)
+		return nil
+	case h.Length == wire.LengthChunked:
+		x.framing = framedByChunks
+	case h.Length == wire.LengthNone:
+		x.framing = framedByClose
+		x.reuse = false
+	default:
+		x.framing, x.left = framedByLength, h.Length
+	}
+	x.res.Body = x
+	return nil
+}
+
+// fillResponse fills res as http.ReadResponse does, but for the body, and for
+// the Cache-Control that it makes of a Pragma.
+func (x *exchange) fillResponse(h wire.Response, block []byte) {
+	r := &x.res
+	text := string(block)
+	r.Status = within(text, block, h.StatusText)
+	r.StatusCode = h.Status
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, h.Minor
+	if h.Minor == 0 {
+		r.Proto = "HTTP/1.0"
+	}
+	r.Header = makeHeaderOf(text, block, x.buf.fields)
+	r.Request = x.req
+	r.Close = h.Close
+	switch {
+	case h.Length == wire.LengthNone:
+		r.ContentLength = -1
+	case h.Length != wire.LengthChunked:
+		r.ContentLength = h.Length
+	default:
+		r.ContentLength = -1
+		x.coding[0] = "chunked"
+		r.TransferEncoding = x.coding[:]
+	}
+	if x.req.Method != http.MethodHead {
+		switch {
+		case h.Status == http.StatusNoContent || h.Status == http.StatusNotModified || h.Status < 200:
+			r.ContentLength = 0
+		case h.Length == wire.LengthNone:
+			r.Close = true
+		}
+	}
+	if h.Close && h.Minor == 1 {
+		delete(r.Header, "Connection")
+	}
+	if h.Trailer && h.Length == wire.LengthChunked {
+		r.Trailer = announcedTrailer(r.Header["Trailer"])
+		delete(r.Header, "Trailer")
+	}
+}
+
+// announcedTrailer has a key, without values yet, for each name in the Trailer
+// fields.
+func announcedTrailer(values []string) http.Header {
+	trailer := make(http.Header)
+	for _, v := range values {
+		for name := range splitList(v) {
+			trailer[textproto.CanonicalMIMEHeaderKey(name)] = nil
+		}
+	}
+	if len(trailer) == 0 {
+		return nil
+	}
+	return trailer
+}
+
+// makeHeader is a header of fields, which are parts of block.
+func makeHeader(block []byte, fields []wire.Field) http.Header {
+	return makeHeaderOf(string(block), block, fields)
+}
+
+// makeHeaderOf is makeHeader when text is block's.
+func makeHeaderOf(text string, block []byte, fields []wire.Field) http.Header {
+	header := make(http.Header, len(fields))
+	values := make([]string, len(fields)) // one allocation for all; they are the caller's
+	for i, f := range fields {
+		name := textproto.CanonicalMIMEHeaderKey(within(text, block, f.Name))
+		if name == "Transfer-Encoding" {
+			continue
+		}
+		values[i] = within(text, block, f.Value)
+		if before := header[name]; before != nil {
+			header[name] = append(before, values[i])
+		} else {
+			header[name] = values[i : i+1 : i+1]
+		}
+	}
+	return header
+}
+
+// within is the part of text, which is block's, that part is of block: both end
+// where block's capacity does.
+func within(text string, block, part []byte) string {
+	start := cap(block) - cap(part)
+	return text[start : start+len(part)]
+}

@@ -1,0 +1,184 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"time"
+)
+
+// headLimit is http.Transport's own default, rounded: far over every
+// application's header, far below a router's memory.
+const headLimit = 1 << 20
+
+// Options say how to talk to an upstream.
+type Options struct {
+	// Dial opens a connection. Its error is returned as it is. Connections
+	// are kept for further requests only if they implement syscall.Conn, as
+	// *net.TCPConn and *net.UnixConn do: others cannot be asked whether they
+	// are still sound.
+	Dial func(ctx context.Context) (net.Conn, error)
+
+	// ResponseTimeout is how long the upstream may take from the end of the
+	// request to the end of the response head; 0 = for ever. Then RoundTrip
+	// fails with a net.Error whose Timeout is true.
+	ResponseTimeout time.Duration
+
+	// ContinueTimeout is how long "Expect: 100-continue" waits before the body
+	// is sent all the same; 0 = not at all.
+	ContinueTimeout time.Duration
+
+	IdleTimeout time.Duration // how long an unused connection is kept; 0 = until the upstream closes it
+	MaxIdle     int           // how many unused ones are kept; 0 = none
+	HeadLimit   int           // of a response head or trailers, in bytes; 0 = 1 MiB
+}
+
+// Transport is an http.RoundTripper for one upstream: whatever a request's URL
+// says, it goes there; its scheme and host are not looked at, but for the Host
+// field when the request has none. It may be used by several goroutines at once.
+//
+// It behaves like http.Transport, and differs where that guesses:
+//
+//   - Answers that two parsers could read in two ways are errors, see
+//     wire.ParseResponse. A 101 nobody asked for is one too.
+//   - Requests that would be read as something else are refused before anything
+//     is sent, as is CONNECT. No User-Agent and no Accept-Encoding is invented,
+//     nothing is decompressed, cookies and proxies are unknown.
+//   - A Body with a ContentLength of 0 is sent chunked. One that goes on behind
+//     its ContentLength is an error only if the excess comes in one Read with
+//     what is sent.
+//   - When the final answer comes instead of the 100 that was waited for, the
+//     body is not sent and the connection ends with the answer.
+//   - A request is sent once more, on a new connection, if a kept one ended
+//     before a byte of the answer, the method is idempotent, and there is no
+//     body.
+//   - Of httptrace's hooks GotConn, GotFirstResponseByte, Got100Continue and
+//     Got1xxResponse are called, all before RoundTrip returns.
+type Transport struct {
+	o Options
+
+	mu      sync.Mutex // guards what follows; not held during I/O
+	idle    []*conn    // the one used last at the end
+	sweeper *time.Timer
+	sweeps  bool // sweeper will fire
+	retired bool // CloseIdleConnections was called, and no request since
+}
+
+// New returns a Transport; nothing is dialled yet.
+func New(o Options) *Transport {
+	if o.HeadLimit == 0 {
+		o.HeadLimit = headLimit
+	}
+	return &Transport{o: o}
+}
+
+var (
+	errNoAnswer = errors.New("upstream closed the connection without an answer")
+	errUnasked  = errors.New("upstream sent what nobody asked for")
+	errConnect  = errors.New("CONNECT is not for this transport")
+
+	// errStale says that nothing was sent, as the connection was not sound.
+	errStale = errors.New("kept connection is not sound")
+)
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	if ctx.Err() != nil {
+		closeBody(req)
+		return nil, context.Cause(ctx)
+	}
+	retried := false
+	for {
+		x := &exchange{t: t, req: req, buf: takeBuffer(), trace: httptrace.ContextClientTrace(ctx)}
+		if err := x.prepare(); err != nil {
+			x.buf.release()
+			closeBody(req)
+			return nil, err
+		}
+		c, err := t.conn(ctx, retried)
+		if err != nil {
+			x.buf.release()
+			closeBody(req)
+			return nil, err
+		}
+		reused := c.reused
+		err = x.run(ctx, c)
+		switch {
+		case err == nil:
+			return &x.res, nil
+		case err == errStale && reused:
+			continue
+		case reused && !retried && repeatable(req, err) && !x.began && ctx.Err() == nil:
+			retried = true
+			continue
+		}
+		if !x.sending() {
+			closeBody(req) // else whoever sends it does
+		}
+		return nil, err
+	}
+}
+
+// conn returns a connection: a kept one unless fresh is wanted.
+func (t *Transport) conn(ctx context.Context, fresh bool) (*conn, error) {
+	if !fresh {
+		if c := t.take(); c != nil {
+			return c, nil
+		}
+	}
+	nc, err := t.o.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(nc), nil
+}
+
+// repeatable reports whether req, whose kept connection broke with err before
+// any byte of the answer, may be sent once more.
+func repeatable(req *http.Request, err error) bool {
+	if hasBody(req) {
+		return false
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return false
+	}
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete,
+		"PROPFIND", "REPORT", "SEARCH":
+		return true
+	}
+	return false
+}
+
+func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close() // the request has failed for a better reason
+	}
+}
+
+// exchangeError says what a failed read of an answer means: err is what reading
+// the connection returned.
+func (x *exchange) exchangeError(err error) error {
+	ctx := x.req.Context()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx) // which closed the connection
+	case x.body != nil && x.body.failure() != nil:
+		return x.body.failure() // so did that
+	case x.sendErr != nil:
+		return x.sendErr
+	case err == io.EOF && x.began:
+		return io.ErrUnexpectedEOF
+	case err == io.EOF:
+		return errNoAnswer
+	}
+	return err
+}

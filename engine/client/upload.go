@@ -1,0 +1,200 @@
+package client
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"detour/engine/wire"
+)
+
+const (
+	// bigPiece is how much of a body is sent at once when it comes fast. More
+	// gained nothing.
+	bigPiece = 64 << 10
+
+	// chunkLine is room for the line of a chunk that fits any piece.
+	chunkLine = len("ffffff\r\n")
+	// chunkEnd is room for what follows its data.
+	chunkEnd = len("\r\n")
+)
+
+// upload sends a request's body, from a goroutine of its own: the upstream may
+// answer, or refuse, while it is on its way. It closes the body.
+type upload struct {
+	body    io.ReadCloser
+	length  int64       // -1 = chunked
+	trailer http.Header // filled when body is at its end
+	started bool        // only for the exchange
+
+	nc    net.Conn
+	start time.Time // of the exchange
+	head  []byte    // the request's
+	once  sync.Once // sends it, alone or with the body's first bytes
+
+	whole atomic.Bool           // all was sent
+	ended atomic.Int64          // when, in ns after start; 0 = it has not
+	cause atomic.Pointer[error] // why the connection was closed instead
+}
+
+func (u *upload) prepare(nc net.Conn, head []byte, start time.Time) {
+	u.nc, u.start = nc, start
+	u.head = append([]byte(nil), head...) // an answer may overwrite it
+}
+
+// startBody lets the body be sent. It is let go first: nearly always some of it
+// is there already, and leaves with the head in one piece. The upstream does not
+// wait for the first byte of a slow one to see the head.
+func (x *exchange) startBody() {
+	x.expecting = false
+	x.body.started = true
+	go x.body.run()
+	runtime.Gosched()
+	x.body.sendHead()
+}
+
+func (u *upload) sendHead() {
+	u.once.Do(func() { u.write(u.head) })
+}
+
+// done reports whether all was sent; no byte of it is to come on the connection.
+func (u *upload) done() bool { return u.whole.Load() }
+
+// failure is why the connection was closed; nil = it was not, by the upload.
+func (u *upload) failure() error {
+	if err := u.cause.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (u *upload) run() {
+	err := u.send()
+	switch {
+	case err == nil:
+		u.whole.Store(true)
+	case err != errRefused:
+		u.cause.Store(&err)
+		_ = u.nc.Close() // whoever reads asks for the cause
+	}
+	u.ended.Store(max(1, int64(time.Since(u.start))))
+	_ = u.body.Close()
+}
+
+// errRefused says that the upstream takes no more. It may have answered.
+var errRefused = fmt.Errorf("upstream takes no more")
+
+// write writes to the upstream.
+func (u *upload) write(p []byte) error {
+	_, err := u.nc.Write(p)
+	if err != nil && fatal(err) == nil {
+		return errRefused
+	}
+	return err
+}
+
+func (u *upload) send() error {
+	small := takeBuffer()
+	defer small.release()
+	buf := small.b
+	left := u.length
+	for {
+		start := u.room(buf)
+		n, err := u.body.Read(buf[start : len(buf)-chunkEnd])
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if u.length >= 0 {
+			if left -= int64(n); left < 0 || left > 0 && err == io.EOF {
+				return fmt.Errorf("ContentLength=%d with Body length %d", u.length, u.length-left)
+			}
+		}
+		if n > 0 {
+			if err := u.sendPiece(buf, start, n); err != nil {
+				return err
+			}
+		}
+		switch {
+		case u.length >= 0 && left == 0:
+			return nil
+		case err == io.EOF:
+			return u.sendEnd()
+		case start+n == len(buf)-chunkEnd && len(buf) < bigPiece:
+			big := bigBuffers.Get().(*[bigPiece]byte)
+			defer bigBuffers.Put(big)
+			buf = big[:]
+		}
+	}
+}
+
+// bigBuffers are for bodies that come fast.
+var bigBuffers = sync.Pool{New: func() any { return new([bigPiece]byte) }}
+
+// room is where data goes in buf, behind what is sent before it.
+func (u *upload) room(buf []byte) int {
+	if start := len(u.head) + chunkLine; start < len(buf)/2 {
+		return start
+	}
+	return chunkLine
+}
+
+// sendPiece sends the n bytes of data at buf[start:], with their framing, and
+// with the head if nobody has sent that.
+func (u *upload) sendPiece(buf []byte, start, n int) error {
+	end := start + n
+	from := start
+	if u.length < 0 {
+		var line [chunkLine]byte
+		l := wire.AppendChunkLine(line[:0], n)
+		from -= len(l)
+		copy(buf[from:], l)
+		end += copy(buf[end:], "\r\n")
+	}
+	with := false
+	var err error
+	u.once.Do(func() {
+		if with = len(u.head) <= from; !with {
+			err = u.write(u.head)
+			return
+		}
+		from -= len(u.head)
+		copy(buf[from:], u.head)
+		err = u.write(buf[from:end])
+	})
+	if with || err != nil {
+		return err
+	}
+	return u.write(buf[from:end])
+}
+
+// sendEnd sends the last chunk, and the trailers.
+func (u *upload) sendEnd() error {
+	end := []byte("0\r\n")
+	for name, values := range u.trailer {
+		if ours(name) {
+			return wire.ErrSendField
+		}
+		for _, v := range values {
+			var err error
+			if end, err = wire.AppendField(end, name, v); err != nil {
+				return err
+			}
+		}
+	}
+	end = append(end, "\r\n"...)
+	var err error
+	with := false
+	u.once.Do(func() {
+		with = true
+		err = u.write(append(u.head, end...))
+	})
+	if with {
+		return err
+	}
+	return u.write(end)
+}
