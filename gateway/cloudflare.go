@@ -10,6 +10,7 @@ import (
 
 	"detour/acme"
 	"detour/config"
+	"detour/control"
 	"detour/proxy"
 )
 
@@ -59,8 +60,8 @@ func (g *Gateway) useCloudflareRanges(ranges []netip.Prefix) {
 		g.log.Warn("Cloudflare's new address ranges wait for the next reload", "error", err)
 		return
 	}
-	g.swap(old, next)
-	g.log.Info("Cloudflare's address ranges refreshed", "ranges", len(ranges), "generation", next.table.Generation())
+	g.swap(old, next, control.ReloadOptions{})
+	g.log.Info("Cloudflare's address ranges refreshed", "ranges", len(ranges), "generation", next.options.Generation)
 }
 
 // CheckOnline asks Cloudflare whether the configured token can do what the

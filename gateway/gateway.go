@@ -107,7 +107,6 @@ func New(o Options) (_ *Gateway, err error) {
 	now := time.Now()
 	g.keeper.follow(nil, snap, control.ReloadOptions{}, now)
 	snap, _ = g.keeper.settle(snap, now) // the keeper looks again when it runs
-	snap.applied = now
 	g.current.Store(snap)
 	g.handler = proxy.NewHandler(proxy.HandlerOptions{
 		Table:     snap.table,

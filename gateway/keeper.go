@@ -32,7 +32,7 @@ type keeper struct {
 	hosts map[string]*kept // by canonical name
 	board noticeBoard
 
-	cuts sync.WaitGroup // of hosts whose drain is over
+	work sync.WaitGroup // probers, and cuts of hosts whose drain is over; added to by run alone
 }
 
 // clockCheck is how often the keeper looks at the wall clock while a moment is
@@ -58,7 +58,7 @@ func (k *keeper) nudge() {
 // run looks until ctx ends. While nothing can change by itself it only waits
 // to be nudged. It returns when everything it began has ended.
 func (k *keeper) run(ctx context.Context) {
-	defer k.cuts.Wait()
+	defer k.work.Wait()
 	defer k.stopChecks()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -170,8 +170,9 @@ func (k *keeper) cutDrained(ctx context.Context, snap *snapshot) {
 			continue
 		}
 		host.cut = false
-		k.cuts.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, snap.config.Listen.Grace)
+		k.work.Go(func() {
+			// The gateway's own end does not shorten it: it has the same grace.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), snap.config.Listen.Grace)
 			defer cancel()
 			k.g.handler.Cut(ctx, name, closeGoingAway)
 		})

@@ -14,9 +14,8 @@ import (
 // check counts what is heard of one upstream of one host: probes, and the
 // requests of visitors. Its health survives every reload that changes neither.
 type check struct {
-	key    checkKey
-	stop   context.CancelFunc
-	closed chan struct{} // its prober has ended
+	key  checkKey
+	stop context.CancelFunc
 
 	mu     sync.Mutex // guards what follows
 	streak state.Streak
@@ -89,22 +88,15 @@ func (k *keeper) asksAnyAnswer(snap *snapshot, h *config.Host, now time.Time) bo
 
 func (k *keeper) startCheck(ctx context.Context, key checkKey) *check {
 	ctx, cancel := context.WithCancel(ctx)
-	c := &check{key: key, stop: cancel, closed: make(chan struct{})}
-	go func() {
-		defer close(c.closed)
-		k.probe(ctx, c)
-	}()
+	c := &check{key: key, stop: cancel}
+	k.work.Go(func() { k.probe(ctx, c) })
 	return c
 }
 
-// stopChecks ends all checks and waits for them.
+// stopChecks ends all checks.
 func (k *keeper) stopChecks() {
-	checks := *k.checks.Load()
-	for _, c := range checks {
+	for _, c := range *k.checks.Load() {
 		c.end()
-	}
-	for _, c := range checks {
-		<-c.closed
 	}
 }
 

@@ -44,26 +44,20 @@ func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Rep
 	}
 	g.refused.Store(nil)
 	defer g.files.Reopen() // last: a disk that hangs must not delay a flip
-	now := time.Now()
 	if config.Equal(old.config, cfg) && sameKeys(old.upstreams, next.upstreams) {
 		same := *old
 		same.config = cfg // its lines may have moved
-		g.keeper.follow(old, &same, o, now)
-		next, _ = g.keeper.settle(&same, now)
-		g.swap(old, next)
+		g.swap(old, &same, o)
 		g.manage(cfg) // files it refers to may have changed
 		g.log.Info("configuration unchanged, logs reopened", "generation", old.table.Generation())
 		return control.Report{Generation: old.table.Generation(), Unchanged: true}
 	}
 
-	g.keeper.follow(old, next, o, now)
-	next, _ = g.keeper.settle(next, now)
-	next.applied = now
-	g.swap(old, next)
+	g.swap(old, next, o)
 	g.manage(cfg)
 
 	report := compare(old.config, cfg)
-	report.Generation = next.table.Generation()
+	report.Generation = next.options.Generation
 	g.log.Info("configuration reloaded", attributes(report)...)
 	if len(report.Restart) > 0 {
 		g.log.Warn("changed settings need a restart to take effect", "keys", report.Restart)
@@ -71,15 +65,13 @@ func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Rep
 	return report
 }
 
-// install puts next in force. The caller holds reloading.
-func (g *Gateway) install(next *snapshot) {
-	g.handler.Swap(next.table)
-	g.current.Store(next)
-}
-
-// swap puts next in force, tells who should know, and retires what only old
-// used. The caller holds reloading.
-func (g *Gateway) swap(old, next *snapshot) {
+// swap has the keeper decide which hosts of next are online, puts it in force,
+// tells who should know, and retires what only old used. The caller holds
+// reloading.
+func (g *Gateway) swap(old, next *snapshot, o control.ReloadOptions) {
+	now := time.Now()
+	g.keeper.follow(old, next, o, now)
+	next, _ = g.keeper.settle(next, now) // the keeper looks again when it is nudged
 	g.install(next)
 	g.keeper.tell(old, next, false)
 	g.keeper.nudge()
@@ -89,6 +81,12 @@ func (g *Gateway) swap(old, next *snapshot) {
 		}
 	}
 	g.retainLogs(next.config)
+}
+
+// install puts next in force. The caller holds reloading.
+func (g *Gateway) install(next *snapshot) {
+	g.handler.Swap(next.table)
+	g.current.Store(next)
 }
 
 // retainLogs lets go of the log files of hosts that are gone.

@@ -49,6 +49,7 @@ func (g *Gateway) prepare(cfg *config.Config, old *snapshot) (*snapshot, error) 
 		pools:     make(map[string]*proxy.Pool),
 		stats:     make(map[string]*proxy.Stats),
 		plans:     plans,
+		applied:   time.Now(),
 	}
 	next.options = proxy.TableOptions{
 		Generation:    1,
