@@ -15,18 +15,33 @@ type exchanges struct {
 	first *forwarding
 }
 
-// exchange is what makes a forwarding part of exchanges.
+// exchange is what makes a forwarding part of exchanges. What has no guard is
+// not written any more when it is added.
 type exchange struct {
 	prev, next *forwarding   // guarded by exchanges.mu
 	gone       chan struct{} // guarded by exchanges.mu; closed by remove; nil = nobody waits for it
 	tunnel     *tunnel       // guarded by exchanges.mu; nil = not upgraded
 
 	server *http.ResponseController // of the client's request, below a compressor
-	cancel context.CancelFunc       // ends the upstream's part; nil = the deadlines of server do
+	ctx    context.Context          // of the request to the upstream
+	cancel context.CancelFunc       // ends ctx; nil = the deadlines of server do
+	bypass bool                     // the host is not online; the client is let through
 	res    atomic.Pointer[http.Response]
 	events atomic.Bool // res is a stream of events
 	ended  atomic.Bool // the stream of events is at its end, because we say so
 	cut    atomic.Bool
+}
+
+// cuttable prepares f for abort. A context of its own would cost each request
+// of an online host more than it is worth, so there deadlines must do: on
+// HTTP/1 they end the read that waits for the client to leave, and with it the
+// server's context, on HTTP/2 they reset the stream. On HTTP/3 they would only
+// fail the next read or write.
+func (f *forwarding) cuttable() {
+	f.server, f.ctx = f.rc, f.r.Context()
+	if !f.rt.Online || f.r.ProtoMajor == 3 {
+		f.ctx, f.cancel = context.WithCancel(f.ctx)
+	}
 }
 
 func (e *exchanges) add(f *forwarding) {
@@ -109,10 +124,6 @@ func (e *exchanges) abort(l leaving) {
 	if l.f.cancel != nil {
 		l.f.cancel()
 	}
-	// A context of their own would cost all requests of online hosts more than
-	// it is worth. Instead, past deadlines cancel the server's: on HTTP/1 by the
-	// read that waits for the client to leave, on HTTP/2 by a reset of the
-	// stream. On HTTP/3 they only fail the next read or write.
 	past := time.Unix(1, 0)
 	_ = l.f.server.SetReadDeadline(past)
 	_ = l.f.server.SetWriteDeadline(past)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -135,4 +136,54 @@ func TestCutLeavesTheBypassed(t *testing.T) {
 	if n := r.route.Stats.Streams.Load(); n != 1 {
 		t.Errorf("streams after Cut = %d; want 1", n)
 	}
+}
+
+// Cuts that come at any moment break off what is in flight and nothing else:
+// an answer is whole or broken, and what comes afterwards is served.
+func TestCutUnderFire(t *testing.T) {
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "answer") }), rigOptions{})
+	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+		over, stop := context.WithCancel(t.Context())
+		stop()
+		done := make(chan struct{})
+		var cutting sync.WaitGroup
+		cutting.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					r.handler.Cut(over, host, 1001)
+				}
+			}
+		})
+		whole, broken := 0, 0
+		for whole+broken < 100 {
+			res, err := c.Get(url + "/")
+			if err != nil {
+				broken++
+				continue
+			}
+			body, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			switch {
+			case err != nil, res.StatusCode == http.StatusServiceUnavailable:
+				broken++
+			case res.StatusCode == 200 && string(body) == "answer":
+				whole++
+			default:
+				t.Fatalf("GET = %d %q; want 200 whole, or a broken answer", res.StatusCode, body)
+			}
+		}
+		close(done)
+		cutting.Wait()
+		if broken == 0 {
+			t.Error("no request was cut")
+		}
+		for range 20 {
+			if res, body := get(t, c, url+"/"); res.StatusCode != 200 || body != "answer" {
+				t.Fatalf("after the cuts: GET = %d %q; want 200", res.StatusCode, body)
+			}
+		}
+	})
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -29,7 +28,6 @@ type forwarding struct {
 	upgrade bool      // it asks for another protocol
 	tried   []attempt // members that failed, of the last try
 	resent  bool      // it was sent once more to an upstream that was stopped
-	bypass  bool      // the host is not online; the client is let through
 	observe Observer
 
 	encoders *encoderBudget // of all answers together
@@ -57,10 +55,8 @@ const (
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, from origin, why course) {
 	rec.Action = actionProxy
 	f := &forwarding{w: w, rc: http.NewResponseController(w), r: r, rt: rt, rec: rec, observe: h.observe, encoders: &h.encoders}
-	f.server = f.rc
 	f.use(rt.Pool.pick(nil))
-	rt.Stats.exchanges.add(f)
-	defer f.end()
+	f.cuttable()
 	switch why {
 	case courseSession:
 		rt.Stats.sessionSeen()
@@ -69,6 +65,8 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec
 		f.bypass = true
 		w.Header()["X-Detour"] = []string{actionBypass}
 	}
+	rt.Stats.exchanges.add(f)
+	defer f.end()
 
 	protocol, err := upgradeProtocol(r)
 	if err != nil {
@@ -151,11 +149,7 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 	}
 	f.trace.GotFirstResponseByte = func() { f.began.Store(true) }
 	f.trace.Got1xxResponse = f.passInterim
-	ctx := r.Context()
-	if !f.rt.Online || r.ProtoMajor == 3 { // see exchanges.abort
-		ctx, f.cancel = context.WithCancel(ctx)
-	}
-	out := r.WithContext(httptrace.WithClientTrace(ctx, &f.trace))
+	out := r.WithContext(httptrace.WithClientTrace(f.ctx, &f.trace))
 	out.Header = header
 	out.RequestURI = "" // a client's request has none
 	out.TransferEncoding = nil
@@ -257,9 +251,6 @@ func (f *forwarding) roundTrip(out *http.Request) (*http.Response, error) {
 // connection, until one takes it or all were tried.
 func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 	f.tried = f.tried[:0]
-	if f.member == nil {
-		f.use(f.rt.Pool.pick(nil))
-	}
 	for {
 		f.aim(out)
 		rt := f.member.transport
