@@ -165,14 +165,11 @@ func (x *exchange) readChunks(p []byte) (int, error) {
 		if done {
 			x.framing = framedByTrailers
 			if end, _ := wire.HeadEnd(x.buf.rest(), 0); end > 0 {
-				break // they are here already
+				return data, x.readTrailers() // they are here already
 			}
 		}
 		if data > 0 || err != nil {
 			return data, err
-		}
-		if done {
-			break
 		}
 	}
 	return 0, x.readTrailers()
