@@ -1,0 +1,382 @@
+package h2
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// Options is what a connection is served with.
+type Options struct {
+	Handler http.Handler
+	Limits  Limits
+	Log     *slog.Logger // panics of the handler at error, clients' mistakes at debug; nil = silent
+
+	// TLS is what requests show as theirs. nil = that of the connection, if it
+	// has a ConnectionState method, as *tls.Conn does.
+	TLS *tls.ConnectionState
+
+	// ConnState, if not nil, is told http.StateActive when the connection
+	// gets its first request, and http.StateIdle when the last is done. It must
+	// neither block nor call the Conn.
+	ConnState func(http.ConnState)
+}
+
+// Conn is one connection with a client.
+type Conn struct {
+	conn    net.Conn
+	handler http.Handler
+	limits  Limits
+	log     *slog.Logger
+	tls     *tls.ConnectionState
+	onState func(http.ConnState)
+	remote  string
+	base    context.Context // of all requests; set by Serve
+
+	in reader // only the reading goroutine's
+
+	mu       sync.Mutex // guards the rest; never held while reading or writing the connection
+	changed  sync.Cond  // an output was written, a handler returned
+	streams  map[uint32]*stream
+	waiting  []*stream // have a request, but no handler yet
+	handlers int       // running
+	past     history
+	lastID   uint32    // the highest the client used
+	idle     time.Time // since when there is no stream
+	active   bool      // as ConnState was told
+
+	// the client's limits for us
+	peerMaxFrame int
+	peerWindow   int64 // of a new stream
+	sendWindow   int64 // of the connection
+	turns        []*stream
+
+	// our limits for the client
+	recvWindow int64 // what it may still send
+	recvUnsent int64 // what it may send besides, but was not told yet
+
+	out       []byte // frames to write
+	flushing  bool   // somebody writes them
+	writeErr  error
+	armed     time.Time // when the write deadline was set
+	encoder   *hpack.Encoder
+	date      string
+	dateUntil time.Time
+
+	earned   int       // allowance of the guard, not fetched yet
+	half     time.Time // since when a header is incomplete; zero = it is not
+	serving  bool      // Serve was called
+	draining bool      // the client was asked to go
+	final    bool      // no stream above lastServed is served
+	closing  bool      // nothing more is read; close when out is written
+	ended    bool      // Serve is about to return
+	served   uint32    // of the final GOAWAY
+	watchdog *time.Timer
+	drainer  *time.Timer
+}
+
+// New makes a Conn of c, whose preface was not read yet. Nothing happens before
+// Serve.
+func New(c net.Conn, o Options) *Conn {
+	conn := &Conn{
+		conn: c, handler: o.Handler, limits: o.Limits.withDefaults(), log: o.Log, tls: o.TLS, onState: o.ConnState,
+		remote:       c.RemoteAddr().String(),
+		streams:      make(map[uint32]*stream),
+		peerMaxFrame: maxFrame,
+		peerWindow:   firstWindow,
+		sendWindow:   firstWindow,
+	}
+	if conn.log == nil {
+		conn.log = slog.New(slog.DiscardHandler)
+	}
+	if s, ok := c.(interface{ ConnectionState() tls.ConnectionState }); ok && conn.tls == nil {
+		state := s.ConnectionState()
+		conn.tls = &state
+	}
+	conn.changed.L = &conn.mu
+	conn.encoder = hpack.NewEncoder((*outWriter)(conn))
+	conn.in.init(conn)
+	conn.recvWindow = int64(conn.limits.ConnWindow)
+	return conn
+}
+
+// Serve is New(c, o).Serve(ctx).
+func Serve(ctx context.Context, c net.Conn, o Options) error { return New(c, o).Serve(ctx) }
+
+// Serve serves the connection until it ends and all its handlers have
+// returned; then it is closed. It returns nil when it ended orderly, by either
+// side. Requests have contexts derived from ctx, and whoever ends ctx cuts the
+// connection.
+func (c *Conn) Serve(ctx context.Context) error {
+	c.base = ctx
+	stop := context.AfterFunc(ctx, c.Close)
+	defer stop()
+	c.mu.Lock()
+	c.out = append(c.settings(), c.out...)
+	c.serving = true
+	c.idle = time.Now()
+	c.half = c.idle // the preface is awaited
+	c.watchdog = time.AfterFunc(c.limits.HeaderTimeout, c.watch)
+	c.mu.Unlock()
+
+	err := c.greet()
+	if err == nil {
+		err = c.read()
+	}
+	return c.end(err)
+}
+
+func (c *Conn) settings() []byte {
+	b := appendFrame(borrow(smallBuffer), frameSettings, 0, 0, 5*6)
+	b = appendSetting(b, settingMaxStreams, uint32(c.limits.Streams))
+	b = appendSetting(b, settingInitialWindow, uint32(c.limits.StreamWindow))
+	b = appendSetting(b, settingMaxHeaderList, uint32(c.limits.HeaderBytes))
+	b = appendSetting(b, settingConnectProtocol, 1)
+	b = appendSetting(b, settingNoRFC7540Priorities, 1)
+	if more := c.limits.ConnWindow - firstWindow; more > 0 {
+		b = appendWindowUpdate(b, 0, more)
+	}
+	return b
+}
+
+// greet sends our SETTINGS and reads the client's preface.
+func (c *Conn) greet() error {
+	c.mu.Lock()
+	c.kick()
+	c.mu.Unlock()
+	got, err := c.in.peek(len(preface))
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, []byte(preface)) {
+		return connError{codeProtocol, "not a preface of HTTP/2"}
+	}
+	c.in.skip(len(preface))
+	return nil
+}
+
+// read handles frames until the connection ends.
+func (c *Conn) read() error {
+	for {
+		f, err := c.in.frame()
+		if err == nil {
+			err = c.handle(&f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// end says goodbye to the client, waits for the handlers, and closes.
+func (c *Conn) end(err error) error {
+	wrong, isWrong := errors.AsType[connError](err)
+	if isWrong {
+		c.log.Debug("HTTP/2 connection refused", "client", c.remote, "error", err)
+		c.fatal(wrong)
+		c.in.drain()
+	}
+	c.mu.Lock()
+	orderly := c.closing && !isWrong || err == io.EOF
+	c.closing, c.ended = true, true
+	c.watchdog.Stop()
+	if c.drainer != nil {
+		c.drainer.Stop()
+	}
+	for _, st := range c.streams {
+		c.closeStream(st, endedByReset, errClientGone)
+	}
+	c.mu.Unlock()
+	_ = c.conn.Close() // also frees a handler or flush that is stuck in writing
+	c.in.release()
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.handlers > 0 || c.flushing {
+		c.changed.Wait()
+	}
+	giveBack(c.out)
+	c.out = nil
+	if orderly {
+		return nil
+	}
+	if c.writeErr != nil && !isWrong {
+		err = c.writeErr
+	}
+	return err
+}
+
+// lingering is how long a client may take to read a last GOAWAY. Closed at
+// once, TCP would throw it away together with what the client still sends.
+const lingering = time.Second
+
+// fatal ends all streams and says why. What the client sends from here on is
+// not looked at.
+func (c *Conn) fatal(e connError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refuse(e)
+}
+
+func (c *Conn) refuse(e connError) {
+	for _, st := range c.streams {
+		c.closeStream(st, endedByUs, errClientGone)
+	}
+	c.goAway(c.lastID, e.code, e.reason)
+	c.hangUp()
+}
+
+// goAway appends a GOAWAY frame.
+func (c *Conn) goAway(last uint32, code errCode, reason string) {
+	c.room(frameHeader + 8 + len(reason))
+	c.out = appendFrame(c.out, frameGoAway, 0, 0, 8+len(reason))
+	c.out = appendUint32(appendUint32(c.out, last), uint32(code))
+	c.out = append(c.out, reason...)
+}
+
+// hangUp has the connection closed when all is written that is to be.
+func (c *Conn) hangUp() {
+	if c.closing {
+		return
+	}
+	c.closing = true
+	_ = c.conn.SetWriteDeadline(time.Now().Add(lingering))
+	if len(c.out) > 0 || c.flushing {
+		c.kick()
+	} else {
+		c.farewell()
+	}
+}
+
+// farewell says that nothing more comes from us and gives the client a moment
+// to do the same. It is called once all is written.
+func (c *Conn) farewell() {
+	_ = c.conn.SetReadDeadline(time.Now().Add(lingering))
+	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// Shutdown asks the client to go. Requests that are on their way, also those
+// the client sends before it has heard of it, are served; then the connection
+// is closed and Serve returns. Shutdown does not wait, and may be called at any
+// time and more than once.
+func (c *Conn) Shutdown() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drain()
+}
+
+// drainPing is what the client sends back when it has heard that it should go.
+var drainPing = [8]byte{'g', 'o', ' ', 'a', 'w', 'a', 'y'}
+
+// drainPatience is how long we wait for that.
+const drainPatience = time.Second
+
+func (c *Conn) drain() {
+	if c.draining || c.closing {
+		return
+	}
+	c.draining = true
+	c.goAway(maxWindow, codeNo, "")
+	c.room(frameHeader + 8)
+	c.out = append(appendFrame(c.out, framePing, 0, 0, 8), drainPing[:]...)
+	c.drainer = time.AfterFunc(drainPatience, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.finalGoAway("")
+	})
+	c.kick()
+}
+
+// finalGoAway ends the taking of streams, and the connection if there are none.
+func (c *Conn) finalGoAway(reason string) {
+	if c.final || c.closing {
+		return
+	}
+	c.draining, c.final, c.served = true, true, c.lastID
+	c.goAway(c.lastID, codeNo, reason)
+	c.kick()
+	if len(c.streams) == 0 {
+		c.hangUp()
+	}
+}
+
+// Close cuts the connection. Serve returns when the handlers have. Close may be
+// called at any time and more than once.
+func (c *Conn) Close() { _ = c.conn.Close() }
+
+// watch is the watchdog's duty: connections that are idle, and headers that do
+// not come to an end.
+func (c *Conn) watch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended || c.closing {
+		return
+	}
+	now := time.Now()
+	next := now.Add(c.limits.IdleTimeout)
+	if !c.half.IsZero() {
+		next = earlier(next, c.half.Add(c.limits.HeaderTimeout))
+		if !next.After(now) {
+			c.refuse(connError{codeNo, "a header took too long"})
+			return
+		}
+	}
+	if len(c.streams) == 0 {
+		next = earlier(next, c.idle.Add(c.limits.IdleTimeout))
+		if !next.After(now) {
+			c.finalGoAway("idle")
+			return
+		}
+	}
+	c.watchdog.Reset(next.Sub(now))
+}
+
+// headerBegun has the watchdog look at a header of which only a part is there.
+func (c *Conn) headerBegun() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.half.IsZero() {
+		c.half = time.Now()
+		c.watchdog.Reset(c.limits.HeaderTimeout)
+	}
+}
+
+func (c *Conn) headerEnded() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.half = time.Time{}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// setState tells ConnState.
+func (c *Conn) setState(active bool) {
+	if c.active == active {
+		return
+	}
+	c.active = active
+	if c.onState == nil {
+		return
+	}
+	if active {
+		c.onState(http.StateActive)
+	} else {
+		c.onState(http.StateIdle)
+	}
+}

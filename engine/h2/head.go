@@ -1,0 +1,268 @@
+package h2
+
+import (
+	"golang.org/x/net/http2/hpack"
+)
+
+// head is a header block while it arrives. It is used again for the next.
+type head struct {
+	stream uint32
+	ends   bool // the stream, with this block
+
+	fields    []hpack.HeaderField // the regular ones
+	pseudo    [pseudoCount]string
+	seen      [pseudoCount]bool
+	malformed string // what is wrong with it; "" = nothing
+	tooLarge  bool   // more than limit
+	opens     bool   // it opens a stream; else it is a trailer, or nothing we want
+	refuse    bool   // the stream is not wanted
+
+	limit   int
+	size    int // decoded, as RFC 9113, section 6.5.2, counts
+	encoded int
+	frames  int
+	decoder *hpack.Decoder
+}
+
+const (
+	pseudoMethod = iota
+	pseudoScheme
+	pseudoAuthority
+	pseudoPath
+	pseudoProtocol
+	pseudoCount
+)
+
+// maxBlockFrames is how many frames a header block may have: more than
+// four times those of a block of 64 KiB in full frames, without the room for the
+// floods of empty ones that brought down other servers (CVE-2024-27316 and kin).
+const maxBlockFrames = 32
+
+func (h *head) init(limit int) {
+	h.limit = limit
+	h.decoder = hpack.NewDecoder(4096, h.emit)
+}
+
+// begin makes h ready for a block.
+func (h *head) begin(stream uint32, ends bool) {
+	clear(h.fields)
+	*h = head{stream: stream, ends: ends, fields: h.fields[:0], limit: h.limit, decoder: h.decoder}
+	h.decoder.SetEmitEnabled(true)
+}
+
+// write decodes a part of the block; last says that there is no more. The
+// whole block must be decoded, whatever is wrong with it, for the sake of the
+// table.
+func (h *head) write(part []byte, last bool) error {
+	h.frames++
+	h.encoded += len(part)
+	if h.frames > maxBlockFrames || h.encoded > 2*h.limit {
+		return connError{codeEnhanceYourCalm, "header block without an end"}
+	}
+	if _, err := h.decoder.Write(part); err != nil {
+		return connError{codeCompression, "header block cannot be decoded"}
+	}
+	if last {
+		if err := h.decoder.Close(); err != nil {
+			return connError{codeCompression, "header block breaks off"}
+		}
+	}
+	return nil
+}
+
+// emit takes a field from the decoder.
+func (h *head) emit(f hpack.HeaderField) {
+	if h.size += int(f.Size()); h.size > h.limit {
+		h.tooLarge = true
+		h.decoder.SetEmitEnabled(false)
+		return
+	}
+	if f.Name != "" && f.Name[0] == ':' {
+		h.takePseudo(f)
+		return
+	}
+	switch {
+	case !validName(f.Name):
+		h.wrong("field name")
+	case !validValue(f.Value):
+		h.wrong("field value")
+	}
+	h.fields = append(h.fields, f)
+}
+
+func (h *head) wrong(what string) {
+	if h.malformed == "" {
+		h.malformed = what
+	}
+}
+
+func (h *head) takePseudo(f hpack.HeaderField) {
+	i := 0
+	switch f.Name {
+	case ":method":
+		i = pseudoMethod
+	case ":scheme":
+		i = pseudoScheme
+	case ":authority":
+		i = pseudoAuthority
+	case ":path":
+		i = pseudoPath
+	case ":protocol":
+		i = pseudoProtocol
+	default:
+		h.wrong("unknown pseudo-field")
+		return
+	}
+	switch {
+	case h.seen[i]:
+		h.wrong("pseudo-field twice")
+	case len(h.fields) > 0:
+		h.wrong("pseudo-field after others")
+	}
+	h.seen[i] = true
+	h.pseudo[i] = f.Value
+}
+
+func (h *head) hasPseudo() bool { return h.seen != [pseudoCount]bool{} }
+
+// handleHeaders begins a header block.
+func (c *Conn) handleHeaders(f *frame) error {
+	if f.stream%2 == 0 {
+		return connError{codeProtocol, "HEADERS on a stream that is not the client's"}
+	}
+	block, err := f.unpad()
+	if err != nil {
+		return err
+	}
+	h := &c.in.head
+	h.begin(f.stream, f.has(flagEndStream))
+	if f.has(flagPriority) {
+		if len(block) < 5 {
+			return connError{codeFrameSize, "HEADERS too short for its priority"}
+		}
+		if on := uint32(block[0]&0x7f)<<24 | uint32(block[1])<<16 | uint32(block[2])<<8 | uint32(block[3]); on == f.stream {
+			h.wrong("stream depends on itself")
+		}
+		block = block[5:]
+	}
+	if err := c.admit(h); err != nil {
+		return err
+	}
+	return c.handleBlock(block, f.has(flagEndHeaders))
+}
+
+// admit decides what a header block is for.
+func (c *Conn) admit(h *head) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.stream > c.lastID {
+		h.opens = true
+		if c.final {
+			h.refuse = true // by the GOAWAY; the client knows that it was not served
+			return nil
+		}
+		c.lastID = h.stream
+		return nil
+	}
+	st := c.streams[h.stream]
+	if st == nil {
+		switch c.past.of(h.stream) {
+		case endedByUs:
+		case endedByReset:
+			c.reset(h.stream, nil, codeStreamClosed, "")
+		case endedOrderly:
+			return connError{codeStreamClosed, "HEADERS on a closed stream"}
+		default:
+			if c.final && h.stream > c.served {
+				return nil
+			}
+			return connError{codeProtocol, "stream number went down"}
+		}
+		return nil
+	}
+	switch {
+	case st.recvEnded:
+		c.reset(h.stream, st, codeStreamClosed, "HEADERS after the request")
+	case !h.ends:
+		c.reset(h.stream, st, codeProtocol, "trailers without END_STREAM")
+	}
+	return nil
+}
+
+// handleBlock takes a part of the header block.
+func (c *Conn) handleBlock(part []byte, last bool) error {
+	h := &c.in.head
+	if err := h.write(part, last); err != nil {
+		return err
+	}
+	c.in.block = !last
+	if !last {
+		return nil
+	}
+	if h.opens {
+		if h.refuse {
+			return c.spend(costFrame)
+		}
+		return c.openRequest(h)
+	}
+	c.mu.Lock()
+	ok := c.trailers(h)
+	c.mu.Unlock()
+	if !ok {
+		return c.spend(costWrong)
+	}
+	return nil
+}
+
+// trailers takes the trailers of a request. It reports whether they were in
+// order.
+func (c *Conn) trailers(h *head) (ok bool) {
+	st := c.streams[h.stream]
+	if st == nil {
+		return false
+	}
+	switch {
+	case h.hasPseudo():
+		h.wrong("pseudo-field in trailers")
+	case h.tooLarge:
+		h.wrong("trailers too large")
+	case st.missing > 0:
+		h.wrong("not as much data as Content-Length says")
+	}
+	received := trailerOf(h)
+	if h.malformed != "" {
+		c.reset(h.stream, st, codeProtocol, h.malformed)
+		return false
+	}
+	st.body.received = received
+	c.endRecv(st)
+	return true
+}
+
+// openRequest makes a request of a complete header block.
+func (c *Conn) openRequest(h *head) error {
+	st := &stream{c: c, id: h.stream}
+	st.context.base = c.base
+	r := c.request(st, h)
+	c.mu.Lock()
+	refused := false
+	switch {
+	case c.closing:
+	case len(c.streams) >= c.limits.Streams:
+		refused = true
+		c.reset(h.stream, nil, codeRefusedStream, "")
+	case r == nil:
+		refused = true
+		c.reset(h.stream, nil, codeProtocol, "")
+	default:
+		c.open(st, r)
+	}
+	c.mu.Unlock()
+	if refused {
+		if h.malformed != "" {
+			c.log.Debug("HTTP/2 request refused", "client", c.remote, "reason", h.malformed)
+		}
+		return c.spend(costWrong)
+	}
+	return nil
+}

@@ -1,0 +1,43 @@
+package h2
+
+import (
+	"cmp"
+	"time"
+)
+
+// Limits bounds what a client may take of a connection. Zero fields are those
+// of DefaultLimits.
+type Limits struct {
+	Streams       int           // concurrent requests, and concurrent handlers
+	HeaderBytes   int           // a request's decoded fields; more is answered 431
+	HeaderTimeout time.Duration // for the preface, and for a header once begun
+	IdleTimeout   time.Duration // of a connection without requests
+	WriteTimeout  time.Duration // for the client's TCP to take one write, at most 72 KiB
+	StreamWindow  int           // bytes of a body the client may send ahead of the handler
+	ConnWindow    int           // the same of all bodies together
+}
+
+// DefaultLimits are the limits of a gateway on the open Internet.
+func DefaultLimits() Limits {
+	return Limits{
+		Streams:       250,              // net/http's and Caddy's default; browsers use up to 100
+		HeaderBytes:   64 << 10,         // cookies of single sign-on come to 16 KiB; nobody honest sends four times that
+		HeaderTimeout: 60 * time.Second, // a phone that loses its network in mid-request comes back within that
+		IdleTimeout:   5 * time.Minute,  // longer than the 4 minutes that NATs and load balancers keep
+		WriteTimeout:  60 * time.Second, // the same phone, reading; a modem's 1.2 KiB/s passes
+		StreamWindow:  512 << 10,        // 80 Mbit/s at 50 ms
+		ConnWindow:    1 << 20,          // net/http's; one upload that its handler leaves unread does not stop the others
+	}
+}
+
+func (l Limits) withDefaults() Limits {
+	d := DefaultLimits()
+	l.Streams = cmp.Or(l.Streams, d.Streams)
+	l.HeaderBytes = cmp.Or(l.HeaderBytes, d.HeaderBytes)
+	l.HeaderTimeout = cmp.Or(l.HeaderTimeout, d.HeaderTimeout)
+	l.IdleTimeout = cmp.Or(l.IdleTimeout, d.IdleTimeout)
+	l.WriteTimeout = cmp.Or(l.WriteTimeout, d.WriteTimeout)
+	l.StreamWindow = cmp.Or(l.StreamWindow, d.StreamWindow)
+	l.ConnWindow = max(cmp.Or(l.ConnWindow, d.ConnWindow), firstWindow)
+	return l
+}

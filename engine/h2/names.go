@@ -1,0 +1,141 @@
+package h2
+
+import "net/http"
+
+// The classes a byte can belong to.
+const (
+	nameByte      = 1 << iota // of a field name on the wire: tchar in lower case
+	tokenByte                 // tchar, RFC 9110, section 5.6.2
+	valueByte                 // of a field value
+	authorityByte             // of host:port, RFC 3986, section 3.2
+	pathByte                  // of a path that stands for itself
+	targetByte                // of a path with query; browsers send bytes that RFC 3986 wants escaped
+)
+
+// classes is a table and not a function because it is asked for each byte.
+var classes = func() (t [256]uint8) {
+	for i := range t {
+		c := byte(i)
+		alnum := 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9'
+		if alnum {
+			t[c] |= tokenByte | authorityByte | pathByte
+		}
+		if c >= ' ' && c != 0x7f || c == '\t' {
+			t[c] |= valueByte
+		}
+		if c > ' ' && c != 0x7f && c != '#' {
+			t[c] |= targetByte
+		}
+	}
+	for _, c := range []byte("!#$%&'*+-.^_`|~") {
+		t[c] |= tokenByte
+	}
+	for i := range t {
+		if t[i]&tokenByte != 0 && (i < 'A' || i > 'Z') {
+			t[i] |= nameByte
+		}
+	}
+	for _, c := range []byte("-._~!$&'()*+,;=:[]%") {
+		t[c] |= authorityByte
+	}
+	for _, c := range []byte("/-._~") {
+		t[c] |= pathByte
+	}
+	return t
+}()
+
+func all(s string, class uint8) bool {
+	for i := range len(s) {
+		if classes[s[i]]&class == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func validName(s string) bool { return s != "" && all(s, nameByte) }
+
+func validToken(s string) bool { return s != "" && all(s, tokenByte) }
+
+func validAuthority(s string) bool { return s != "" && all(s, authorityByte) }
+
+// validValue is RFC 9113, section 8.2.1.
+func validValue(s string) bool {
+	return s == "" || all(s, valueByte) && !blank(s[0]) && !blank(s[len(s)-1])
+}
+
+func blank(c byte) bool { return c == ' ' || c == '\t' }
+
+const (
+	badPath   = iota
+	plainPath // it is its own URL.Path
+	otherPath
+)
+
+func pathKind(s string) int {
+	switch {
+	case s == "" || s[0] != '/' || !all(s, targetByte):
+		return badPath
+	case all(s, pathByte):
+		return plainPath
+	}
+	return otherPath
+}
+
+// canonical is http.CanonicalHeaderKey for names on the wire.
+func canonical(name string) string {
+	if s, ok := canonicalNames[name]; ok {
+		return s
+	}
+	return http.CanonicalHeaderKey(name)
+}
+
+// lower is the name on the wire of a canonical name; "" if it is not one.
+func lower(name string) string {
+	if s, ok := lowerNames[name]; ok {
+		return s
+	}
+	b := []byte(name)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	if s := string(b); validName(s) {
+		return s
+	}
+	return ""
+}
+
+// commonNames are those that are seen all day.
+var commonNames = []string{
+	"accept", "accept-charset", "accept-encoding", "accept-language", "accept-ranges", "access-control-allow-credentials",
+	"access-control-allow-headers", "access-control-allow-methods", "access-control-allow-origin",
+	"access-control-expose-headers", "access-control-max-age", "access-control-request-headers",
+	"access-control-request-method", "age", "allow", "alt-svc", "authorization", "cache-control", "cdn-loop",
+	"cf-connecting-ip", "cf-ipcountry", "cf-ray", "cf-visitor", "content-disposition", "content-encoding",
+	"content-language", "content-length", "content-location", "content-range", "content-security-policy", "content-type",
+	"cookie", "cross-origin-embedder-policy", "cross-origin-opener-policy", "cross-origin-resource-policy", "date",
+	"depth", "destination", "dnt", "etag", "expect", "expires", "forwarded", "from", "grpc-encoding", "grpc-message",
+	"grpc-status", "grpc-timeout", "host", "if-match", "if-modified-since", "if-none-match", "if-range",
+	"if-unmodified-since", "keep-alive", "last-modified", "link", "location", "max-forwards", "origin", "overwrite",
+	"permissions-policy", "pragma", "priority", "proxy-authenticate", "proxy-authorization", "range", "referer",
+	"referrer-policy", "refresh", "report-to", "retry-after", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform",
+	"sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user", "sec-gpc", "sec-websocket-extensions",
+	"sec-websocket-key", "sec-websocket-protocol", "sec-websocket-version", "server", "server-timing", "set-cookie",
+	"strict-transport-security", "te", "trailer", "transfer-encoding", "upgrade", "upgrade-insecure-requests",
+	"user-agent", "vary", "via", "www-authenticate", "x-accel-buffering", "x-content-type-options", "x-forwarded-for",
+	"x-forwarded-host", "x-forwarded-proto", "x-frame-options", "x-powered-by", "x-real-ip", "x-request-id",
+	"x-requested-with", "x-robots-tag", "x-xss-protection",
+}
+
+// canonicalNames and lowerNames are commonNames, from the wire and to it.
+var canonicalNames, lowerNames = func() (canonical, lower map[string]string) {
+	canonical = make(map[string]string, len(commonNames))
+	lower = make(map[string]string, len(commonNames))
+	for _, name := range commonNames {
+		key := http.CanonicalHeaderKey(name)
+		canonical[name], lower[key] = key, name
+	}
+	return canonical, lower
+}()

@@ -1,0 +1,178 @@
+package h2
+
+import (
+	"encoding/binary"
+	"runtime"
+	"slices"
+	"time"
+)
+
+const (
+	// maxOut is how much may wait to be written before handlers wait: four
+	// full frames.
+	maxOut = 4 * (frameHeader + maxFrame)
+
+	// minPiece is the least room for which a frame is cut in two.
+	minPiece = 4 << 10
+
+	// rearm is how old a write deadline may be before it is set anew: setting
+	// one costs as much as a small frame.
+	rearm = time.Second
+)
+
+// room makes c.out able to take n more bytes without a new allocation, if its
+// limits are kept.
+func (c *Conn) room(n int) {
+	need := len(c.out) + n
+	switch {
+	case need <= cap(c.out):
+	case c.out == nil && need <= smallBuffer:
+		c.out = borrow(need)
+	case need <= largeBuffer:
+		small := c.out
+		c.out = append(borrow(largeBuffer), small...)
+		giveBack(small)
+	default:
+		old := c.out
+		c.out = slices.Grow(old, n)
+		giveBack(old)
+	}
+}
+
+// kick has c.out written soon.
+func (c *Conn) kick() {
+	if !c.flushing && len(c.out) > 0 && c.serving {
+		c.flushing = true
+		go c.flush()
+	}
+}
+
+// flush writes the output until there is none. Whoever calls it has set
+// c.flushing.
+func (c *Conn) flush() {
+	runtime.Gosched() // let the other streams that are ready add theirs
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > 0 && c.writeErr == nil {
+		b := c.out
+		c.out = nil
+		c.nextTurn()
+		now := time.Now()
+		rearmed := now.Sub(c.armed) >= rearm && !c.closing
+		if rearmed {
+			c.armed = now
+		}
+		c.mu.Unlock()
+		if rearmed {
+			_ = c.conn.SetWriteDeadline(now.Add(c.limits.WriteTimeout))
+		}
+		_, err := c.conn.Write(b)
+		giveBack(b)
+		c.mu.Lock()
+		if err != nil {
+			c.writeFailed(err)
+		}
+		c.changed.Broadcast()
+	}
+	c.flushing = false
+	c.changed.Broadcast()
+	if c.closing && !c.ended {
+		c.mu.Unlock()
+		c.farewell()
+		c.mu.Lock()
+	}
+}
+
+// writeFailed ends everything: the client does not hear us any more.
+func (c *Conn) writeFailed(err error) {
+	c.writeErr = err
+	for _, st := range c.streams {
+		c.closeStream(st, endedByReset, errClientGone)
+	}
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // ends the reading goroutine
+}
+
+// reserve waits until st may send some of n bytes of data, and returns how
+// many. Their frame must be appended before the lock is released.
+func (c *Conn) reserve(st *stream, n int) (int, error) {
+	turn := len(c.turns) == 0 // who comes late queues up
+	for {
+		if st.err != nil {
+			c.nextTurn()
+			return 0, st.err
+		}
+		m := min(n, c.peerMaxFrame, maxFrame)
+		if st.sendWindow <= 0 {
+			c.nextTurn()
+			c.kick()
+			st.writable.Wait()
+			turn = len(c.turns) == 0
+			continue
+		}
+		space := maxOut - len(c.out) - frameHeader
+		if turn && c.sendWindow > 0 && (space >= m || space >= minPiece) {
+			m = int(min(int64(min(m, space)), st.sendWindow, c.sendWindow))
+			st.sendWindow -= int64(m)
+			c.sendWindow -= int64(m)
+			return m, nil
+		}
+		c.queueUp(st)
+		turn = true
+	}
+}
+
+// waitRoom waits until the output may take something that no window limits.
+func (c *Conn) waitRoom(st *stream) error {
+	for st.err == nil && len(c.out) >= maxOut {
+		c.changed.Wait()
+	}
+	return st.err
+}
+
+// queueUp waits for st's turn to use the connection's window and output, or
+// for the end of st.
+func (c *Conn) queueUp(st *stream) {
+	c.turns = append(c.turns, st)
+	st.queued = true
+	c.kick()
+	for st.queued && st.err == nil {
+		st.writable.Wait()
+	}
+	if st.queued {
+		st.queued = false
+		c.turns = slices.DeleteFunc(c.turns, func(other *stream) bool { return other == st })
+	}
+}
+
+// nextTurn gives the turn to the stream that waits longest, if there is
+// something to be had. Who had it and left something must call nextTurn again.
+func (c *Conn) nextTurn() {
+	if len(c.turns) == 0 || c.sendWindow <= 0 || maxOut-len(c.out)-frameHeader < minPiece {
+		return
+	}
+	st := c.turns[0]
+	c.turns = slices.Delete(c.turns, 0, 1)
+	st.queued = false
+	st.writable.Signal()
+}
+
+// outWriter is c.out as the io.Writer that hpack wants.
+type outWriter Conn
+
+func (w *outWriter) Write(b []byte) (int, error) {
+	c := (*Conn)(w)
+	c.room(len(b))
+	c.out = append(c.out, b...)
+	return len(b), nil
+}
+
+func (c *Conn) appendReset(stream uint32, code errCode) {
+	c.room(frameHeader + 4)
+	c.out = appendUint32(appendFrame(c.out, frameRSTStream, 0, stream, 4), uint32(code))
+}
+
+func appendWindowUpdate(b []byte, stream uint32, n int) []byte {
+	return appendUint32(appendFrame(b, frameWindowUpdate, 0, stream, 4), uint32(n))
+}
+
+func appendUint32(b []byte, v uint32) []byte { return binary.BigEndian.AppendUint32(b, v) }

@@ -1,0 +1,155 @@
+package h2
+
+import "io"
+
+// reader reads the connection frame by frame. It holds no buffer while it waits
+// for the first byte of a frame.
+type reader struct {
+	c     *Conn
+	buf   []byte // borrowed; nil = nothing is there
+	next  int    // buf[next:] is not consumed yet
+	one   [1]byte
+	late  bool // the watchdog looks at us, as a header is not complete
+	block bool // between a HEADERS frame and the end of its block
+	guard guard
+	head  head
+
+	greeted bool // the client's first SETTINGS came
+}
+
+func (r *reader) init(c *Conn) {
+	r.c = c
+	r.late = true // until the client has introduced itself
+	r.guard.init()
+	r.head.init(c.limits.HeaderBytes)
+}
+
+// frame returns the next frame, whole. Its payload is valid until the next call.
+func (r *reader) frame() (frame, error) {
+	if r.late && !r.block && r.greeted {
+		r.late = false
+		r.c.headerEnded()
+	}
+	b, err := r.peek(frameHeader)
+	if err != nil {
+		return frame{}, err
+	}
+	length := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
+	if length > maxFrame {
+		return frame{}, connError{codeFrameSize, "frame too large"}
+	}
+	f := frame{
+		kind: frameType(b[3]), flags: b[4],
+		stream: (uint32(b[5])<<24 | uint32(b[6])<<16 | uint32(b[7])<<8 | uint32(b[8])) & maxWindow,
+	}
+	if b, err = r.peek(frameHeader + length); err != nil {
+		return frame{}, err
+	}
+	f.payload = b[frameHeader:]
+	r.skip(frameHeader + length)
+	return f, nil
+}
+
+// peek returns the next n bytes, which must be consumed together with skip.
+func (r *reader) peek(n int) ([]byte, error) {
+	for len(r.buf)-r.next < n {
+		if err := r.fill(n); err != nil {
+			return nil, err
+		}
+	}
+	return r.buf[r.next : r.next+n], nil
+}
+
+// skip consumes n bytes. They stay valid until the next peek.
+func (r *reader) skip(n int) { r.next += n }
+
+// fill reads at least one byte more of the n that are wanted.
+func (r *reader) fill(n int) error {
+	if r.next == len(r.buf) {
+		return r.wait(n)
+	}
+	have := r.buf[r.next:]
+	if n > len(have) && !isBody(have) {
+		r.begun()
+	}
+	switch {
+	case n > cap(r.buf):
+		more := borrow(largeBuffer)
+		r.buf, have = append(more, have...), r.buf
+		giveBack(have)
+		r.next = 0
+	case r.next+n > cap(r.buf):
+		r.buf = append(r.buf[:0], have...)
+		r.next = 0
+	}
+	r.c.mu.Lock()
+	r.c.kick()
+	r.c.mu.Unlock()
+	return r.readMore()
+}
+
+// wait reads the first byte of a frame, and what else is there already.
+func (r *reader) wait(n int) error {
+	c := r.c
+	r.release()
+	c.mu.Lock()
+	c.kick() // our answers to what was read so far
+	for len(c.out) > maxOut && c.writeErr == nil && !c.closing {
+		c.changed.Wait() // who does not read our answers gets no more of them
+	}
+	c.mu.Unlock()
+	if r.block {
+		r.begun()
+	}
+	m, err := c.conn.Read(r.one[:])
+	if m == 0 {
+		return err
+	}
+	r.buf = append(borrow(n), r.one[0])
+	r.next = 0
+	if err != nil {
+		return err
+	}
+	return r.readMore()
+}
+
+// begun has the watchdog look at a header that is not complete.
+func (r *reader) begun() {
+	if !r.late {
+		r.late = true
+		r.c.headerBegun()
+	}
+}
+
+func (r *reader) readMore() error {
+	have := len(r.buf)
+	m, err := r.c.conn.Read(r.buf[have:cap(r.buf)])
+	r.buf = r.buf[:have+m]
+	if err == io.EOF && m == 0 {
+		return io.ErrUnexpectedEOF
+	}
+	if m > 0 {
+		return nil // an error comes again
+	}
+	return err
+}
+
+func (r *reader) release() {
+	giveBack(r.buf)
+	r.buf, r.next = nil, 0
+}
+
+// drain reads until the connection's end or its deadline and keeps nothing.
+func (r *reader) drain() {
+	r.release()
+	b := borrow(smallBuffer)
+	defer giveBack(b)
+	for {
+		if _, err := r.c.conn.Read(b[:cap(b)]); err != nil {
+			return
+		}
+	}
+}
+
+// isBody reports whether b is the beginning of a DATA frame.
+func isBody(b []byte) bool { return len(b) >= frameHeader && frameType(b[3]) == frameData }

@@ -1,0 +1,190 @@
+package h2
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// request makes the request of a header block; nil if h.malformed.
+func (c *Conn) request(st *stream, h *head) *http.Request {
+	r := http.Request{
+		Method: h.pseudo[pseudoMethod], Host: h.pseudo[pseudoAuthority],
+		Proto: "HTTP/2.0", ProtoMajor: 2,
+		RemoteAddr: c.remote,
+		Body:       http.NoBody,
+	}
+	if h.pseudo[pseudoScheme] == "https" {
+		r.TLS = c.tls
+	}
+	st.declared = -1
+	if h.tooLarge { // what is there of it is enough for an answer
+		st.writer.refusal = http.StatusRequestHeaderFieldsTooLarge
+		r.Header, r.URL, r.RequestURI = make(http.Header), &url.URL{}, h.pseudo[pseudoPath]
+	} else {
+		h.header(st, &r)
+		h.target(&r)
+		if h.malformed != "" {
+			return nil
+		}
+	}
+	if h.ends {
+		st.recvEnded = true
+		st.body.closed = true
+		r.ContentLength = 0
+	} else {
+		r.Body = &st.body
+		r.ContentLength = st.declared
+		st.missing = st.declared
+		st.body.trailer = r.Trailer
+	}
+	st.body.st = st
+	st.body.arrive.L = &st.body.mu
+	st.writer.st = st
+	return r.WithContext(&st.context)
+}
+
+// target checks the pseudo-fields (RFC 9113, section 8.3.1; RFC 8441, section
+// 4) and fills in what they say.
+func (h *head) target(r *http.Request) {
+	scheme, path, protocol := h.pseudo[pseudoScheme], h.pseudo[pseudoPath], h.pseudo[pseudoProtocol]
+	plainConnect := r.Method == http.MethodConnect && !h.seen[pseudoProtocol]
+	switch {
+	case !validToken(r.Method):
+		h.wrong("method")
+	case h.seen[pseudoProtocol] && (r.Method != http.MethodConnect || !validToken(protocol)):
+		h.wrong(":protocol")
+	case plainConnect && (h.seen[pseudoScheme] || h.seen[pseudoPath] || !h.seen[pseudoAuthority]):
+		h.wrong("CONNECT with a target")
+	case !validAuthority(r.Host):
+		h.wrong("authority")
+	case !plainConnect && scheme != "https" && scheme != "http":
+		h.wrong("scheme")
+	}
+	if h.malformed != "" {
+		return
+	}
+	if plainConnect {
+		r.URL, r.RequestURI = &url.URL{Host: r.Host}, r.Host
+		return
+	}
+	if h.seen[pseudoProtocol] {
+		r.Header[":protocol"] = []string{protocol} // where net/http has it
+	}
+	r.RequestURI = path
+	if r.URL = parsePath(path, r.Method); r.URL == nil {
+		h.wrong("path")
+	}
+}
+
+// parsePath returns the URL of a path with query; nil if it is malformed.
+func parsePath(path, method string) *url.URL {
+	switch pathKind(path) {
+	case plainPath:
+		return &url.URL{Path: path}
+	case badPath:
+		if path == "*" && method == http.MethodOptions {
+			return &url.URL{Path: path}
+		}
+		return nil
+	}
+	u, err := url.ParseRequestURI(path)
+	if err != nil {
+		return nil
+	}
+	return u
+}
+
+// header makes the request's header of the fields.
+func (h *head) header(st *stream, r *http.Request) {
+	r.Header = make(http.Header, len(h.fields))
+	values := make([]string, len(h.fields)) // of all fields in one piece
+	cookies := 0
+	for i := range h.fields {
+		f := &h.fields[i]
+		name := canonical(f.Name)
+		switch name {
+		case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade":
+			h.wrong("connection-specific field") // RFC 9113, section 8.2.2
+		case "Te":
+			if f.Value != "trailers" {
+				h.wrong("TE")
+			}
+		case "Host":
+			h.host(r, f.Value)
+			continue
+		case "Content-Length":
+			n, err := strconv.ParseUint(f.Value, 10, 63)
+			if err != nil || f.Value[0] == '+' || st.declared >= 0 || h.ends && n > 0 {
+				h.wrong("Content-Length")
+			}
+			st.declared = int64(n)
+		case "Cookie":
+			cookies++
+		}
+		if old, again := r.Header[name]; again {
+			r.Header[name] = append(old, f.Value)
+			continue
+		}
+		values[i] = f.Value
+		r.Header[name] = values[i : i+1 : i+1]
+	}
+	if cookies > 1 { // RFC 9113, section 8.2.3
+		r.Header["Cookie"] = []string{strings.Join(r.Header["Cookie"], "; ")}
+	}
+	if expect := r.Header["Expect"]; expect != nil && httpguts.HeaderValuesContainsToken(expect, "100-continue") {
+		st.body.expect = true
+		delete(r.Header, "Expect")
+	}
+	if announced := r.Header["Trailer"]; announced != nil {
+		r.Trailer = announcedTrailer(announced)
+		delete(r.Header, "Trailer")
+	}
+}
+
+// host takes a Host field, which must say what :authority says.
+func (h *head) host(r *http.Request, v string) {
+	if !h.seen[pseudoAuthority] && r.Host == "" {
+		r.Host = v
+	}
+	if v == "" || !strings.EqualFold(r.Host, v) {
+		h.wrong("Host is not :authority")
+	}
+}
+
+func announcedTrailer(values []string) http.Header {
+	var t http.Header
+	for _, v := range values {
+		for name := range strings.SplitSeq(v, ",") {
+			name = http.CanonicalHeaderKey(strings.Trim(name, " \t"))
+			switch name {
+			case "", "Transfer-Encoding", "Trailer", "Content-Length":
+				continue
+			}
+			if t == nil {
+				t = make(http.Header)
+			}
+			t[name] = nil
+		}
+	}
+	return t
+}
+
+// trailerOf makes a header of trailers; nil if there are none.
+func trailerOf(h *head) http.Header {
+	if len(h.fields) == 0 {
+		return nil
+	}
+	t := make(http.Header, len(h.fields))
+	for _, f := range h.fields {
+		name := canonical(f.Name)
+		if !httpguts.ValidTrailerHeader(name) {
+			h.wrong("field that must not be a trailer")
+		}
+		t[name] = append(t[name], f.Value)
+	}
+	return t
+}

@@ -1,0 +1,419 @@
+package h2
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2/hpack"
+)
+
+// responseWriter is the http.ResponseWriter of a stream. Only the handler's
+// goroutine uses it, but for the deadlines.
+type responseWriter struct {
+	st      *stream
+	request *http.Request
+	refusal int // status that the engine answers itself; 0 = the handler answers
+
+	header    http.Header // the handler's
+	status    int         // 0 = WriteHeader was not called
+	length    int64       // Content-Length as the handler declared it; -1 = it did not
+	written   int64
+	noBody    bool // the status, or HEAD, has none
+	sent      bool // the header is sent; written with Conn.mu held
+	done      bool // the handler has returned
+	goAway    bool // it said "Connection: close"
+	typed     bool // Content-Type or Content-Encoding is there: nothing to guess
+	dated     bool
+	trailers  []string // announced
+	*snapshot          // nil = before WriteHeader
+}
+
+// snapshot is what an answer needs while it is made: the header as it was when
+// WriteHeader was called, and the beginning of the body, which may turn out to
+// be all of it.
+type snapshot struct {
+	fields []hpack.HeaderField
+	held   int
+	body   [holdBack]byte
+}
+
+// holdBack is how much of a body is held back until the handler returns or
+// flushes: as net/http does, so that short answers have a length.
+const holdBack = 4 << 10
+
+var snapshots = sync.Pool{New: func() any { return new(snapshot) }}
+
+var (
+	_ http.Flusher    = (*responseWriter)(nil)
+	_ io.StringWriter = (*responseWriter)(nil)
+)
+
+func (w *responseWriter) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+func (w *responseWriter) WriteHeader(status int) {
+	if w.status != 0 || w.done {
+		return
+	}
+	if status < 100 || status > 999 {
+		panic(fmt.Sprintf("invalid WriteHeader code %v", status)) // as net/http does
+	}
+	if status < 200 {
+		w.sendInterim(status)
+		return
+	}
+	w.status = status
+	w.noBody = w.request.Method == http.MethodHead || !bodyAllowed(status)
+	w.length = -1
+	w.snapshot = snapshots.Get().(*snapshot)
+	for name, values := range w.header {
+		w.keep(name, values)
+	}
+}
+
+// keep puts a header into the snapshot.
+func (w *responseWriter) keep(name string, values []string) {
+	switch name {
+	case "Content-Length":
+		if len(values) > 0 {
+			if n, err := strconv.ParseUint(values[0], 10, 63); err == nil {
+				w.length = int64(n)
+			}
+		}
+		return // appended later
+	case "Content-Type":
+		w.typed = true
+	case "Content-Encoding":
+		w.typed = w.typed || len(values) > 0 && values[0] != ""
+	case "Date":
+		w.dated = true
+	case "Trailer":
+		for _, v := range values {
+			for name := range strings.SplitSeq(v, ",") {
+				w.announce(textproto.TrimString(name))
+			}
+		}
+	case "Connection":
+		w.goAway = len(values) > 0 && values[0] == "close"
+		return
+	case "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade":
+		return // HTTP/1's (RFC 9113, section 8.2.2)
+	}
+	w.fields = appendFields(w.fields, name, values)
+}
+
+// announce notes a trailer's name.
+func (w *responseWriter) announce(name string) {
+	name = http.CanonicalHeaderKey(name)
+	if name != "" && httpguts.ValidTrailerHeader(name) && !slices.Contains(w.trailers, name) {
+		w.trailers = append(w.trailers, name)
+	}
+}
+
+// appendFields appends what can be sent of a header.
+func appendFields(fields []hpack.HeaderField, name string, values []string) []hpack.HeaderField {
+	if name = lower(name); name == "" {
+		return fields
+	}
+	for _, v := range values {
+		if all(v, valueByte) {
+			fields = append(fields, hpack.HeaderField{Name: name, Value: v})
+		}
+	}
+	return fields
+}
+
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if err := w.allow(len(p)); err != nil {
+		return 0, err
+	}
+	if len(p) > len(w.body)-w.held && w.held > 0 { // what bufio does: sizes show in what is guessed
+		n := copy(w.body[w.held:], p)
+		w.held += n
+		if err := w.send(w.take(), false); err != nil {
+			return n, err
+		}
+		m, err := w.write(p[n:])
+		return n + m, err
+	}
+	return w.write(p)
+}
+
+func (w *responseWriter) write(p []byte) (int, error) {
+	if len(p) > len(w.body)-w.held {
+		if err := w.send(p, false); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
+	w.held += copy(w.body[w.held:], p)
+	return len(p), nil
+}
+
+func (w *responseWriter) WriteString(s string) (int, error) {
+	if len(s) <= holdBack && w.snapshot != nil && len(s) <= len(w.body)-w.held {
+		if err := w.allow(len(s)); err != nil {
+			return 0, err
+		}
+		w.held += copy(w.body[w.held:], s)
+		return len(s), nil
+	}
+	return w.Write([]byte(s))
+}
+
+// allow checks that n bytes more may be written.
+func (w *responseWriter) allow(n int) error {
+	if w.done {
+		return errHandlerDone
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if !bodyAllowed(w.status) {
+		return http.ErrBodyNotAllowed
+	}
+	if w.length >= 0 && w.written+int64(n) > w.length {
+		return http.ErrContentLength
+	}
+	w.written += int64(n)
+	return nil
+}
+
+// take returns the bytes held back, which are to be sent now.
+func (w *responseWriter) take() []byte {
+	b := w.body[:w.held]
+	w.held = 0
+	return b
+}
+
+func (w *responseWriter) Flush() { _ = w.FlushError() }
+
+// FlushError is what http.ResponseController calls.
+func (w *responseWriter) FlushError() error {
+	if w.done {
+		return errHandlerDone
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.send(w.take(), false)
+}
+
+// finish ends the answer of a handler that has returned.
+func (w *responseWriter) finish() {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	w.done = true
+	_ = w.send(w.take(), true)
+}
+
+// release gives back what the answer needed.
+func (w *responseWriter) release() {
+	w.done = true
+	if s := w.snapshot; s != nil {
+		clear(s.fields)
+		s.fields, s.held = s.fields[:0], 0
+		w.snapshot = nil
+		snapshots.Put(s)
+	}
+}
+
+// errShort is why a stream is reset whose handler wrote less than it declared.
+var errShort = errors.New("h2: handler wrote less than declared Content-Length")
+
+// send sends the header, if it was not yet, then p, and after the last of it
+// the trailers.
+func (w *responseWriter) send(p []byte, last bool) error {
+	var trailers []hpack.HeaderField
+	if last && w.request.Method != http.MethodHead {
+		trailers = w.trailerFields()
+	}
+	if !w.sent {
+		w.complete(p, last)
+	}
+	if w.noBody {
+		p = nil
+		last = last || w.request.Method == http.MethodHead
+	}
+	short := last && !w.noBody && w.length >= 0 && w.written < w.length
+
+	st := w.st
+	c := st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.waitRoom(st); err != nil {
+		if w.sent && w.request.Method == http.MethodHead {
+			return nil // it ended with the header
+		}
+		return err
+	}
+	if !w.sent {
+		w.sent = true
+		if w.goAway {
+			c.drain()
+		}
+		c.appendBlock(st.id, w.status, w.fields, last && len(p) == 0 && len(trailers) == 0 && !short)
+	} else if last && len(p) == 0 && len(trailers) == 0 && !short {
+		c.room(frameHeader)
+		c.out = appendFrame(c.out, frameData, flagEndStream, st.id, 0)
+	}
+	for len(p) > 0 {
+		n, err := c.reserve(st, len(p))
+		if err != nil {
+			return err
+		}
+		var flags uint8
+		if n == len(p) && last && len(trailers) == 0 && !short {
+			flags = flagEndStream
+		}
+		c.room(frameHeader + n)
+		c.out = append(appendFrame(c.out, frameData, flags, st.id, n), p[:n]...)
+		p = p[n:]
+		if n >= bigFrame {
+			c.earned += earnedFrame
+		}
+		c.nextTurn()
+		if !last || len(p) > 0 {
+			c.kick()
+		}
+	}
+	switch {
+	case short:
+		c.log.Debug("answer refused", "client", c.remote, "error", errShort)
+		c.reset(st.id, st, codeInternal, errShort.Error())
+	case last:
+		if len(trailers) > 0 {
+			c.appendBlock(st.id, 0, trailers, true)
+		}
+		c.endSend(st)
+	}
+	if !w.done {
+		c.kick()
+	}
+	return nil
+}
+
+// complete adds to the snapshot what only the beginning of the body tells.
+func (w *responseWriter) complete(p []byte, last bool) {
+	head := w.request.Method == http.MethodHead
+	allowed := bodyAllowed(w.status)
+	if !w.typed && allowed && len(p) > 0 {
+		w.fields = append(w.fields, hpack.HeaderField{Name: "content-type", Value: http.DetectContentType(p)})
+	}
+	switch {
+	case w.length >= 0:
+		w.fields = append(w.fields, hpack.HeaderField{Name: "content-length", Value: strconv.FormatInt(w.length, 10)})
+	case last && allowed && (len(p) > 0 || !head):
+		w.fields = append(w.fields, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(p))})
+	}
+	if !w.dated {
+		w.fields = append(w.fields, hpack.HeaderField{Name: "date", Value: ""}) // Conn knows
+	}
+}
+
+// trailerFields are the trailers that the handler has set.
+func (w *responseWriter) trailerFields() []hpack.HeaderField {
+	var fields []hpack.HeaderField
+	for _, name := range w.trailers {
+		fields = appendFields(fields, name, w.header[name])
+	}
+	for name, values := range w.header {
+		if name, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && httpguts.ValidTrailerHeader(http.CanonicalHeaderKey(name)) {
+			fields = appendFields(fields, name, values)
+		}
+	}
+	return fields
+}
+
+// sendInterim sends a 1xx answer.
+func (w *responseWriter) sendInterim(status int) {
+	if status == http.StatusSwitchingProtocols {
+		return // HTTP/2 has none (RFC 9113, section 8.6)
+	}
+	var fields []hpack.HeaderField
+	for name, values := range w.header {
+		switch name {
+		case "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade":
+		default:
+			fields = appendFields(fields, name, values)
+		}
+	}
+	w.st.c.sendInterim(w.st, status, fields)
+}
+
+// sendContinue tells the client to send its body, unless it got an answer.
+func (w *responseWriter) sendContinue() { w.st.c.sendInterim(w.st, http.StatusContinue, nil) }
+
+func (c *Conn) sendInterim(st *stream, status int, fields []hpack.HeaderField) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waitRoom(st) == nil && !st.writer.sent {
+		c.appendBlock(st.id, status, fields, false)
+		c.kick()
+	}
+}
+
+// SetReadDeadline is what http.ResponseController calls. A deadline that has
+// passed ends the reading of the request's body for good.
+func (w *responseWriter) SetReadDeadline(t time.Time) error {
+	st := w.st
+	st.setDeadline(&st.readTimer, t, st.body.expire)
+	return nil
+}
+
+// SetWriteDeadline is what http.ResponseController calls. A deadline that has
+// passed ends the stream.
+func (w *responseWriter) SetWriteDeadline(t time.Time) error {
+	st := w.st
+	st.setDeadline(&st.writeTimer, t, func() {
+		st.c.mu.Lock()
+		defer st.c.mu.Unlock()
+		if st.err == nil {
+			st.c.reset(st.id, nil, codeInternal, "")
+			st.c.closeStream(st, endedByUs, fmt.Errorf("h2: writing the answer: %w", os.ErrDeadlineExceeded))
+			st.c.kick()
+		}
+	})
+	return nil
+}
+
+// EnableFullDuplex is what http.ResponseController calls. HTTP/2 always is.
+func (w *responseWriter) EnableFullDuplex() error { return nil }
+
+// setDeadline has expire called at t, at once if that is past, never if it is
+// zero.
+func (st *stream) setDeadline(timer **time.Timer, t time.Time, expire func()) {
+	left := time.Until(t)
+	if !t.IsZero() && left <= 0 {
+		expire()
+		return
+	}
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
+	if *timer != nil {
+		(*timer).Stop()
+		*timer = nil
+	}
+	if !t.IsZero() && st.err == nil {
+		*timer = time.AfterFunc(left, expire)
+	}
+}

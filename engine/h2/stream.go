@@ -1,0 +1,212 @@
+package h2
+
+import (
+	"errors"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+)
+
+var (
+	errClientGone  = errors.New("h2: client disconnected")
+	errHandlerDone = errors.New("h2: the handler has returned")
+)
+
+// stream is one request and its answer.
+type stream struct {
+	c       *Conn
+	id      uint32
+	context requestContext
+	body    requestBody
+	writer  responseWriter
+
+	// guarded by c.mu
+	err        error     // why it ended; nil = it has not
+	writable   sync.Cond // its window grew, its turn came, or it ended
+	queued     bool      // is in c.turns
+	sendWindow int64
+	recvWindow int64
+	recvUnsent int   // what the client may send besides, but was not told yet
+	declared   int64 // Content-Length; -1 = none
+	missing    int64 // of declared
+	recvEnded  bool
+	started    bool // has a handler
+	readTimer  *time.Timer
+	writeTimer *time.Timer
+}
+
+// open makes the stream of a request and gives it a handler, at once or when
+// there is one to spare.
+func (c *Conn) open(st *stream, r *http.Request) {
+	st.sendWindow = c.peerWindow
+	st.recvWindow = int64(c.limits.StreamWindow)
+	st.writable.L = &c.mu
+	c.streams[st.id] = st
+	c.setState(true)
+	st.writer.request = r
+	if c.handlers < c.limits.Streams {
+		c.start(st)
+	} else {
+		c.waiting = append(c.waiting, st) // its stream is one of limits.Streams
+	}
+}
+
+func (c *Conn) start(st *stream) {
+	st.started = true
+	c.handlers++
+	go c.run(st)
+}
+
+// run is the goroutine of a request.
+func (c *Conn) run(st *stream) {
+	returned := false
+	defer func() {
+		if returned {
+			st.writer.finish()
+		} else {
+			c.aborted(st, recover()) // no value: http.ErrAbortHandler's kin, runtime.Goexit
+		}
+		st.context.cancel()
+		if form := st.writer.request.MultipartForm; form != nil {
+			_ = form.RemoveAll()
+		}
+		c.handlerDone(st)
+	}()
+	handler := c.handler
+	if st.writer.refusal != 0 {
+		handler = headerTooLarge
+	}
+	handler.ServeHTTP(&st.writer, st.writer.request)
+	returned = true
+}
+
+// aborted ends a stream whose handler panicked with v.
+func (c *Conn) aborted(st *stream, v any) {
+	if v != nil && v != http.ErrAbortHandler {
+		c.log.Error("handler panicked", "client", c.remote, "panic", v, "stack", string(debug.Stack()))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st.err == nil {
+		c.reset(st.id, st, codeInternal, "the handler gave up")
+	}
+}
+
+// handlerDone frees what a request held, lets the next one have its place, and
+// writes what is to be written.
+func (c *Conn) handlerDone(st *stream) {
+	st.writer.release()
+	unread := st.body.discard()
+	c.mu.Lock()
+	st.stopTimers()
+	c.credit(nil, unread)
+	c.handlers--
+	for len(c.waiting) > 0 && c.handlers < c.limits.Streams {
+		next := c.waiting[0]
+		c.waiting = slices.Delete(c.waiting, 0, 1)
+		c.start(next)
+	}
+	if c.ended {
+		c.changed.Broadcast()
+	}
+	if c.flushing || len(c.out) == 0 {
+		c.mu.Unlock()
+		return
+	}
+	c.flushing = true
+	c.mu.Unlock()
+	c.flush() // this goroutine has nothing else to do
+}
+
+// endRecv notes that the client has sent all of the request.
+func (c *Conn) endRecv(st *stream) {
+	st.recvEnded = true
+	st.body.end()
+}
+
+// endSend notes that all of the answer was sent. If the client still sends its
+// request it is told that nobody wants the rest (RFC 9113, section 8.1).
+func (c *Conn) endSend(st *stream) {
+	c.earned += earnedAnswer
+	if st.recvEnded {
+		c.closeStream(st, endedOrderly, errHandlerDone)
+		return
+	}
+	c.appendReset(st.id, codeNo)
+	c.closeStream(st, endedByUs, errHandlerDone)
+}
+
+// reset ends the stream id with RST_STREAM. st is nil if it is closed already.
+func (c *Conn) reset(id uint32, st *stream, code errCode, reason string) {
+	if !c.closing {
+		c.appendReset(id, code)
+	}
+	if st == nil {
+		c.past.add(id, endedByUs)
+		return
+	}
+	c.closeStream(st, endedByUs, streamError{code, reason})
+}
+
+// closeStream ends a stream for both sides. Its handler may still run.
+func (c *Conn) closeStream(st *stream, how ending, err error) {
+	if st.err != nil {
+		return
+	}
+	st.err = err
+	delete(c.streams, st.id)
+	c.past.add(st.id, how)
+	st.stopTimers()
+	st.body.fail(err)
+	st.context.cancel()
+	st.writable.Signal()
+	c.changed.Broadcast()
+	if !st.started {
+		c.waiting = slices.DeleteFunc(c.waiting, func(other *stream) bool { return other == st })
+		c.credit(nil, st.body.discard())
+	}
+	if len(c.streams) == 0 {
+		c.idle = time.Now()
+		c.setState(false)
+		if c.final {
+			c.hangUp()
+		}
+	}
+}
+
+func (st *stream) stopTimers() {
+	if st.readTimer != nil {
+		st.readTimer.Stop()
+	}
+	if st.writeTimer != nil {
+		st.writeTimer.Stop()
+	}
+}
+
+// credit lets the client send n bytes more, on the connection and on st if it
+// is not nil. It is told so in large steps.
+func (c *Conn) credit(st *stream, n int) {
+	if c.recvUnsent += int64(n); c.recvUnsent >= int64(c.limits.ConnWindow/4) && !c.closing {
+		c.room(frameHeader + 4)
+		c.out = appendWindowUpdate(c.out, 0, int(c.recvUnsent))
+		c.recvWindow += c.recvUnsent
+		c.recvUnsent = 0
+	}
+	if st == nil || st.recvEnded || st.err != nil {
+		return
+	}
+	if st.recvUnsent += n; st.recvUnsent >= c.limits.StreamWindow/4 && !c.closing {
+		c.room(frameHeader + 4)
+		c.out = appendWindowUpdate(c.out, st.id, st.recvUnsent)
+		st.recvWindow += int64(st.recvUnsent)
+		st.recvUnsent = 0
+	}
+}
+
+// headerTooLarge answers what net/http answers.
+var headerTooLarge http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+	_, _ = w.Write([]byte("<h1>HTTP Error 431</h1><p>Request Header Field(s) Too Large</p>"))
+})
