@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -15,8 +16,15 @@ import (
 // a broken answer, never a clean end of half of it.
 func (f *forwarding) answer(res *http.Response) {
 	defer res.Body.Close()
+	if res.StatusCode < 200 { // what no status may be, or a 101 that nobody asked for
+		fail(f.w, f.r, f.rt, f.rec, fmt.Errorf("upstream answered with status %q", res.Status))
+		return
+	}
 	header := f.w.Header()
 	responseHeader(header, res, f.rt)
+	if res.StatusCode == http.StatusNoContent {
+		delete(header, "Content-Length") // RFC 9110, 8.6; on HTTP/2 it would break the stream
+	}
 	if f.rt.Compress {
 		c := newCompressor(f.w, f.r, f.encoders)
 		defer c.release()

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -183,8 +184,16 @@ func ambiguous(r *http.Request) bool {
 		}
 	}
 	// RFC 9113, 8.3.1: a Host that contradicts :authority is malformed.
-	host := r.Header["Host"]
-	return len(host) > 1 || len(host) == 1 && host[0] != r.Host
+	if host := r.Header["Host"]; len(host) > 1 || len(host) == 1 && host[0] != r.Host {
+		return true
+	}
+	// RFC 9113, 8.1.1: so is a length that contradicts itself, or the body.
+	length := r.Header["Content-Length"]
+	if len(length) == 0 {
+		return false
+	}
+	n, err := strconv.ParseInt(length[0], 10, 64)
+	return len(length) > 1 || err != nil || n != r.ContentLength
 }
 
 // requestID names the request in logs, pages and at the upstream. A proxy we

@@ -1,12 +1,19 @@
 package proxy
 
 import (
+	"bufio"
+	"bytes"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // A Connection field that lists thousands of names must not cost its length
@@ -103,5 +110,81 @@ func TestEncodersAreBounded(t *testing.T) {
 	all[0].release() // also without Close, as after a panic
 	if _, h := open(); h.Get("Content-Encoding") != "gzip" {
 		t.Error("an encoder that was given back cannot be used")
+	}
+}
+
+// An upstream that answers with a status that is none, or switches protocols
+// unasked, is a bad gateway and nothing else.
+func TestImpossibleStatus(t *testing.T) {
+	for _, status := range []string{"099 Odd", "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo"} {
+		up := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+			if _, err := http.ReadRequest(br); err == nil {
+				io.WriteString(conn, "HTTP/1.1 "+status+"\r\n\r\n")
+			}
+		})
+		r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: up}})
+		for _, protocol := range []string{"h1", "h2", "h3"} {
+			if resp, _ := get(t, r.client(t, protocol), "https://"+host+"/"); resp.StatusCode != 502 {
+				t.Errorf("%s: an upstream's %.3s became %d; want 502", protocol, status, resp.StatusCode)
+			}
+		}
+	}
+}
+
+// A 204 with a length breaks no HTTP/2 stream.
+func TestNoContentWithALength(t *testing.T) {
+	up := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+		if _, err := http.ReadRequest(br); err == nil {
+			io.WriteString(conn, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n")
+		}
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: up}})
+	for _, protocol := range []string{"h1", "h2", "h3"} {
+		resp, _ := get(t, r.client(t, protocol), "https://"+host+"/")
+		if resp.StatusCode != 204 || resp.Header.Get("Content-Length") != "" {
+			t.Errorf("%s: %d with Content-Length %q; want 204 without", protocol, resp.StatusCode, resp.Header.Get("Content-Length"))
+		}
+	}
+}
+
+// A length that contradicts itself or the body never reaches an upstream.
+func TestContradictoryLength(t *testing.T) {
+	r := newRig(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("the upstream was asked")
+	}), rigOptions{})
+	for _, length := range [][]string{{"3", "4"}, {"3"}} {
+		conn := r.dial(t, "h2")
+		fmt.Fprint(conn, http2.ClientPreface)
+		framer := http2.NewFramer(conn, conn)
+		framer.WriteSettings()
+		var block bytes.Buffer
+		enc := hpack.NewEncoder(&block)
+		for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", host}, {":path", "/"}} {
+			enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		for _, n := range length {
+			enc.WriteField(hpack.HeaderField{Name: "content-length", Value: n})
+		}
+		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: len(length) == 1})
+		if len(length) > 1 {
+			framer.WriteData(1, true, []byte("abc"))
+		}
+		framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		for {
+			f, err := framer.ReadFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h, ok := f.(*http2.MetaHeadersFrame); ok {
+				if got := h.PseudoValue("status"); got != "400" {
+					t.Errorf("Content-Length %v: status %s; want 400", length, got)
+				}
+				break
+			}
+			if _, ok := f.(*http2.RSTStreamFrame); ok {
+				break // as good an answer
+			}
+		}
+		conn.Close()
 	}
 }
