@@ -86,7 +86,8 @@ func (q *holdQueue) leave(h *held) {
 
 // hold is try for a host whose requests rather wait than fail while the
 // upstream restarts. The body is not read meanwhile. It gives up when the
-// route's time is over or the client leaves.
+// route's time is over or the client leaves; that a client of HTTP/1 leaves in
+// the middle of a body cannot be seen without reading it.
 func (f *forwarding) hold(out *http.Request) (*http.Response, error) {
 	q := &f.rt.Stats.queue
 	h := &held{arrived: time.Now()}

@@ -134,6 +134,28 @@ func TestHoldDoesNotReadTheBody(t *testing.T) {
 	}
 }
 
+// A WebSocket waits like any request.
+func TestHoldWebSocket(t *testing.T) {
+	r, u := heldRig(t, 10*time.Second, http.HandlerFunc(echo))
+	eachWebSocket(t, func(t *testing.T, protocol string) {
+		started := make(chan struct{})
+		go func() {
+			defer close(started)
+			eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+			u.start(t)
+		}()
+		c := openWebSocket(t, r.edge, protocol, "/")
+		<-started
+		c.Write(wsFrame(2, []byte("hello")))
+		if op, got := readFrame(t, c); op != 2 || string(got) != "hello" {
+			t.Errorf("echo = opcode %d %q; want hello", op, got)
+		}
+		c.Close()
+		u.server.Close()
+		eventually(t, "nothing in flight", func() bool { return r.route.Stats.InFlight.Load() == 0 })
+	})
+}
+
 type counter struct{ n *atomic.Int64 }
 
 func (c counter) Write(p []byte) (int, error) { c.n.Add(int64(len(p))); return len(p), nil }

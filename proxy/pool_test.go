@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -226,4 +227,28 @@ func TestObserver(t *testing.T) {
 	})
 	ask("success after a failure", 404, func() bool { return len(heard) == 1 && heard[0].u == alive && heard[0].err == nil })
 	ask("further success", 500, func() bool { return len(heard) == 0 })
+}
+
+// Whatever is spoken to the upstreams, it is known when one takes no connection.
+func TestDeadUpstreamsOfEachScheme(t *testing.T) {
+	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+	})
+	for _, scheme := range []string{"http", "https", "h2c", "unix"} {
+		t.Run(scheme, func(t *testing.T) {
+			dead := UpstreamOptions{Scheme: scheme, Address: deadAddress(t), RootsPEM: testRootsPEM()}
+			if scheme == "unix" {
+				dead.Address = filepath.Join(t.TempDir(), "nobody.sock")
+			}
+			u, err := NewUpstream(dead, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := poolRig(t, NewPool([]*Upstream{u}, []*Upstream{upstreamAt(t, startUpstream(t, hello))}), nil)
+			res, body := do(t, r.client(t, "h2"), newRequest(t, "POST", "https://"+host+"/", strings.NewReader("form")))
+			if res.StatusCode != 200 || body != "form" {
+				t.Errorf("POST = %d %q; want the standby's answer", res.StatusCode, body)
+			}
+		})
+	}
 }
