@@ -125,7 +125,7 @@ func (f *forwarding) end() {
 // failHeld is fail for a request that may have waited: when its host went
 // offline meanwhile, it gets that answer.
 func (h *Handler) failHeld(f *forwarding, err error) {
-	if f.held.Load() != nil && f.unsent(err) && f.r.Context().Err() == nil {
+	if f.held.Load() != nil && !f.bypass && f.unsent(err) && f.r.Context().Err() == nil {
 		if rt := h.Table().Lookup(f.rt.Host); rt != nil && !rt.Online {
 			answerOffline(f.w, f.r, rt, f.rec)
 			return

@@ -51,8 +51,18 @@ func NewHandler(o HandlerOptions) *Handler {
 
 // Swap installs t for new requests and returns the table it replaced.
 // Requests in flight keep the old one, so the caller must not close anything
-// the old table refers to until they are done.
-func (h *Handler) Swap(t *Table) *Table { return h.table.Swap(t) }
+// the old table refers to until they are done. Only those that still wait for
+// an upstream to take connections are answered as offline at once when their
+// host is that now.
+func (h *Handler) Swap(t *Table) *Table {
+	old := h.table.Swap(t)
+	for _, rt := range t.routes {
+		if !rt.Online && !rt.Draining && rt.Stats != nil {
+			rt.Stats.queue.sendAway()
+		}
+	}
+	return old
+}
 
 // Table is the table in force.
 func (h *Handler) Table() *Table { return h.table.Load() }

@@ -31,9 +31,12 @@ type holdQueue struct {
 
 // held is a place in a holdQueue.
 type held struct {
-	turn    chan struct{} // closed when it is the first
 	arrived time.Time
-	place   *list.Element // nil when it left; guarded by the queue's mu
+	stays   bool          // also when the host goes offline
+	turn    chan struct{} // closed when it is the first, or sent away
+
+	place *list.Element // nil when it left; guarded by the queue's mu
+	away  bool          // sent away; guarded by the queue's mu
 }
 
 // join takes a place behind all who arrived earlier, unless h has one. It
@@ -84,13 +87,41 @@ func (q *holdQueue) leave(h *held) {
 	}
 }
 
+// sendAway ends the waiting of all who do not stay: their host went offline.
+func (q *holdQueue) sendAway() {
+	if q.length.Load() == 0 { // nearly always
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for e := q.waiting.Front(); e != nil; e = e.Next() {
+		h := e.Value.(*held)
+		if h.stays || h.away {
+			continue
+		}
+		h.away = true
+		select {
+		case <-h.turn:
+		default:
+			close(h.turn)
+		}
+	}
+}
+
+// sentAway reports whether h need not wait any more.
+func (q *holdQueue) sentAway(h *held) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return h.away
+}
+
 // hold is try for a host whose requests rather wait than fail while the
 // upstream restarts. The body is not read meanwhile. It gives up when the
-// route's time is over or the client leaves; that a client of HTTP/1 leaves in
+// route's time is over, the host goes offline, or the client leaves; that a client of HTTP/1 leaves in
 // the middle of a body cannot be seen without reading it.
 func (f *forwarding) hold(out *http.Request) (*http.Response, error) {
 	q := &f.rt.Stats.queue
-	h := &held{arrived: time.Now()}
+	h := &held{arrived: time.Now(), stays: f.bypass}
 	failure := errNoConnection
 	if q.length.Load() == 0 { // else those who wait come first
 		res, err := f.try(out)
@@ -116,6 +147,9 @@ func (f *forwarding) hold(out *http.Request) (*http.Response, error) {
 			return nil, failure
 		case <-out.Context().Done():
 			return nil, out.Context().Err()
+		}
+		if q.sentAway(h) {
+			return nil, failure
 		}
 		res, err := f.try(out)
 		if err == nil || !f.worthWaiting(out, err) || !q.join(h) {

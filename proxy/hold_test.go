@@ -185,14 +185,18 @@ func TestHoldGivesUp(t *testing.T) {
 		})
 	})
 	t.Run("with the offline answer when the host went offline", func(t *testing.T) {
-		r, _ := heldRig(t, 300*time.Millisecond, nil)
+		r, _ := heldRig(t, time.Minute, nil)
 		answer := make(chan *http.Response, 1)
 		go func() {
 			res, _ := get(t, r.client(t, "h2"), "https://"+host+"/x")
 			answer <- res
 		}()
 		eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
-		r.reroute(t, func(rt *Route) { rt.Online = false })
+		r.reroute(t, func(rt *Route) { rt.Online, rt.Draining = false, true })
+		if n := r.route.Stats.Held(); n != 1 {
+			t.Errorf("%d requests wait when the drain begins; want 1", n)
+		}
+		r.reroute(t, func(rt *Route) { rt.Draining = false })
 		if res := <-answer; res.StatusCode != 302 || res.Header.Get("Location") != "https://status.example/x" {
 			t.Errorf("GET = %d %v; want 302 to the status page", res.StatusCode, res.Header)
 		}
