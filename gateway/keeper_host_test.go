@@ -1,10 +1,17 @@
 package gateway
 
 import (
+	"context"
+	"log/slog"
+	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"detour/acme"
 	"detour/config"
+	"detour/control"
+	"detour/logging"
 	"detour/proxy"
 	"detour/state"
 )
@@ -158,6 +165,124 @@ func TestWindowsAcrossAClockChange(t *testing.T) {
 	for i := range want {
 		if got[i] != want[i] {
 			t.Fatalf("the host changed at %v; want %v", got, want)
+		}
+	}
+}
+
+// The keeper is awake when a window of Sydney's clock begins and ends, also
+// when that clock was changed in between, and asleep the rest of the year.
+func TestKeeperIsOnTime(t *testing.T) {
+	sydney, err := time.LoadLocation("Australia/Sydney")
+	if err != nil {
+		t.Skipf("no time zone database: %v", err)
+	}
+	dir := t.TempDir()
+	cfg, err := config.Parse(filepath.Join(dir, "proxy.toml"), []byte(`
+domain = "example.test"
+status_page = "https://status.example.net{uri}"
+time_zone = "Australia/Sydney"
+[acme]
+ca = "local"
+[log]
+dir = "log"
+[[maintenance]]
+hosts = ["shop"]
+cron = "0 3 26 3 *"
+for = "30m"
+drain = "10m"
+[[maintenance]]
+hosts = ["shop"]
+cron = "0 3 27 8 *"
+for = "30m"
+drain = "10m"
+[hosts]
+shop = { upstream = "127.0.0.1:1", log = false }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		g := &Gateway{log: slog.New(slog.DiscardHandler), options: Options{Notify: func(string) {}}}
+		g.files = logging.NewFiles(g.log)
+		defer g.files.Close()
+		g.keeper = newKeeper(g)
+		snap, err := g.prepare(cfg, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.keeper.follow(nil, snap, control.ReloadOptions{}, time.Now())
+		snap, _ = g.keeper.settle(snap, time.Now())
+		g.handler = proxy.NewHandler(proxy.HandlerOptions{Table: snap.table})
+		g.current.Store(snap)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { g.keeper.run(ctx); close(ended) }()
+		defer func() { stop(); <-ended }()
+
+		// Time begins on 1 January 2000, in Sydney's summer, which ends on 26
+		// March at 03:00 and begins on 27 August at 02:00 (the Olympic Games).
+		for _, step := range []struct {
+			at   string
+			want string
+		}{
+			{"2000-03-26T01:49:59+11:00", "online"},
+			{"2000-03-26T02:49:59+11:00", "online"}, // ten minutes before 03:00, which comes an hour later
+			{"2000-03-26T02:49:59+10:00", "online"},
+			{"2000-03-26T02:50:01+10:00", "draining"},
+			{"2000-03-26T03:00:01+10:00", "offline window"},
+			{"2000-03-26T03:29:59+10:00", "offline window"},
+			{"2000-03-26T03:30:01+10:00", "offline overran"},
+			{"", "online"},
+			{"2000-08-27T01:49:59+10:00", "online"},
+			{"2000-08-27T01:50:01+10:00", "draining"},
+			{"2000-08-27T03:00:01+11:00", "offline window"},
+			{"2000-08-27T03:30:01+11:00", "offline overran"},
+		} {
+			if step.at == "" { // the operator does not wait for the upstream
+				g.reloading.Lock()
+				g.swap(g.current.Load(), g.current.Load(), control.ReloadOptions{Online: []string{"shop.example.test"}})
+				g.reloading.Unlock()
+			} else {
+				at, err := time.Parse(time.RFC3339, step.at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Until(at))
+			}
+			c := g.current.Load().conditions["shop.example.test"]
+			got := c.Serving.String()
+			if c.Serving == state.Offline {
+				got += " " + string(c.Cause)
+			}
+			if rt := g.handler.Table().Lookup("shop.example.test"); got != step.want || rt.Online != (step.want == "online") || rt.Draining != (step.want == "draining") {
+				t.Errorf("at %s (%s) the host is %s; want %s", step.at, time.Now().In(sydney), got, step.want)
+			}
+		}
+	})
+}
+
+func TestCertificateTrouble(t *testing.T) {
+	now := time.Date(2026, 11, 30, 22, 0, 0, 0, time.UTC)
+	cfg := &config.Config{TimeZone: time.UTC}
+	soon, late := now.Add(9*24*time.Hour), now.Add(11*24*time.Hour)
+	for _, test := range []struct {
+		name string
+		in   acme.Certificate
+		want string
+	}{
+		{"well", acme.Certificate{State: acme.StateValid, NotAfter: late}, ""},
+		{"short-lived and well", acme.Certificate{State: acme.StateValid, NotAfter: soon}, ""},
+		{"not renewed", acme.Certificate{State: acme.StateValid, NotAfter: soon, Error: "no token"}, "ends on 2026-12-09 22:00 UTC: no token"},
+		{"not renewed yet", acme.Certificate{State: acme.StateValid, NotAfter: late, Error: "no token"}, ""},
+		{"own, well", acme.Certificate{State: acme.StateOwn, NotAfter: late}, ""},
+		{"own, ends", acme.Certificate{State: acme.StateOwn, NotAfter: soon}, "ends on 2026-12-09 22:00 UTC: put a new one in its place"},
+		{"local", acme.Certificate{State: acme.StateLocal, NotAfter: now.Add(time.Hour)}, ""},
+		{"being ordered", acme.Certificate{State: acme.StatePending}, ""},
+		{"failing", acme.Certificate{State: acme.StateFailing, Error: "no token"}, "cannot be had: no token"},
+		{"expired", acme.Certificate{State: acme.StateExpired, NotAfter: now.Add(-time.Hour)}, "has expired: it was not renewed"},
+	} {
+		if got := certificateTrouble(cfg, test.in, now); got != test.want {
+			t.Errorf("%s: certificateTrouble() = %q; want %q", test.name, got, test.want)
 		}
 	}
 }
