@@ -69,6 +69,7 @@ type Status struct {
 	Generation uint64    `json:"generation"`
 	Reloaded   time.Time `json:"reloaded"`           // when that generation took effect
 	Problems   []string  `json:"problems,omitempty"` // of the last refused reload
+	Restart    []string  `json:"restart,omitempty"`  // keys that wait for a restart
 	Listeners  []string  `json:"listeners"`          // "https tcp 0.0.0.0:443"
 	Hosts      []Host    `json:"hosts"`
 	Logs       Logs      `json:"logs"`
@@ -99,6 +100,9 @@ type Host struct {
 	LastError   string       `json:"last_error,omitempty"`
 	LastErrorAt time.Time    `json:"last_error_at,omitzero"`
 	Certificate *Certificate `json:"certificate,omitempty"`
+
+	// AliasCertificates are those of the aliases, where they have their own.
+	AliasCertificates []Certificate `json:"alias_certificates,omitempty"`
 }
 
 // Window is one planned maintenance of a host.

@@ -48,7 +48,7 @@ type Gateway struct {
 	started time.Time
 
 	// Fixed from New to the end.
-	bound            config.Listen // what the listeners were made from
+	boot             *config.Config // what sockets and storage were made from
 	files            *logging.Files
 	manager          *acme.Manager
 	handler          *proxy.Handler
@@ -96,7 +96,7 @@ func New(o Options) (_ *Gateway, err error) {
 			g.Close()
 		}
 	}()
-	g.bound = cfg.Listen
+	g.boot = cfg
 	g.files = logging.NewFiles(g.log)
 	g.keeper = newKeeper(g)
 

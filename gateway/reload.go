@@ -50,13 +50,14 @@ func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Rep
 		g.swap(old, &same, o)
 		g.manage(cfg) // files it refers to may have changed
 		g.log.Info("configuration unchanged, logs reopened", "generation", old.table.Generation())
-		return control.Report{Generation: old.table.Generation(), Unchanged: true}
+		return control.Report{Generation: old.table.Generation(), Unchanged: true, Restart: needRestart(g.boot, cfg)}
 	}
 
 	g.swap(old, next, o)
 	g.manage(cfg)
 
 	report := compare(old.config, cfg)
+	report.Restart = needRestart(g.boot, cfg)
 	report.Generation = next.options.Generation
 	g.log.Info("configuration reloaded", attributes(report)...)
 	if len(report.Restart) > 0 {
@@ -150,7 +151,6 @@ func compare(old, next *config.Config) control.Report {
 			r.Removed = append(r.Removed, name)
 		}
 	}
-	r.Restart = needRestart(old, next)
 	return r
 }
 
@@ -175,19 +175,20 @@ func sameEntry(a, b *config.Host) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// needRestart names the changed keys that a running gateway cannot take over:
-// its sockets and the directory its certificates live in.
-func needRestart(old, next *config.Config) []string {
+// needRestart names the keys that differ from what runs and that a running
+// gateway cannot take over: its sockets and the directory its certificates
+// live in.
+func needRestart(boot, next *config.Config) []string {
 	var keys []string
 	for _, k := range []struct {
 		name    string
 		changed bool
 	}{
-		{"listen.http", old.Listen.HTTP != next.Listen.HTTP},
-		{"listen.https", old.Listen.HTTPS != next.Listen.HTTPS},
-		{"listen.http3", old.Listen.HTTP3 != next.Listen.HTTP3},
-		{"acme.storage", old.ACME.Storage != next.ACME.Storage},
-		{"control.socket", old.Control.Socket != next.Control.Socket},
+		{"listen.http", boot.Listen.HTTP != next.Listen.HTTP},
+		{"listen.https", boot.Listen.HTTPS != next.Listen.HTTPS},
+		{"listen.http3", boot.Listen.HTTP3 != next.Listen.HTTP3},
+		{"acme.storage", boot.ACME.Storage != next.ACME.Storage},
+		{"control.socket", boot.Control.Socket != next.Control.Socket},
 	} {
 		if k.changed {
 			keys = append(keys, k.name)

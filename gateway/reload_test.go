@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,15 +52,37 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	reload := func(data string) []string {
+		t.Helper()
+		if err := os.WriteFile(r.config, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		report := r.Reload(t.Context(), control.ReloadOptions{})
+		if diff := cmp.Diff(report.Restart, r.Status().Restart); diff != "" {
+			t.Errorf("Status().Restart differs from the report's (-report +status):\n%s", diff)
+		}
+		return report.Restart
+	}
 	changed := strings.Replace(string(data), `http  = "127.0.0.1:0"`, `http = ""`, 1)
 	changed = strings.Replace(changed, "/storage", "/elsewhere", 1)
-	if err := os.WriteFile(r.config, []byte(changed), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	want := []string{"listen.http", "acme.storage"}
-	if got := r.Reload(t.Context(), control.ReloadOptions{}).Restart; !cmp.Equal(got, want) {
-		t.Errorf("Restart = %v; want %v", got, want)
+	for range 2 { // it waits for the restart, however often it is read
+		if got := reload(changed); !cmp.Equal(got, want) {
+			t.Errorf("Restart = %v; want %v", got, want)
+		}
 	}
+	if got := reload(string(data)); got != nil {
+		t.Errorf("Restart = %v after the change was taken back; want none", got)
+	}
+}
+
+// An alias has a certificate of its own, and its trouble shows.
+func TestStatusShowsAliasCertificates(t *testing.T) {
+	r := start(t, "[hosts]\none = { upstream = \"127.0.0.1:1\", aliases = [\"uno\"] }\n")
+	eventually(t, "the certificate of the alias", func() bool {
+		aliases := r.Status().Hosts[0].AliasCertificates
+		return len(aliases) == 1 && slices.Equal(aliases[0].Names, []string{"uno.example.test"})
+	})
 }
 
 func TestRefusedReloadChangesNothing(t *testing.T) {

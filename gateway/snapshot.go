@@ -55,7 +55,7 @@ func (g *Gateway) prepare(cfg *config.Config, old *snapshot) (*snapshot, error) 
 		Generation:    1,
 		Trusted:       g.trusted(cfg),
 		AdvertisePort: g.advertisedPort(cfg),
-		HTTP3:         g.bound.HTTP3,
+		HTTP3:         g.boot.Listen.HTTP3,
 		Bypass:        cfg.Bypass.Networks,
 	}
 	if old != nil {
@@ -104,8 +104,8 @@ func (s *snapshot) in(conditions map[string]condition) *snapshot {
 // advertisedPort is where visitors are told to come. A changed listen.https
 // waits for a restart, and so does the port that goes with it.
 func (g *Gateway) advertisedPort(cfg *config.Config) int {
-	if cfg.Listen.HTTPS != g.bound.HTTPS {
-		return g.bound.AdvertisePort
+	if cfg.Listen.HTTPS != g.boot.Listen.HTTPS {
+		return g.boot.Listen.AdvertisePort
 	}
 	return cfg.Listen.AdvertisePort
 }

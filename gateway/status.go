@@ -29,6 +29,7 @@ func (g *Gateway) Status() control.Status {
 		Hosts:      make([]control.Host, 0, len(snap.config.Hosts)),
 		Logs:       g.logStatus(snap.config.Log.Dir),
 	}
+	status.Restart = needRestart(g.boot, snap.config)
 	if problems := g.refused.Load(); problems != nil {
 		status.Problems = *problems
 	}
@@ -37,6 +38,11 @@ func (g *Gateway) Status() control.Status {
 		h := &snap.config.Hosts[i]
 		host := g.hostStatus(snap, h, now)
 		host.Certificate = certificates[h.Name]
+		for _, alias := range h.Aliases {
+			if c := certificates[alias]; c != nil && !(host.Certificate != nil && slices.Equal(c.Names, host.Certificate.Names)) {
+				host.AliasCertificates = append(host.AliasCertificates, *c)
+			}
+		}
 		status.Hosts = append(status.Hosts, host)
 	}
 	return status

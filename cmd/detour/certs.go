@@ -116,13 +116,16 @@ func certificatesOf(st control.Status) []control.Certificate {
 	list := []control.Certificate{} // [] in JSON, never null
 	seen := map[string]bool{}
 	for _, h := range st.Hosts {
-		if h.Certificate == nil {
-			continue
+		all := h.AliasCertificates
+		if h.Certificate != nil {
+			all = append([]control.Certificate{*h.Certificate}, all...)
 		}
-		key := strings.Join(h.Certificate.Names, " ") + " " + h.Certificate.Issuer
-		if !seen[key] {
-			seen[key] = true
-			list = append(list, *h.Certificate)
+		for _, c := range all {
+			key := strings.Join(c.Names, " ") + " " + c.Issuer
+			if !seen[key] {
+				seen[key] = true
+				list = append(list, c)
+			}
 		}
 	}
 	return list

@@ -20,6 +20,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 	"golang.org/x/term"
 )
 
@@ -82,6 +83,7 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 	defer signal.Stop(stops)
 
 	process := logging.NewProcess(p.stderr, isTerminal(p.stderr), level)
+	defer zap.RedirectStdLog(process.Zap)() // net/http's transport and certmagic have no other way to say some things
 	gw, err := gateway.New(gateway.Options{
 		Config:  path,
 		Process: process,

@@ -198,12 +198,13 @@ func lastError(h control.Host, now time.Time) string {
 // before the first.
 func attention(st control.Status, now time.Time) []string {
 	var lines []string
-	seen := map[*control.Certificate]bool{nil: true}
-	for _, h := range st.Hosts {
-		if c := h.Certificate; !seen[c] && c.Error != "" {
-			lines = append(lines, fmt.Sprintf("certificate of %s: %s%s", strings.Join(c.Names, ", "), c.Error, nextTry(c, now)))
-			seen[c] = true
+	for _, c := range certificatesOf(st) {
+		if c.Error != "" {
+			lines = append(lines, fmt.Sprintf("certificate of %s: %s%s", strings.Join(c.Names, ", "), c.Error, nextTry(&c, now)))
 		}
+	}
+	if len(st.Restart) > 0 {
+		lines = append(lines, "changed in the file, but only a restart makes it so: "+strings.Join(st.Restart, ", "))
 	}
 	if st.Logs.Error != "" {
 		lines = append(lines, fmt.Sprintf("access logs in %s: %s", st.Logs.Dir, st.Logs.Error))
