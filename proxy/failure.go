@@ -19,6 +19,7 @@ var (
 	errPlainConnect = errors.New("CONNECT is for forward proxies")
 	errBodyTooLarge = errors.New("request body is over the host's max_body")
 	errClientBody   = errors.New("request body did not arrive whole")
+	errClientSlow   = errors.New("client sent nothing more of its body")
 	errClientGone   = errors.New("client went away")
 	errStopping     = errors.New("shutting down, no new upgrades")
 	errCut          = errors.New("cut because the host went offline")
@@ -36,6 +37,8 @@ func failureStatus(err error) int {
 		return http.StatusMisdirectedRequest
 	case errors.Is(err, errPlainConnect):
 		return http.StatusNotImplemented
+	case errors.Is(err, errClientSlow):
+		return http.StatusRequestTimeout
 	case errors.Is(err, errBodyTooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errClientGone):

@@ -3,11 +3,13 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -325,12 +327,18 @@ func (f *forwarding) blame(err error) error {
 	return err
 }
 
-// clientError names what went wrong while reading r's body.
+// clientError names what went wrong while reading r's body. The context cannot
+// tell: net/http's HTTP/1 server ends it with any failed read, so there the
+// error has to say whether the connection broke or its bytes are no body.
 func clientError(r *http.Request, err error) error {
+	var broken *net.OpError
 	switch {
 	case err == errBodyTooLarge:
 		return err
-	case r.Context().Err() != nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errClientSlow
+	case r.ProtoMajor > 1 && r.Context().Err() != nil,
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &broken):
 		return errClientGone
 	}
 	return fmt.Errorf("%w: %w", errClientBody, err)
