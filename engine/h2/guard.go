@@ -24,9 +24,9 @@ const (
 	costReset   = 10 // a request that was begun for nothing; net/http and others were brought down by these
 	costWrong   = 20 // a stream refused for a mistake
 
-	earnedAnswer = 25 // more than a reset, so that one who cancels half of his requests is never held back
-	earnedFrame  = 3  // of data, each way: window updates and pings come with these
-	bigFrame     = 1 << 10
+	earnedAnswer = 25      // more than a reset, so that one who cancels half of his requests is never held back
+	earnedPer    = 512     // bytes of data, each way: window updates and pings come with these
+	smallUpdate  = 1 << 10 // of a window; larger ones are bounded by the largest window
 )
 
 func (g *guard) init() {

@@ -102,9 +102,7 @@ func (c *Conn) takeData(f *frame, data []byte) (wrong bool, err error) {
 			c.credit(nil, int(size)) // the handler does not want it
 			unused = 0
 		}
-		if len(data) >= bigFrame {
-			c.earned += earnedFrame
-		}
+		c.earned += len(data) / earnedPer
 	}
 	if unused > 0 {
 		c.credit(st, unused)
@@ -201,6 +199,8 @@ func (c *Conn) handleWindowUpdate(f *frame) error {
 		return err
 	case wrong:
 		return c.spend(costWrong)
+	case n >= smallUpdate:
+		return nil
 	}
 	return c.spend(costFrame)
 }

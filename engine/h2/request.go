@@ -26,7 +26,7 @@ func (c *Conn) request(st *stream, h *head) *http.Request {
 		r.Header, r.URL, r.RequestURI = make(http.Header), &url.URL{}, h.pseudo[pseudoPath]
 	} else {
 		h.header(st, &r)
-		h.target(&r)
+		h.target(st, &r)
 		if h.malformed != "" {
 			return nil
 		}
@@ -49,7 +49,7 @@ func (c *Conn) request(st *stream, h *head) *http.Request {
 
 // target checks the pseudo-fields (RFC 9113, section 8.3.1; RFC 8441, section
 // 4) and fills in what they say.
-func (h *head) target(r *http.Request) {
+func (h *head) target(st *stream, r *http.Request) {
 	scheme, path, protocol := h.pseudo[pseudoScheme], h.pseudo[pseudoPath], h.pseudo[pseudoProtocol]
 	plainConnect := r.Method == http.MethodConnect && !h.seen[pseudoProtocol]
 	switch {
@@ -75,27 +75,17 @@ func (h *head) target(r *http.Request) {
 		r.Header[":protocol"] = []string{protocol} // where net/http has it
 	}
 	r.RequestURI = path
-	if r.URL = parsePath(path, r.Method); r.URL == nil {
-		h.wrong("path")
-	}
-}
-
-// parsePath returns the URL of a path with query; nil if it is malformed.
-func parsePath(path, method string) *url.URL {
-	switch pathKind(path) {
-	case plainPath:
-		return &url.URL{Path: path}
-	case badPath:
-		if path == "*" && method == http.MethodOptions {
-			return &url.URL{Path: path}
-		}
-		return nil
+	kind := pathKind(path)
+	if kind == plainPath || path == "*" && r.Method == http.MethodOptions {
+		st.url.Path = path
+		r.URL = &st.url
+		return
 	}
 	u, err := url.ParseRequestURI(path)
-	if err != nil {
-		return nil
+	if err != nil || kind == badPath {
+		h.wrong("path")
 	}
-	return u
+	r.URL = u
 }
 
 // header makes the request's header of the fields.

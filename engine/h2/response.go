@@ -288,9 +288,7 @@ func (w *responseWriter) send(p []byte, last bool) error {
 		c.room(frameHeader + n)
 		c.out = append(appendFrame(c.out, frameData, flags, st.id, n), p[:n]...)
 		p = p[n:]
-		if n >= bigFrame {
-			c.earned += earnedFrame
-		}
+		c.earned += n / earnedPer
 		c.nextTurn()
 		if !last || len(p) > 0 {
 			c.kick()

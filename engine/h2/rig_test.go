@@ -190,4 +190,3 @@ func noLeaks(t testing.TB) {
 		})
 	})
 }
-

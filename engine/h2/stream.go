@@ -3,6 +3,7 @@ package h2
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -21,6 +22,7 @@ type stream struct {
 	context requestContext
 	body    requestBody
 	writer  responseWriter
+	url     url.URL // the request's, if its path is plain
 
 	// guarded by c.mu
 	err        error     // why it ended; nil = it has not
