@@ -202,7 +202,7 @@ shop = { upstream = "127.0.0.1:1", log = false }
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		g := &Gateway{log: slog.New(slog.DiscardHandler), options: Options{Notify: func(string) {}}}
+		g := &Gateway{boot: cfg, log: slog.New(slog.DiscardHandler), options: Options{Notify: func(string) {}}}
 		g.files = logging.NewFiles(g.log)
 		defer g.files.Close()
 		g.keeper = newKeeper(g)
