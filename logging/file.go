@@ -145,6 +145,8 @@ func (f *file) next() bool {
 	switch {
 	case f.closed:
 		return left > 0 && f.trouble.err == nil
+	case f.released && f.trouble.err != nil:
+		f.abandon()
 	case f.reopen, len(f.buf) >= flushSize && f.trouble.err == nil:
 		return true
 	case f.trouble.err != nil:
@@ -153,6 +155,16 @@ func (f *file) next() bool {
 		f.arm(flushInterval)
 	}
 	return false
+}
+
+// abandon gives up the lines of a file that no host uses any more and that
+// cannot be written. mu is held.
+func (f *file) abandon() {
+	lines := uint64(bytes.Count(f.out, []byte{'\n'}) + bytes.Count(f.buf, []byte{'\n'}))
+	f.files.pending.Add(-int64(len(f.out) + len(f.buf)))
+	f.out, f.buf = nil, nil
+	f.dropped += lines
+	f.givenUp(lines)
 }
 
 // configure puts the file into use with these settings.

@@ -395,3 +395,21 @@ func descriptors(t *testing.T, dir string) int {
 	}
 	return n
 }
+
+// A file that no host uses any more is not tried for ever: its trouble ends.
+func TestFilesGiveUpWhatNobodyUses(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "in-the-way"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := logging.NewFiles(new(processLog).logger())
+	defer files.Close()
+	requests(files.Sink(logging.SinkOptions{Path: filepath.Join(dir, "in-the-way", "blog.log")}))("/")
+	trouble := func() error { return files.Stats().Files[0].Err }
+	eventually(t, "the file is in trouble", func() bool { return trouble() != nil })
+	files.Retain(nil)
+	eventually(t, "the trouble is over", func() bool { return trouble() == nil })
+	if got := files.Stats(); got.Dropped != 1 {
+		t.Errorf("%d lines are counted as dropped; want the one that could not be written", got.Dropped)
+	}
+}

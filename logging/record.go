@@ -49,6 +49,7 @@ func (rec *Record) Upgraded(status int) {
 	if x := rec.exchange; x != nil && !x.upgraded {
 		x.upgraded = true
 		x.response.status = status
+		x.response.size.Store(0) // the head of the 101 is no body
 		x.log("opened")
 	}
 }

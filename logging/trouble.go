@@ -67,6 +67,15 @@ func (f *file) working() {
 	}
 }
 
+// givenUp notes that nobody tries any more, and what that cost. mu is held.
+func (f *file) givenUp(lines uint64) {
+	t := &f.trouble
+	t.err, t.backoff, t.told = nil, 0, false
+	if t.dropped += lines; t.dropped > 0 {
+		f.reportSoon()
+	}
+}
+
 // reportSoon lets report run as soon as the interval allows. mu is held.
 func (f *file) reportSoon() {
 	if !f.trouble.armed {
