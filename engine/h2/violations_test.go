@@ -280,14 +280,14 @@ func TestViolations(t *testing.T) {
 			r.setting(http2.SettingInitialWindowSize, 1<<31-1)
 		}, onConn(flow)},
 		{"more than the window", func(r *raw) {
-			r.open(1)
+			r.unread(1)
 			for range 1 + 65536/maxFrame {
 				r.WriteData(1, false, []byte(big))
 			}
 		}, onStream(flow)},
 		{"more than the connection's window", func(r *raw) {
 			for id := uint32(1); id < 2*9; id += 2 {
-				r.open(id)
+				r.unread(id)
 			}
 			for i := range 1 + 128<<10/maxFrame {
 				r.WriteData(uint32(2*(i%8)+1), false, []byte(big))
@@ -473,8 +473,11 @@ func TestViolations(t *testing.T) {
 	t.Logf("%d cases", len(tests))
 }
 
-// open opens a stream whose handler waits for more of its body... for ever.
-func (r *raw) open(id uint32) { r.headers(id, request("POST", "x-wait", ""), false) }
+// open opens a stream whose handler reads its body.
+func (r *raw) open(id uint32) { r.headers(id, request("POST"), false) }
+
+// unread opens a stream whose handler does not.
+func (r *raw) unread(id uint32) { r.headers(id, request("POST", "x-wait", "1"), false) }
 
 // half opens a stream whose request is complete, and whose handler waits.
 func (r *raw) half(id uint32) { r.headers(id, get("x-wait", "1"), true) }
