@@ -1,0 +1,142 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"syscall"
+	"time"
+)
+
+// accept takes connections from l until it is closed.
+func (s *Server) accept(l *listener) error {
+	trouble := trouble{log: s.ErrorLog}
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			trouble.row = 0
+			// TCP keep-alive is on already: package net sets it to 15 s idle
+			// and 15 s between probes on every connection it accepts.
+			c := s.newConn(nc)
+			s.began(c)
+			go c.start()
+		case s.stopping.Load() || errors.Is(err, net.ErrClosed):
+			return err
+		default:
+			select {
+			case <-time.After(trouble.pause(err)):
+			case <-s.ctx.Done():
+			}
+		}
+	}
+}
+
+// start does the handshake, where there is one, and serves the connection.
+func (c *conn) start() {
+	if !c.handshake() {
+		_ = c.raw.Close()
+		c.server.ended(c)
+		return
+	}
+	if c.tls != nil && c.tls.NegotiatedProtocol == "h2" {
+		c.serveHTTP2()
+		return
+	}
+	// A handshake needs a deep stack, an idle connection should not keep it.
+	go c.run()
+}
+
+// handshake makes c ready for HTTP; false says that it did not come to that.
+func (c *conn) handshake() bool {
+	secure, ok := c.rwc.(*tls.Conn)
+	if ok {
+		c.raw = secure.NetConn()
+	} else if c.server.TLS != nil {
+		below := &batch{Conn: c.rwc}
+		secure = tls.Server(below, c.server.TLS)
+		c.rwc, c.batch = secure, below
+	} else {
+		return true
+	}
+	if !secure.ConnectionState().HandshakeComplete {
+		ctx, cancel := context.WithTimeout(c.server.ctx, c.server.Limits.HandshakeTimeout)
+		defer cancel()
+		if err := secure.HandshakeContext(ctx); err != nil {
+			c.handshakeFailed(err)
+			return false
+		}
+	}
+	state := secure.ConnectionState()
+	c.tls = &state
+	return true
+}
+
+func (c *conn) handshakeFailed(err error) {
+	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(e.RecordHeader) {
+		_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second)) // a courtesy, not worth more
+		_, _ = io.WriteString(c.raw, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https only.\n")
+	}
+	c.server.ErrorLog.Debug("TLS handshake ended", "client", c.raw.RemoteAddr().String(), "error", err)
+}
+
+// looksLikeHTTP reports whether a client that should have begun a handshake
+// sent the start of a request instead.
+func looksLikeHTTP(start [5]byte) bool {
+	switch string(start[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		return true
+	}
+	return false
+}
+
+// serveHTTP2 serves a connection that agreed on HTTP/2.
+func (c *conn) serveHTTP2() {
+	defer c.server.ended(c)
+	defer c.raw.Close()
+	if c.server.HTTP2 == nil {
+		return
+	}
+	ctx, retire := context.WithCancel(c.base)
+	defer retire()
+	c.mu.Lock()
+	c.retireHTTP2 = retire
+	stopping := c.server.stopping.Load()
+	c.mu.Unlock()
+	if stopping {
+		retire()
+	}
+	c.server.HTTP2(ctx, c.stream(), c.tls)
+}
+
+// trouble is what an accept loop knows about failures of Accept.
+type trouble struct {
+	log      *slog.Logger
+	row      int       // failures since the last success
+	reported time.Time // when the last line was logged
+	silent   int       // failures since then
+}
+
+// pause returns how long to wait after err before the next Accept, and logs at
+// most one line a minute: a full descriptor table fails thousands of times.
+func (t *trouble) pause(err error) time.Duration {
+	if errors.Is(err, syscall.ECONNABORTED) {
+		return 0 // that client went away while it waited; the next one may be there
+	}
+	t.row++
+	t.silent++
+	if now := time.Now(); now.Sub(t.reported) >= time.Minute {
+		remedy := "none needed if it stays alone; accepting goes on"
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			remedy = "raise the limit of open files (LimitNOFILE= in the unit); connections are served again when others end"
+		}
+		t.log.Error("accepting connections", "error", err, "failures", t.silent, "remedy", remedy)
+		t.reported, t.silent = now, 0
+	}
+	// From 5 ms, so that one hiccup is not felt, to 160 ms, so that visitors
+	// are served again without noticing as soon as descriptors are free.
+	return 5 * time.Millisecond << min(t.row-1, 5)
+}

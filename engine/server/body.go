@@ -1,0 +1,263 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/textproto"
+	"os"
+	"sync"
+	"time"
+
+	"detour/engine/wire"
+)
+
+const (
+	// maxDrain is how much of a body that the handler did not want is read to
+	// keep the connection: what is likely on its way already. net/http's.
+	maxDrain = 256 << 10
+
+	// maxTrailers bounds a trailer section. net/http's.
+	maxTrailers = 4 << 10
+)
+
+// body is the body of a request. Reading it beside Close is allowed.
+type body struct {
+	conn    *conn
+	request *http.Request
+	expect  *response // asks the client to send first; nil = need not
+
+	mu       sync.Mutex // guards the rest; held while reading
+	left     int64      // of a body with a length
+	chunked  bool
+	chunks   wire.Chunked
+	trailing bool  // the chunks are read, the trailers not
+	eof      bool  // all is read
+	err      error // what reading failed with, for good
+	closed   bool  // by the handler, or because it is done
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return 0, http.ErrBodyReadAfterClose
+	case b.expect != nil && !b.eof:
+		b.expect.sendContinue()
+	}
+	return b.read(p)
+}
+
+// read reads the body, whoever wants it. mu is held.
+func (b *body) read(p []byte) (n int, err error) {
+	switch {
+	case b.eof:
+		return 0, io.EOF
+	case b.err != nil:
+		return 0, b.err
+	case len(p) == 0:
+		return 0, nil
+	case b.chunked:
+		n, err = b.readChunked(p)
+	default:
+		n, err = b.readLength(p)
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		b.err = err // the handler may set another deadline and try again
+	}
+	if b.eof {
+		b.conn.in.release()
+		b.conn.bodyRead()
+		return n, io.EOF
+	}
+	if n > 0 {
+		err = nil // it comes again
+	}
+	return n, err
+}
+
+// receive reads from what is there, or else from the connection.
+func (b *body) receive(p []byte) (int, error) {
+	c := b.conn
+	if in := c.in.bytes(); len(in) > 0 {
+		n := copy(p, in)
+		c.in.skip(n)
+		c.in.release()
+		return n, nil
+	}
+	c.lift()
+	n, err := c.rwc.Read(p)
+	if n > 0 {
+		return n, nil // an error that came with bytes comes again
+	}
+	if err == nil {
+		return 0, io.ErrNoProgress
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	c.lost()
+	return 0, err
+}
+
+func (b *body) readLength(p []byte) (int, error) {
+	n, err := b.receive(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	b.eof = b.left == 0
+	return n, err
+}
+
+// readChunked reads the chunks to where their content is wanted, and moves it
+// together there.
+func (b *body) readChunked(p []byte) (n int, err error) {
+	for !b.trailing {
+		m, err := b.receive(p)
+		if err != nil {
+			return 0, err
+		}
+		content, used, done, err := b.chunks.Decode(p[:m])
+		if err != nil {
+			return content, request(err)
+		}
+		b.trailing = done
+		b.conn.in.unread(p[used:m])
+		if content > 0 && !done {
+			return content, nil
+		}
+		n = content
+	}
+	return n, b.readTrailers(n > 0)
+}
+
+// request makes an error of a request of what Chunked says about responses.
+func request(err error) error {
+	if m, ok := errors.AsType[wire.MalformedResponse](err); ok {
+		return wire.Malformed(m)
+	}
+	return err
+}
+
+// readTrailers reads the trailer section. It waits for none when there is
+// content to give away first.
+func (b *body) readTrailers(waiting bool) error {
+	c := b.conn
+	scanned := 0
+	for {
+		in := c.in.bytes()
+		end, err := wire.HeadEnd(in, scanned)
+		switch {
+		case err != nil:
+			return err
+		case end > maxTrailers || end == 0 && len(in) >= maxTrailers:
+			return errTrailersTooLong
+		case end > 0:
+			return b.trailers(in[:end])
+		case waiting:
+			return nil
+		}
+		scanned = len(in)
+		c.lift()
+		if err := c.in.read(c.rwc, maxTrailers); err != nil {
+			c.lost()
+			return io.ErrUnexpectedEOF
+		}
+	}
+}
+
+var errTrailersTooLong = errors.New("trailers too long")
+
+// trailers gives the section in to the request, and ends the body.
+func (b *body) trailers(section []byte) error {
+	if len(section) > 2 {
+		fields := b.conn.in.store.fields[:0]
+		if err := wire.ParseTrailers(section, &fields); err != nil {
+			return err
+		}
+		t := make(http.Header, len(fields))
+		for _, f := range fields {
+			key := textproto.CanonicalMIMEHeaderKey(string(f.Name))
+			t[key] = append(t[key], string(f.Value))
+		}
+		if b.request.Trailer == nil {
+			b.request.Trailer = t
+		} else {
+			for key, values := range t { // into the map that others may know
+				b.request.Trailer[key] = values
+			}
+		}
+	}
+	b.conn.in.skip(len(section))
+	b.eof = true
+	return nil
+}
+
+// Close is the handler's: it wants no more. A short rest is read, so that the
+// connection lives on.
+func (b *body) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	err := b.drain()
+	b.closed = true
+	return err
+}
+
+// drain reads what is left, if that is little. mu is held.
+func (b *body) drain() error {
+	if b.eof || b.left > maxDrain || b.expect != nil && !b.expect.mayRead() {
+		return nil
+	}
+	scratch := drainPool.Get().(*[]byte)
+	defer drainPool.Put(scratch)
+	for n := 0; n <= maxDrain; {
+		m, err := b.read(*scratch)
+		n += m
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var drainPool = sync.Pool{New: func() any { b := make([]byte, 8<<10); return &b }}
+
+// finish takes the body from the handler and whatever it left running, and
+// reports whether all of it was read; with tryHard it first reads a short rest.
+func (b *body) finish(tryHard bool) (all bool) {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if tryHard && !b.closed {
+		_ = b.drain()
+	}
+	b.closed = true
+	return b.eof
+}
+
+// abandon takes the body from a handler that takes the connection.
+func (b *body) abandon() {
+	if b == nil {
+		return
+	}
+	if !b.mu.TryLock() { // somebody reads
+		_ = b.conn.rwc.SetReadDeadline(time.Unix(1, 0))
+		b.mu.Lock()
+	}
+	b.closed = true
+	b.mu.Unlock()
+}
+
+// ended reports whether all of it was read.
+func (b *body) ended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.eof
+}

@@ -1,0 +1,221 @@
+package server
+
+import (
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// options is what the answer must know of the request, which the handler may
+// change.
+type options struct {
+	head    bool // HEAD
+	old     bool // HTTP/1.0
+	keep    bool // HTTP/1.0 with keep-alive
+	close   bool // the client wants the connection closed
+	content bool // a body came with it
+}
+
+func optionsOf(r *http.Request) options {
+	o := options{head: r.Method == http.MethodHead, old: r.ProtoMinor == 0, close: r.Close, content: r.ContentLength != 0}
+	if o.old {
+		o.keep = hasToken(r.Header["Connection"], "keep-alive")
+	}
+	return o
+}
+
+// frozen is what the header said when WriteHeader was called, as far as the
+// framing needs it. Its spans are lines in out that the framing may take back.
+type frozen struct {
+	connection, length, coding, contentType span
+
+	connectionValue string // of the first Connection field
+	codingValue     string // of the first Transfer-Encoding field
+	hasType         bool
+	hasEncoding     bool // a Content-Encoding that is not empty
+	hasDate         bool
+	switches        bool // to another protocol
+	announces       bool // trailers
+}
+
+// span is a part of out; empty = none.
+type span struct{ from, to int }
+
+// gap is room for what the framing adds: Date, Content-Length, Content-Type,
+// Connection and Transfer-Encoding, an empty line, the line of a chunk.
+const gap = 37 + 38 + 64 + 24 + 28 + 2 + chunkLine
+
+// freeze writes the head, but for what the framing adds.
+func (w *response) freeze(status int) {
+	w.status = status
+	out := w.outgoing()
+	*out = appendStatusLine(*out, w.options.old, status)
+	if w.header != nil {
+		*out = w.freezeFields(*out)
+	}
+	w.bodyAt = len(*out) + gap
+	*out = slices.Grow(*out, gap+keepBack)[:w.bodyAt]
+	w.chunk = -1
+}
+
+func (w *response) freezeFields(out []byte) []byte {
+	var room [24]string // more fields are rare
+	keys := room[:0]
+	for key := range w.header {
+		if strings.HasPrefix(key, http.TrailerPrefix) {
+			w.frozen.announces = true
+			continue
+		}
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if !validName(key) {
+			continue // as net/http does: there is nobody to be told
+		}
+		from := len(out)
+		values := w.header[key]
+		for _, v := range values {
+			out = appendField(out, key, v)
+		}
+		w.notice(key, values, span{from, len(out)})
+	}
+	if v := w.header["Content-Length"]; len(v) > 0 && v[0] != "" {
+		n, err := strconv.ParseInt(v[0], 10, 64)
+		if err == nil && n >= 0 {
+			w.length = n
+		} else {
+			w.conn.server.ErrorLog.Debug("invalid Content-Length of an answer", "value", v[0], "uri", w.request.RequestURI)
+			out = w.takeBack(out, &w.frozen.length)
+			delete(w.header, "Content-Length")
+		}
+	}
+	return out
+}
+
+// notice remembers a field that has to do with the framing.
+func (w *response) notice(key string, values []string, s span) {
+	f := &w.frozen
+	first := ""
+	if len(values) > 0 {
+		first = values[0]
+	}
+	switch key {
+	case "Connection":
+		f.connection, f.connectionValue = s, first
+		f.switches = w.status == http.StatusSwitchingProtocols && w.header["Upgrade"] != nil && hasToken(values, "upgrade")
+	case "Content-Encoding":
+		f.hasEncoding = first != ""
+	case "Content-Length":
+		f.length = s
+	case "Content-Type":
+		f.contentType, f.hasType = s, true
+	case "Date":
+		f.hasDate = true
+	case "Trailer":
+		f.announces = f.announces || len(values) > 0
+		for _, v := range values {
+			w.announce(v)
+		}
+	case "Transfer-Encoding":
+		f.coding, f.codingValue = s, first
+	}
+}
+
+// announce notes the trailers that a Trailer field names.
+func (w *response) announce(names string) {
+	for name := range strings.SplitSeq(names, ",") {
+		if name = textproto.TrimString(name); name == "" {
+			continue
+		}
+		if name = textproto.CanonicalMIMEHeaderKey(name); httpguts.ValidTrailerHeader(name) {
+			w.trailers = append(w.trailers, name)
+		}
+	}
+}
+
+// takeBack removes the lines of s from out, and moves the other spans.
+func (w *response) takeBack(out []byte, s *span) []byte {
+	n := s.to - s.from
+	if n == 0 {
+		return out
+	}
+	from := s.from
+	out = append(out[:from], out[s.to:]...)
+	*s = span{}
+	for _, other := range []*span{&w.frozen.connection, &w.frozen.length, &w.frozen.coding, &w.frozen.contentType} {
+		if other.from > from {
+			other.from -= n
+			other.to -= n
+		}
+	}
+	return out
+}
+
+// inform sends an answer before the answer.
+func (w *response) inform(status int) {
+	b := outPool.Get().(*[]byte)
+	out := appendStatusLine((*b)[:0], w.options.old, status)
+	keys := make([]string, 0, len(w.header))
+	for key := range w.header {
+		if key != "Content-Length" && key != "Transfer-Encoding" && validName(key) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		for _, v := range w.header[key] {
+			out = appendField(out, key, v)
+		}
+	}
+	out = append(out, "\r\n"...)
+	_ = w.conn.write(out) // the answer itself fails too
+	if cap(out) <= 2*outBytes {
+		*b = out[:0]
+		outPool.Put(b)
+	}
+}
+
+func appendStatusLine(b []byte, old bool, status int) []byte {
+	if old {
+		b = append(b, "HTTP/1.0 "...)
+	} else {
+		b = append(b, "HTTP/1.1 "...)
+	}
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, ' ')
+	if text := http.StatusText(status); text != "" {
+		b = append(b, text...)
+	} else {
+		b = append(b, "status code "...)
+		b = strconv.AppendInt(b, int64(status), 10)
+	}
+	return append(b, "\r\n"...)
+}
+
+// appendField appends a line. Control characters in the value become spaces:
+// a line break would let the value speak for us, the others are read in more
+// than one way.
+func appendField(b []byte, key, value string) []byte {
+	b = append(b, key...)
+	b = append(b, ": "...)
+	from := len(b)
+	b = append(b, textproto.TrimString(value)...)
+	for i, c := range b[from:] {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			b[from+i] = ' '
+		}
+	}
+	return append(b, "\r\n"...)
+}
+
+// bodyAllowed reports whether answers of that status have a body.
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+func validName(key string) bool { return httpguts.ValidHeaderFieldName(key) }

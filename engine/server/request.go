@@ -1,0 +1,199 @@
+package server
+
+import (
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"detour/engine/wire"
+)
+
+// ioError says that a head could not be read, for which nobody waits for an
+// answer.
+type ioError struct{ error }
+
+// What wire says in other places.
+const (
+	errMethod = wire.Malformed("method")
+	errTarget = wire.Malformed("request target")
+)
+
+// exchange is what one request takes, in one piece of memory. Nothing of it is
+// used again: handlers may keep what they like.
+type exchange struct {
+	response response
+	lifetime lifetime
+	url      url.URL
+}
+
+// receive reads the head of a request and makes a request of it.
+func (c *conn) receive() (*exchange, error) {
+	head, err := c.readHead()
+	if err != nil {
+		return nil, err
+	}
+	fields := c.in.store.fields[:0]
+	h, err := wire.ParseHead(head, &fields)
+	if err != nil {
+		return nil, err
+	}
+	c.in.store.fields = fields
+	// One string holds the whole head; all that the request says are parts of
+	// it. The parts are found again by the capacity behind them.
+	text := string(head)
+	part := func(b []byte) string {
+		at := cap(head) - cap(b)
+		return text[at : at+len(b)]
+	}
+	x := &exchange{}
+	proto := http.Request{
+		Method: part(h.Method), RequestURI: part(h.Target), URL: &x.url,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: h.Minor,
+		ContentLength: h.Length, Body: http.NoBody,
+		RemoteAddr: c.remote, TLS: c.tls,
+	}
+	if h.Minor == 0 {
+		proto.Proto = "HTTP/1.0"
+	}
+	if h.Host != nil {
+		proto.Host = part(h.Host)
+	}
+	if !x.parseTarget(&proto) {
+		return nil, errTarget
+	}
+	header := make(http.Header, len(fields))
+	values := make([]string, len(fields))
+	for i, f := range fields {
+		key := textproto.CanonicalMIMEHeaderKey(part(f.Name))
+		if key == "Host" {
+			continue
+		}
+		if _, twice := header[key]; twice {
+			header[key] = append(header[key], part(f.Value))
+			continue
+		}
+		values[i] = part(f.Value)
+		header[key] = values[i : i+1 : i+1] // to append to it copies it
+	}
+	proto.Header = header
+	tidy(&proto)
+
+	var b *body
+	if h.Length != 0 {
+		b = &body{conn: c, left: h.Length, chunked: h.Length == wire.LengthChunked}
+		proto.Body = b
+	}
+	c.in.skip(len(head))
+	x.lifetime = lifetime{conn: c, body: b}
+	r := proto.WithContext(&x.lifetime)
+	x.response = response{conn: c, request: r, body: b, length: -1, options: optionsOf(r)}
+	if b != nil {
+		b.request = r
+		if r.ProtoMinor == 1 && expectsContinue(r) {
+			b.expect = &x.response
+			x.response.mayContinue = true
+		}
+	}
+	return x, nil
+}
+
+// readHead reads a whole head; it stays in c.in.
+func (c *conn) readHead() ([]byte, error) {
+	limit := c.server.Limits.HeaderBytes
+	scanned, reads, blank := 0, 0, false
+	for {
+		b := c.in.bytes()
+		if !blank && len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+			c.in.skip(2) // one empty line before a request (RFC 9112, section 2.2)
+			blank, scanned = true, 0
+			continue
+		}
+		if len(b) > 0 && (!wire.CanBegin(b[0]) || b[0] == '\r' && (blank || len(b) > 1)) {
+			// Other protocols need not wait for the end of their "head".
+			return nil, errMethod
+		}
+		if len(b) > 1 {
+			end, err := wire.HeadEnd(b, scanned)
+			if err != nil {
+				return nil, err
+			}
+			if end > limit {
+				return nil, errHeadTooLong
+			}
+			if end > 0 {
+				return b[:end], nil
+			}
+			scanned = len(b)
+		}
+		if len(b) >= limit {
+			return nil, errHeadTooLong
+		}
+		// The read after the first byte brings the rest at once, or nothing.
+		if reads == 1 {
+			c.startHead()
+		}
+		reads++
+		if err := c.in.read(c.rwc, limit); err != nil {
+			return nil, ioError{err}
+		}
+	}
+}
+
+// tidy moves what net/http moves out of the header.
+func tidy(r *http.Request) {
+	h := r.Header
+	if r.ContentLength < 0 {
+		r.TransferEncoding = chunkedCoding()
+		delete(h, "Transfer-Encoding")
+		if announced, ok := h["Trailer"]; ok {
+			delete(h, "Trailer")
+			r.Trailer = announcedTrailer(announced)
+		}
+	}
+	if p := h["Pragma"]; len(p) > 0 && p[0] == "no-cache" && h["Cache-Control"] == nil {
+		h["Cache-Control"] = []string{"no-cache"}
+	}
+	if r.ProtoMinor == 0 {
+		r.Close = hasToken(h["Connection"], "close") || !hasToken(h["Connection"], "keep-alive")
+	} else if h["Connection"] != nil {
+		r.Close = hasToken(h["Connection"], "close")
+	}
+}
+
+func chunkedCoding() []string { return []string{"chunked"} }
+
+// announcedTrailer is Request.Trailer before the body is read. ParseHead has
+// refused names that must not be there.
+func announcedTrailer(values []string) http.Header {
+	var t http.Header
+	for _, v := range values {
+		for name := range strings.SplitSeq(v, ",") {
+			if name = textproto.TrimString(name); name == "" {
+				continue
+			}
+			if t == nil {
+				t = make(http.Header)
+			}
+			t[textproto.CanonicalMIMEHeaderKey(name)] = nil
+		}
+	}
+	return t
+}
+
+func hasToken(values []string, token string) bool {
+	return len(values) > 0 && httpguts.HeaderValuesContainsToken(values, token)
+}
+
+func expectsContinue(r *http.Request) bool {
+	v := r.Header["Expect"]
+	return len(v) > 0 && hasToken(v[:1], "100-continue")
+}
+
+// refusesExpectation reports whether the request expects what nobody knows.
+func (x *exchange) refusesExpectation() bool {
+	v := x.response.request.Header["Expect"]
+	return len(v) > 0 && v[0] != "" && !expectsContinue(x.response.request)
+}

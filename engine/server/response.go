@@ -1,0 +1,329 @@
+package server
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// response is the http.ResponseWriter of one request. Like net/http's it may be
+// used by one goroutine at a time, beside another that reads the body.
+//
+// The head is frozen by WriteHeader: its fields are written into out then. How
+// the body is framed is known only when it is committed: when it outgrows what
+// is kept back, is flushed, or ends.
+type response struct {
+	conn    *conn
+	request *http.Request
+	body    *body   // of the request; nil = none
+	options options // as the request had them when it came
+
+	header  http.Header // the handler's; nil until it asks
+	status  int         // 0 until WriteHeader
+	length  int64       // declared; -1 = not
+	written int64       // of the body, by the handler
+
+	out    *[]byte // from outPool: what was not sent yet; nil = nothing
+	frozen frozen
+	bodyAt int // while not committed: (*out)[bodyAt:] is the body so far
+	chunk  int // while chunking: place in out of the open chunk's line; -1 = no chunk is open
+
+	owes bool // while chunking: the content of a chunk was sent, its end was not
+
+	committed bool
+	chunking  bool
+	closing   bool // the connection ends after this answer
+	limitHit  bool // the request's body is longer than anybody wants to read
+	duplex    bool
+	done      bool // the handler returned
+	delimited bool // the connection's end is the body's
+	hijacked  bool
+	trailers  []string // announced
+
+	continuing  sync.Mutex // guards the rest; held while a 100 is sent
+	mayContinue bool       // the client waits for it, and no answer began
+	continued   bool       // it was sent
+}
+
+const (
+	// keepBack is how much of a body is kept back until its length is known,
+	// or that it has no short one. net/http's, so that both frame alike.
+	keepBack = 2 << 10
+
+	// gather is how much is gathered of what is written in small pieces. It is
+	// what net/http's has in its buffer.
+	gather = 4 << 10
+
+	// outBytes is room for what fills one TLS record.
+	outBytes = recordBytes
+)
+
+var outPool = sync.Pool{New: func() any { b := make([]byte, 0, outBytes); return &b }}
+
+var (
+	errOver         = errors.New("the request is over")
+	interimContinue = []byte("HTTP/1.1 100 Continue\r\n\r\n")
+)
+
+// sendContinue asks the client for the body, unless an answer began.
+func (w *response) sendContinue() {
+	w.continuing.Lock()
+	defer w.continuing.Unlock()
+	if w.mayContinue {
+		w.mayContinue, w.continued = false, true
+		_ = w.conn.write(interimContinue) // what reads next fails too
+	}
+}
+
+// endContinue says that an answer began: the client is not asked any more.
+func (w *response) endContinue() {
+	if w.body != nil && w.body.expect != nil {
+		w.continuing.Lock()
+		w.mayContinue = false
+		w.continuing.Unlock()
+	}
+}
+
+// mayRead reports whether the client sends the body: nobody need wait for one
+// that was not asked for.
+func (w *response) mayRead() bool {
+	w.continuing.Lock()
+	defer w.continuing.Unlock()
+	return w.continued
+}
+
+// Header returns the header that WriteHeader will send, and behind it the
+// trailers.
+func (w *response) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+func (w *response) WriteHeader(status int) {
+	switch {
+	case w.hijacked || w.done:
+		w.conn.server.ErrorLog.Debug("WriteHeader after the request was over", "client", w.conn.remote)
+		return
+	case w.status != 0:
+		w.conn.server.ErrorLog.Debug("superfluous WriteHeader", "client", w.conn.remote, "uri", w.request.RequestURI)
+		return
+	case status < 100 || status > 999:
+		panic(fmt.Sprintf("invalid WriteHeader code %v", status))
+	}
+	if status == http.StatusContinue || status > 199 || status == http.StatusSwitchingProtocols {
+		w.endContinue()
+	}
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		if status == http.StatusContinue {
+			w.continuing.Lock()
+			w.continued = true
+			w.continuing.Unlock()
+		}
+		w.inform(status)
+		return
+	}
+	w.freeze(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	switch {
+	case w.hijacked:
+		return 0, http.ErrHijacked
+	case w.done:
+		return 0, errOver
+	case w.status == 0:
+		w.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case len(p) == 0:
+		return 0, nil
+	case !bodyAllowed(w.status):
+		return 0, http.ErrBodyNotAllowed
+	}
+	w.written += int64(len(p))
+	if w.length >= 0 && w.written > w.length {
+		return 0, http.ErrContentLength
+	}
+	if err := w.take(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// WriteString implements io.StringWriter.
+func (w *response) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
+
+// ReadFrom implements io.ReaderFrom: what is copied has a large buffer.
+func (w *response) ReadFrom(src io.Reader) (int64, error) {
+	b := copyPool.Get().(*[]byte)
+	defer copyPool.Put(b)
+	return io.CopyBuffer(struct{ io.Writer }{w}, src, *b)
+}
+
+// copyPool has buffers of what one batch of records carries.
+var copyPool = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+
+// take takes p, a part of the body.
+func (w *response) take(p []byte) error {
+	if !w.committed {
+		kept := len(*w.out) - w.bodyAt
+		if kept+len(p) <= keepBack {
+			*w.out = append(*w.out, p...)
+			return nil
+		}
+		if kept > 0 {
+			*w.out = append(*w.out, p[:keepBack-kept]...)
+			p = p[keepBack-kept:]
+		}
+		w.commit(p)
+	}
+	if w.options.head {
+		return nil
+	}
+	if w.chunking {
+		return w.takeChunk(p)
+	}
+	return w.send(p, gather)
+}
+
+// send adds p to what is to be sent, and sends that once it is more than keep.
+func (w *response) send(p []byte, keep int) error {
+	out := w.outgoing()
+	if len(*out)+len(p) <= keep {
+		*out = append(*out, p...)
+		return nil
+	}
+	// What is there already and the beginning of p make one record.
+	if room := outBytes - len(*out); room > 0 {
+		n := min(room, len(p))
+		*out = append(*out, p[:n]...)
+		p = p[n:]
+	}
+	err := w.conn.writeAll(*out, p)
+	w.drop()
+	return err
+}
+
+// outgoing returns the buffer of what is to be sent.
+func (w *response) outgoing() *[]byte {
+	if w.out == nil {
+		w.out = outPool.Get().(*[]byte)
+	}
+	return w.out
+}
+
+// drop gives the buffer back: nothing is held while the handler waits.
+func (w *response) drop() {
+	if w.out == nil {
+		return
+	}
+	if cap(*w.out) <= 2*outBytes {
+		*w.out = (*w.out)[:0]
+		outPool.Put(w.out)
+	}
+	w.out = nil
+}
+
+// FlushError is what http.ResponseController calls.
+func (w *response) FlushError() error {
+	switch {
+	case w.hijacked:
+		return http.ErrHijacked
+	case w.done:
+		return errOver
+	case w.status == 0:
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.flush()
+}
+
+// Flush implements http.Flusher.
+func (w *response) Flush() { _ = w.FlushError() }
+
+func (w *response) flush() error {
+	if !w.committed {
+		w.commit(nil)
+	}
+	if w.chunking {
+		w.endChunk()
+	}
+	if w.out == nil || len(*w.out) == 0 {
+		return nil
+	}
+	return w.send(nil, 0)
+}
+
+// Hijack implements http.Hijacker. What was read beyond the request is in the
+// reader's buffer.
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	switch {
+	case w.hijacked:
+		return nil, nil, http.ErrHijacked
+	case w.done:
+		return nil, nil, errOver
+	}
+	w.endContinue()
+	if w.status != 0 {
+		if err := w.flush(); err != nil {
+			return nil, nil, err
+		}
+	}
+	w.drop()
+	w.hijacked = true
+	w.body.abandon()
+	return w.conn.surrender()
+}
+
+// surrender gives the connection to the handler.
+func (c *conn) surrender() (net.Conn, *bufio.ReadWriter, error) {
+	c.callOff()
+	c.mu.Lock()
+	c.hijacked = true
+	has, _ := c.watch.result()
+	c.mu.Unlock()
+	c.server.ended(c)
+	_ = c.rwc.SetDeadline(time.Time{})
+	if has {
+		c.in.put(c.watch.one[0])
+	}
+	early := append([]byte(nil), c.in.bytes()...)
+	c.in.drop()
+	src := &prefixed{early: early, rest: c.rwc}
+	br := bufio.NewReaderSize(src, max(4<<10, len(early)))
+	_, _ = br.Peek(len(early)) // so that they count as buffered
+	return c.rwc, bufio.NewReadWriter(br, bufio.NewWriter(c.rwc)), nil
+}
+
+// prefixed reads early, then rest.
+type prefixed struct {
+	early []byte
+	rest  io.Reader
+}
+
+func (r *prefixed) Read(p []byte) (int, error) {
+	if len(r.early) == 0 {
+		return r.rest.Read(p)
+	}
+	n := copy(p, r.early)
+	if r.early = r.early[n:]; len(r.early) == 0 {
+		r.early = nil
+	}
+	return n, nil
+}
+
+// SetReadDeadline is for http.ResponseController, like those that follow.
+func (w *response) SetReadDeadline(t time.Time) error { return w.conn.setReadDeadline(t) }
+
+func (w *response) SetWriteDeadline(t time.Time) error { return w.conn.setWriteDeadline(t) }
+
+func (w *response) EnableFullDuplex() error {
+	w.duplex = true
+	return nil
+}

@@ -1,0 +1,270 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options is what a Server is made of.
+type Options struct {
+	// Handler is called for each request, "OPTIONS *" included. It must keep
+	// to the rules of http.Handler, and may rely on what net/http's server
+	// gives it; http.ServerContextKey leads to an *http.Server that merely
+	// stands for this one.
+	Handler http.Handler
+	// TLS is for connections that the listener hands out without; nil = they
+	// are plaintext. A listener may also hand out *tls.Conn itself, with or
+	// without the handshake done.
+	TLS      *tls.Config
+	Limits   Limits       // zero fields = those of DefaultLimits
+	ErrorLog *slog.Logger // nil = silent
+	// HTTP2 serves connections that agreed on "h2", until they end. ctx ends
+	// when the server is to stop gracefully; conn is closed when it must stop
+	// at once. nil = such connections are closed.
+	HTTP2 func(ctx context.Context, conn net.Conn, state *tls.ConnectionState)
+}
+
+// Limits bounds what a client may take of a server.
+type Limits struct {
+	HeaderBytes      int           // a request's head; more is answered 431
+	HeaderTimeout    time.Duration // for a head to arrive
+	IdleTimeout      time.Duration // of a connection between requests
+	HandshakeTimeout time.Duration // for TLS
+	Streams          int           // concurrent requests of one HTTP/2 connection
+}
+
+// DefaultLimits are the limits of a server on the open Internet.
+func DefaultLimits() Limits {
+	return Limits{
+		HeaderBytes:      64 << 10,         // cookies of single sign-on come to 16 KiB; nobody honest sends four times that
+		HeaderTimeout:    60 * time.Second, // a phone that loses its network in mid-request comes back within that
+		IdleTimeout:      5 * time.Minute,  // longer than the 4 minutes that NATs and load balancers keep
+		HandshakeTimeout: 10 * time.Second, // three retransmissions of a lost packet
+		Streams:          250,              // browsers use up to 100
+	}
+}
+
+func (l Limits) withDefaults() Limits {
+	d := DefaultLimits()
+	if l.HeaderBytes == 0 {
+		l.HeaderBytes = d.HeaderBytes
+	}
+	if l.HeaderTimeout == 0 {
+		l.HeaderTimeout = d.HeaderTimeout
+	}
+	if l.IdleTimeout == 0 {
+		l.IdleTimeout = d.IdleTimeout
+	}
+	if l.HandshakeTimeout == 0 {
+		l.HandshakeTimeout = d.HandshakeTimeout
+	}
+	if l.Streams == 0 {
+		l.Streams = d.Streams
+	}
+	return l
+}
+
+// Server serves HTTP/1.1, and HTTP/2 where Options say how. Make one with New.
+// Its methods may be called from several goroutines.
+type Server struct {
+	Options
+	identity *http.Server // what handlers find under http.ServerContextKey
+	clock    clock
+	refusals tally
+
+	stopping atomic.Bool // Shutdown or Close was called
+
+	// stop ends what waits for no request: handshakes, pauses of accept
+	// loops. drain tells HTTP/2 connections to finish.
+	ctx   context.Context
+	stop  context.CancelFunc
+	loops sync.WaitGroup // accept loops; what they started they know as conns
+
+	mu        sync.Mutex // guards the rest; not held during I/O
+	listeners map[*listener]struct{}
+	conns     map[*conn]struct{}
+	drained   chan struct{} // closed when conns is empty; nil = nobody waits
+}
+
+// New returns a server that is ready for Serve.
+func New(o Options) *Server {
+	o.Limits = o.Limits.withDefaults()
+	if o.ErrorLog == nil {
+		o.ErrorLog = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		Options:   o,
+		identity:  &http.Server{Handler: o.Handler, TLSConfig: o.TLS, MaxHeaderBytes: o.Limits.HeaderBytes, IdleTimeout: o.Limits.IdleTimeout},
+		refusals:  tally{log: o.ErrorLog},
+		listeners: make(map[*listener]struct{}),
+		conns:     make(map[*conn]struct{}),
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	return s
+}
+
+// Serve accepts connections from l and serves them, each in a goroutine of its
+// own. It closes l, and returns http.ErrServerClosed after Shutdown or Close;
+// failures of Accept do not end it as long as l is open. It may be called for
+// several listeners at once.
+func (s *Server) Serve(l net.Listener) error {
+	in := &listener{Listener: l}
+	defer in.Close()
+	if !s.opened(in) {
+		return http.ErrServerClosed
+	}
+	defer s.loops.Done()
+	defer s.closed(in)
+	err := s.accept(in)
+	if s.stopping.Load() {
+		return http.ErrServerClosed
+	}
+	return err
+}
+
+// Shutdown stops accepting, cuts connections that are idle or in their
+// handshake, and waits until the others have ended the request they are at. When
+// ctx ends first it returns ctx's error; the rest goes on, and Close ends it.
+// Hijacked connections are not waited for.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.quit()
+	s.mu.Lock()
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	if s.drained == nil {
+		s.drained = make(chan struct{})
+		if len(s.conns) == 0 {
+			close(s.drained)
+		}
+	}
+	drained := s.drained
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.retire()
+	}
+	select {
+	case <-drained:
+		return err
+	default:
+	}
+	select {
+	case <-drained:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close cuts everything at once, except hijacked connections. Handlers see
+// their contexts end; Close does not wait for them.
+func (s *Server) Close() error {
+	err := s.quit()
+	s.mu.Lock()
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.cut()
+	}
+	return err
+}
+
+// quit ends the accept loops.
+func (s *Server) quit() error {
+	s.stopping.Store(true)
+	s.stop()
+	s.mu.Lock()
+	open := make([]*listener, 0, len(s.listeners))
+	for l := range s.listeners {
+		open = append(open, l)
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, l := range open {
+		errs = append(errs, l.Close())
+	}
+	s.loops.Wait()
+	return errors.Join(errs...)
+}
+
+// opened takes l on; false means that the server is stopping.
+func (s *Server) opened(l *listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Load() {
+		return false
+	}
+	s.listeners[l] = struct{}{}
+	s.loops.Add(1)
+	return true
+}
+
+func (s *Server) closed(l *listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+}
+
+// began takes c on.
+func (s *Server) began(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+}
+
+// ended forgets c: it is closed, or the handler's.
+func (s *Server) ended(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if len(s.conns) == 0 && s.drained != nil {
+		select {
+		case <-s.drained:
+		default:
+			close(s.drained)
+		}
+	}
+}
+
+// listener is a net.Listener that closes once.
+type listener struct {
+	net.Listener
+	once sync.Once
+	err  error
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { l.err = l.Listener.Close() })
+	return l.err
+}
+
+// clock is the time of the Date field, formatted once a second.
+type clock struct {
+	now atomic.Pointer[date]
+}
+
+type date struct {
+	second int64
+	text   string
+}
+
+func (c *clock) date(now time.Time) string {
+	second := now.Unix()
+	d := c.now.Load()
+	if d == nil || d.second != second {
+		d = &date{second, now.UTC().Format(http.TimeFormat)}
+		c.now.Store(d)
+	}
+	return d.text
+}

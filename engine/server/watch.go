@@ -1,0 +1,133 @@
+package server
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+// watchDelay is how long a handler may take before it is looked after whether
+// its client is still there. Most answers are ready by then, and were not worth
+// the goroutine; a client that gave up cannot tell the difference.
+const watchDelay = 5 * time.Millisecond
+
+// watch waits, while a handler runs, for what the client does: send more, which
+// is kept for later, or go, which ends the request's context. It is started by
+// a timer when somebody asked for that context and the body is read. A watch
+// that is still waiting when the handler is done just goes on waiting: then it
+// is the one that serves the connection, and the goroutine that did ends.
+// conn.mu guards all but one.
+type watch struct {
+	timer   *time.Timer
+	wanted  bool // somebody asked
+	unread  bool // there is a body to be read first
+	armed   bool // timer is set
+	reading bool
+	handed  bool          // the connection is the watch's when its read returns
+	off     chan struct{} // closed when the watch stopped reading; nil = nobody waits for it
+	has     bool          // one holds a byte
+	err     error         // reading ended for good
+
+	one [1]byte // the goroutine's that reads
+}
+
+// begin prepares for a request.
+func (w *watch) begin(body bool) { w.wanted, w.unread = false, body }
+
+// result takes what the last watch left behind: a byte in one, or an error.
+func (w *watch) result() (has bool, err error) {
+	has = w.has
+	w.has = false
+	return has, w.err
+}
+
+func (w *watch) disarm() {
+	if w.armed {
+		w.armed = false
+		w.timer.Stop()
+	}
+}
+
+// wantWatch says that somebody wants to know about the end of l.
+func (c *conn) wantWatch(l *lifetime) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == l {
+		c.watch.wanted = true
+		c.armWatch()
+	}
+}
+
+// bodyRead says that nothing of the current body is left to be read.
+func (c *conn) bodyRead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch.unread = false
+	if c.current != nil {
+		c.armWatch()
+	}
+}
+
+func (c *conn) armWatch() {
+	w := &c.watch
+	if !w.wanted || w.unread || w.armed || w.reading || w.has || w.err != nil || c.hijacked {
+		return
+	}
+	w.armed = true
+	if w.timer == nil {
+		w.timer = time.AfterFunc(watchDelay, c.look)
+	} else {
+		w.timer.Reset(watchDelay)
+	}
+}
+
+// look is the watch. It runs in the timer's goroutine.
+func (c *conn) look() {
+	w := &c.watch
+	c.mu.Lock()
+	if !w.armed {
+		c.mu.Unlock()
+		return
+	}
+	w.armed, w.reading = false, true
+	c.liftLocked()
+	c.mu.Unlock()
+
+	n, err := c.rwc.Read(w.one[:])
+
+	c.mu.Lock()
+	w.reading = false
+	w.has = n == 1
+	l, mine := c.current, w.handed
+	w.handed = false
+	if err != nil && (mine || !errors.Is(err, os.ErrDeadlineExceeded)) {
+		w.err = err // a deadline of the handler's ends its request, not the connection
+	}
+	if w.off != nil {
+		close(w.off)
+		w.off, l = nil, nil
+	}
+	c.mu.Unlock()
+	if mine {
+		c.run()
+		return
+	}
+	if err != nil && l != nil {
+		l.cancel()
+	}
+}
+
+// callOff ends the watch, for a handler that takes the connection.
+func (c *conn) callOff() {
+	c.mu.Lock()
+	c.watch.disarm()
+	if !c.watch.reading {
+		c.mu.Unlock()
+		return
+	}
+	off := make(chan struct{})
+	c.watch.off = off
+	_ = c.rwc.SetReadDeadline(time.Unix(1, 0))
+	c.mu.Unlock()
+	<-off
+}
