@@ -138,6 +138,7 @@ func (k *keeper) follow(old, next *snapshot, o control.ReloadOptions, now time.T
 			host = new(kept)
 			if old == nil {
 				host.restored = lastEdit(k.g.options.Config)
+				host.window = justOver(next.plans[h.Name], now)
 			}
 		}
 		hosts[h.Name] = host

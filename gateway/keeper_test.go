@@ -99,20 +99,21 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// A gateway that was off when a window began, or between two, finds its place.
+// A gateway that was off when a window began or ended finds its place.
 func TestStartInAWindow(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	shop := says(t, "shop")
 	r := start(t, window("running", now.Add(-time.Hour), now.Add(time.Hour), "")+
 		window("past", now.Add(-2*time.Hour), now.Add(-time.Hour), "")+
+		window("dead", now.Add(-2*time.Hour), now.Add(-time.Minute), "")+
 		window("draining", now.Add(time.Hour), now.Add(2*time.Hour), `drain = "90m"`)+
-		fmt.Sprintf("[hosts]\nrunning = { upstream = %[1]q }\npast = { upstream = %[1]q }\ndraining = { upstream = %[1]q, session = { cookies = [\"cart\"] } }\n", shop))
+		fmt.Sprintf("[hosts]\nrunning = { upstream = %[1]q }\ndead = { upstream = \"127.0.0.1:1\" }\npast = { upstream = %[1]q }\ndraining = { upstream = %[1]q, session = { cookies = [\"cart\"] } }\n", shop))
 	got := map[string]string{}
 	for _, h := range r.Status().Hosts {
 		got[h.Key] = h.State + " " + h.Cause
 	}
-	want := map[string]string{"running": "offline window", "past": "online ", "draining": "draining window"}
+	want := map[string]string{"running": "offline window", "past": "online ", "dead": "offline overran", "draining": "draining window"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("states at the start (-want +got):\n%s", diff)
 	}
