@@ -15,10 +15,8 @@ func (c *Conn) request(st *stream, h *head) *http.Request {
 		Method: h.pseudo[pseudoMethod], Host: h.pseudo[pseudoAuthority],
 		Proto: "HTTP/2.0", ProtoMajor: 2,
 		RemoteAddr: c.remote,
+		TLS:        c.tls,
 		Body:       http.NoBody,
-	}
-	if h.pseudo[pseudoScheme] == "https" {
-		r.TLS = c.tls
 	}
 	st.declared = -1
 	if h.tooLarge { // what is there of it is enough for an answer

@@ -28,6 +28,7 @@ type responseWriter struct {
 	status    int         // 0 = WriteHeader was not called
 	length    int64       // Content-Length as the handler declared it; -1 = it did not
 	written   int64
+	excess    bool // more than that was to be written
 	noBody    bool // the status, or HEAD, has none
 	sent      bool // the header is sent; written with Conn.mu held
 	done      bool // the handler has returned
@@ -190,7 +191,7 @@ func (w *responseWriter) allow(n int) error {
 	if !bodyAllowed(w.status) {
 		return http.ErrBodyNotAllowed
 	}
-	if w.length >= 0 && w.written+int64(n) > w.length {
+	if w.excess = w.excess || w.length >= 0 && w.written+int64(n) > w.length; w.excess {
 		return http.ErrContentLength
 	}
 	w.written += int64(n)
