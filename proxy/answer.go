@@ -25,6 +25,9 @@ func (f *forwarding) answer(res *http.Response) {
 	if res.StatusCode == http.StatusNoContent {
 		delete(header, "Content-Length") // RFC 9110, 8.6; on HTTP/2 it would break the stream
 	}
+	if f.r.ProtoMajor == 1 && f.body != nil && !f.body.complete() {
+		header["Connection"] = []string{"close"} // the rest of the body is not waited for
+	}
 	if f.rt.Compress {
 		c := newCompressor(f.w, f.r, f.encoders)
 		defer c.release()

@@ -16,12 +16,14 @@ type requestBody struct {
 	trailer http.Header // complete when src has ended; nil = none
 	limited bool
 	left    int64 // bytes still allowed when limited; only Read's
+	coming  int64 // bytes still to come if the client said how many; only Read's
 
 	mu      sync.Mutex // guards what follows; never held while reading
 	idle    sync.Cond  // reading became false
 	reading bool       // a Read is on the way
 	begun   bool       // there was a Read
 	closed  bool       // no further Read
+	whole   bool       // nothing more is to come
 	err     error      // why the client's side failed; nil = it did not
 }
 
@@ -36,7 +38,7 @@ func newRequestBody(r *http.Request, limit int64) (*requestBody, int64, error) {
 	if limit > 0 && r.ContentLength > limit {
 		return nil, 0, errBodyTooLarge
 	}
-	b := &requestBody{src: r.Body, limited: limit > 0, left: limit}
+	b := &requestBody{src: r.Body, limited: limit > 0, left: limit, coming: r.ContentLength}
 	b.idle.L = &b.mu
 	if r.ContentLength < 0 && rarelyHasBody(r.Method) {
 		// The end of the stream arrives with the header, so this does not wait.
@@ -85,6 +87,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.mu.Unlock()
 
 	n, err := b.src.Read(p)
+	b.coming -= int64(n)
 	if b.limited {
 		if b.left -= int64(n); b.left < 0 {
 			n, err = 0, errBodyTooLarge
@@ -98,6 +101,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reading = false
+	b.whole = b.whole || err == io.EOF || b.coming == 0
 	b.idle.Signal()
 	if err != nil && err != io.EOF && !b.closed {
 		b.err = err
@@ -123,6 +127,13 @@ func (b *requestBody) reopen() bool {
 		b.closed = false
 	}
 	return !b.begun
+}
+
+// complete reports whether all of the body has been read.
+func (b *requestBody) complete() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.whole
 }
 
 // failure is why the client's side failed; nil = it did not.

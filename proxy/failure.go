@@ -67,9 +67,13 @@ func fail(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record
 			p.StatusPage = rt.StatusPage.Link(host)
 		}
 	}
+	if r.ProtoMajor == 1 && (status == http.StatusBadRequest || r.ContentLength != 0) {
+		// What follows may be part of the same confusion, or the rest of a body
+		// that is not waited for. Unannounced, the close would hit a request
+		// that the client has just sent.
+		w.Header().Set("Connection", "close")
+	}
 	switch status {
-	case http.StatusBadRequest:
-		w.Header().Set("Connection", "close") // what follows may be part of the same confusion
 	case http.StatusNotImplemented:
 		p.Title, p.Text = "Not a forward proxy", "This server does not open tunnels to other places."
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
