@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -37,9 +38,11 @@ type upload struct {
 	head  []byte    // the request's
 	once  sync.Once // sends it, alone or with the body's first bytes
 
+	last  atomic.Bool           // only one write is to come
 	whole atomic.Bool           // all was sent
 	ended atomic.Int64          // when, in ns after start; 0 = it has not
 	cause atomic.Pointer[error] // why the connection was closed instead
+	gone  sync.WaitGroup        // until nothing is written any more
 }
 
 func (u *upload) prepare(nc net.Conn, head []byte, start time.Time) {
@@ -53,6 +56,7 @@ func (u *upload) prepare(nc net.Conn, head []byte, start time.Time) {
 func (x *exchange) startBody() {
 	x.expecting = false
 	x.body.started = true
+	x.body.gone.Add(1)
 	go x.body.run()
 	runtime.Gosched()
 	x.body.sendHead()
@@ -62,8 +66,21 @@ func (u *upload) sendHead() {
 	u.once.Do(func() { u.write(u.head) })
 }
 
-// done reports whether all was sent; no byte of it is to come on the connection.
-func (u *upload) done() bool { return u.whole.Load() }
+// lastWrite is how long the end of an exchange waits for its body's last bytes.
+// They are gone already, when the upstream has answered for them, but perhaps
+// the goroutine that wrote them has not run since. As in http.Transport.
+const lastWrite = 50 * time.Millisecond
+
+// done reports whether all was sent: nothing is to come on the connection.
+func (u *upload) done() bool {
+	if u.whole.Load() || !u.last.Load() {
+		return u.whole.Load()
+	}
+	_ = u.nc.SetWriteDeadline(time.Now().Add(lastWrite)) // a closed connection writes nothing either
+	u.gone.Wait()
+	_ = u.nc.SetWriteDeadline(time.Time{})
+	return u.whole.Load()
+}
 
 // failure is why the connection was closed; nil = it was not, by the upload.
 func (u *upload) failure() error {
@@ -83,11 +100,12 @@ func (u *upload) run() {
 		_ = u.nc.Close() // whoever reads asks for the cause
 	}
 	u.ended.Store(max(1, int64(time.Since(u.start))))
-	_ = u.body.Close()
+	u.gone.Done()
+	_ = u.body.Close() // which may take its time
 }
 
 // errRefused says that the upstream takes no more. It may have answered.
-var errRefused = fmt.Errorf("upstream takes no more")
+var errRefused = errors.New("upstream takes no more")
 
 // write writes to the upstream.
 func (u *upload) write(p []byte) error {
@@ -115,6 +133,7 @@ func (u *upload) send() error {
 			}
 		}
 		if n > 0 {
+			u.last.Store(u.length >= 0 && left == 0)
 			if err := u.sendPiece(buf, start, n); err != nil {
 				return err
 			}
@@ -187,6 +206,7 @@ func (u *upload) sendEnd() error {
 		}
 	}
 	end = append(end, "\r\n"...)
+	u.last.Store(true)
 	var err error
 	with := false
 	u.once.Do(func() {
