@@ -5,8 +5,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -34,9 +36,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitOK
 	}
 	if !accepted {
-		err = usageError(err, cmd.CommandPath()+" --help")
+		err = usageError(oneLine(err), cmd.CommandPath()+" --help")
 	}
 	return p.fail(err)
+}
+
+// oneLine joins cobra's suggestions, which it puts on lines of their own.
+func oneLine(err error) error {
+	return errors.New(strings.ReplaceAll(strings.Join(strings.Fields(err.Error()), " "), " Did you mean", "; did you mean"))
 }
 
 // program is what the commands share.
