@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -19,6 +20,8 @@ type ioError struct{ error }
 const (
 	errMethod = wire.Malformed("method")
 	errTarget = wire.Malformed("request target")
+
+	errHeadCut = wire.Malformed("end of the connection within a head")
 )
 
 // exchange is what one request takes, in one piece of memory. Nothing of it is
@@ -136,7 +139,9 @@ func (c *conn) readHead() ([]byte, error) {
 			c.startHead()
 		}
 		reads++
-		if err := c.in.read(c.rwc, limit); err != nil {
+		if err := c.in.read(c.rwc, limit); err == io.EOF {
+			return nil, errHeadCut
+		} else if err != nil {
 			return nil, ioError{err}
 		}
 	}
