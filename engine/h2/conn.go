@@ -356,6 +356,7 @@ func (c *Conn) headerEnded() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.half = time.Time{}
+	c.watchdog.Reset(c.limits.IdleTimeout)
 }
 
 func earlier(a, b time.Time) time.Time {

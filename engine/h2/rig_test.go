@@ -43,6 +43,12 @@ func certificate(t testing.TB) (server, client *tls.Config) {
 
 func start(t testing.TB, h http.HandlerFunc, o Options) *rig {
 	t.Helper()
+	return startTuned(t, h, o, func(*Conn) {})
+}
+
+// startTuned is start with a last touch to each connection.
+func startTuned(t testing.TB, h http.HandlerFunc, o Options, tune func(*Conn)) *rig {
+	t.Helper()
 	server, client := certificate(t)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", server)
 	if err != nil {
@@ -63,6 +69,7 @@ func start(t testing.TB, h http.HandlerFunc, o Options) *rig {
 					return
 				}
 				conn := New(c, o)
+				tune(conn)
 				g.mu.Lock()
 				g.conns[conn] = struct{}{}
 				g.mu.Unlock()

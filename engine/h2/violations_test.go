@@ -42,8 +42,8 @@ func request(method string, more ...string) []byte {
 }
 
 // headers sends a whole request header, or a whole block of trailers.
-func (r *raw) headers(id uint32, b []byte, end bool) {
-	r.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b, EndStream: end, EndHeaders: true})
+func (r *raw) headers(id uint32, b []byte, end bool) error {
+	return r.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b, EndStream: end, EndHeaders: true})
 }
 
 func (r *raw) setting(id http2.SettingID, v uint32) {
