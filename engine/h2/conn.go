@@ -231,7 +231,10 @@ func (c *Conn) refuse(e connError) {
 	for _, st := range c.streams {
 		c.closeStream(st, endedByUs, errClientGone)
 	}
-	c.goAway(c.lastID, e.code, e.reason)
+	if !c.final {
+		c.served = c.lastID
+	}
+	c.goAway(c.served, e.code, e.reason)
 	c.hangUp()
 }
 

@@ -157,10 +157,7 @@ func (c *Conn) admit(h *head) error {
 	defer c.mu.Unlock()
 	if h.stream > c.lastID {
 		h.opens = true
-		if c.final {
-			h.refuse = true // by the GOAWAY; the client knows that it was not served
-			return nil
-		}
+		h.refuse = c.final // by the GOAWAY: the client knows that it was not served
 		c.lastID = h.stream
 		return nil
 	}
@@ -174,7 +171,7 @@ func (c *Conn) admit(h *head) error {
 			return connError{codeStreamClosed, "HEADERS on a closed stream"}
 		default:
 			if c.final && h.stream > c.served {
-				return nil
+				return nil // trailers
 			}
 			return connError{codeProtocol, "stream number went down"}
 		}
