@@ -155,6 +155,8 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
+func numGoroutine() int { return runtime.NumGoroutine() }
+
 // noLeak checks at the end of a test that it left no goroutine behind.
 func noLeak(t testing.TB) {
 	t.Helper()
