@@ -3,9 +3,14 @@ package client
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,29 +24,31 @@ var benchAnswer = []byte("HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sat, 22 Nov 
 // bodies of length bytes follow the heads.
 func benchUpstream(tb testing.TB, length int) string {
 	ln := listen(tb)
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				r := bufio.NewReaderSize(conn, 64<<10)
-				for {
-					line, err := r.ReadSlice('\n')
-					if err != nil {
-						return
-					}
-					if len(line) == 2 {
-						r.Discard(length)
-						conn.Write(benchAnswer)
-					}
-				}
-			}()
-		}
-	}()
+	go serveBench(ln, length)
 	return ln.Addr().String()
+}
+
+func serveBench(ln net.Listener, length int) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			r := bufio.NewReaderSize(conn, 64<<10)
+			for {
+				line, err := r.ReadSlice('\n')
+				if err != nil {
+					return
+				}
+				if len(line) == 2 {
+					r.Discard(length)
+					conn.Write(benchAnswer)
+				}
+			}
+		}()
+	}
 }
 
 func benchHeader() http.Header {
@@ -52,6 +59,67 @@ func benchHeader() http.Header {
 	}
 }
 
+// The upstream is a process of its own, so that cpu-ns is what the client costs.
+func TestMain(m *testing.M) {
+	if length := os.Getenv("BENCH_UPSTREAM"); length != "" {
+		n, _ := strconv.Atoi(length)
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(ln.Addr())
+		go serveBench(ln, n)
+		io.Copy(io.Discard, os.Stdin) // until the benchmark ends
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func benchProcess(b *testing.B, length int) string {
+	b.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "BENCH_UPSTREAM="+strconv.Itoa(length))
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		in.Close()
+		cmd.Wait()
+	})
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.TrimSpace(addr)
+}
+
+// BenchmarkFloor is a write and a read, as any exchange needs them.
+func BenchmarkFloor(b *testing.B) {
+	conn, err := net.Dial("tcp", benchProcess(b, 0))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	head, _ := appendHead(nil, &http.Request{Host: "a.example", URL: &url.URL{Path: "/"}, Header: benchHeader()})
+	buf := make([]byte, 64<<10)
+	before := cpuTime()
+	for b.Loop() {
+		conn.Write(head)
+		if _, err := io.ReadFull(conn, buf[:len(benchAnswer)]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
+}
+
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, kind := range transports {
 		for _, body := range []string{"", strings.Repeat("b", 1000)} {
@@ -60,7 +128,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 				name = kind.name + "/POST"
 			}
 			b.Run(name, func(b *testing.B) {
-				addr := benchUpstream(b, len(body))
+				addr := benchProcess(b, len(body))
 				rt := kind.make(b, addr, nil)
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
@@ -68,12 +136,14 @@ func BenchmarkRoundTrip(b *testing.B) {
 				buf := make([]byte, 64<<10)
 				b.ReportAllocs()
 				before := cpuTime()
+				get := request(b, http.MethodGet, addr, nil).WithContext(ctx)
+				get.Header = header
 				for b.Loop() {
-					req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+addr+"/", nil)
+					req := get
 					if body != "" {
+						req = get.WithContext(ctx)
 						req.Method, req.Body, req.ContentLength = "POST", io.NopCloser(strings.NewReader(body)), int64(len(body))
 					}
-					req.Header = header
 					res, err := rt.RoundTrip(req)
 					if err != nil {
 						b.Fatal(err)

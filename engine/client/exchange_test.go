@@ -367,7 +367,7 @@ func TestContinue(t *testing.T) {
 			if _, got, err := roundTrip(t, rt, req); err != nil || got != "ab" {
 				t.Errorf("POST = %q, %v; want ab", got, err)
 			}
-			if kept := rt.take() != nil; kept && !tt.sent {
+			if idleCount(rt) > 0 && !tt.sent {
 				t.Error("the connection was kept; the upstream may still wait for the body")
 			}
 			if read.Load() != tt.sent {
@@ -754,16 +754,11 @@ func TestSweepClosesDeadConnections(t *testing.T) {
 	o.IdleTimeout = 400 * time.Millisecond
 	rt := newClient(t, addr, o).(*Transport)
 	mustGet(t, rt, addr, "ab")
-	idle := func() int {
-		rt.mu.Lock()
-		defer rt.mu.Unlock()
-		return len(rt.idle)
-	}
-	if n := idle(); n != 1 {
+	if n := idleCount(rt); n != 1 {
 		t.Fatalf("%d idle connections; want 1", n)
 	}
 	start := time.Now()
-	eventually(t, "close of the dead", func() bool { return idle() == 0 })
+	eventually(t, "close of the dead", func() bool { return idleCount(rt) == 0 })
 	if took := time.Since(start); took > o.IdleTimeout {
 		t.Logf("after %v; a slow machine", took)
 	}
@@ -816,4 +811,10 @@ func TestTrace(t *testing.T) {
 	if want := []string{"conn false", "byte", "continue", "100 []", "103 [</a>]"}; !slices.Equal(got, want) {
 		t.Errorf("trace = %q; want %q", got, want)
 	}
+}
+
+func idleCount(t *Transport) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.idle)
 }
