@@ -9,6 +9,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"detour/engine/h2"
 )
 
 // accept takes connections from l until it is closed.
@@ -42,12 +44,13 @@ func (c *conn) start() {
 		c.server.ended(c)
 		return
 	}
+	// A handshake needs a deep stack, which an idle connection should not keep:
+	// the rest has a goroutine of its own.
 	if c.tls != nil && c.tls.NegotiatedProtocol == "h2" {
-		c.serveHTTP2()
-		return
+		go c.runHTTP2()
+	} else {
+		go c.run()
 	}
-	// A handshake needs a deep stack, an idle connection should not keep it.
-	go c.run()
 }
 
 // handshake makes c ready for HTTP; false says that it did not come to that.
@@ -93,23 +96,23 @@ func looksLikeHTTP(start [5]byte) bool {
 	return false
 }
 
-// serveHTTP2 serves a connection that agreed on HTTP/2.
-func (c *conn) serveHTTP2() {
+// runHTTP2 serves HTTP/2 until the connection ends.
+func (c *conn) runHTTP2() {
 	defer c.server.ended(c)
-	defer c.raw.Close()
-	if c.server.HTTP2 == nil {
-		return
-	}
-	ctx, retire := context.WithCancel(c.base)
-	defer retire()
+	l := c.server.Limits
+	served := h2.New(c.stream(), h2.Options{
+		Handler: c.server.Handler, TLS: c.tls, Log: c.server.ErrorLog,
+		Limits: h2.Limits{Streams: l.Streams, HeaderBytes: l.HeaderBytes, HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout},
+	})
 	c.mu.Lock()
-	c.retireHTTP2 = retire
-	stopping := c.server.stopping.Load()
+	c.http2 = served
 	c.mu.Unlock()
-	if stopping {
-		retire()
+	if c.server.stopping.Load() {
+		served.Shutdown()
 	}
-	c.server.HTTP2(ctx, c.stream(), c.tls)
+	if err := served.Serve(c.base); err != nil {
+		c.server.ErrorLog.Debug("HTTP/2 connection ended", "client", c.remote, "error", err)
+	}
 }
 
 // trouble is what an accept loop knows about failures of Accept.

@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"detour/engine/h2"
 )
 
 // conn is one connection. The goroutine that serves it owns the fields above
@@ -38,7 +40,7 @@ type conn struct {
 
 	watch watch
 
-	retireHTTP2 context.CancelFunc // nil = not HTTP/2
+	http2 *h2.Conn // nil = HTTP/1, or the handshake is not done
 }
 
 // phase is what Shutdown needs to know of a connection.
@@ -360,7 +362,7 @@ func (c *conn) linger() {
 // retire is Shutdown's word to the connection.
 func (c *conn) retire() {
 	c.mu.Lock()
-	was, http2 := c.phase, c.retireHTTP2
+	was, http2 := c.phase, c.http2
 	switch was {
 	case idle:
 		c.phase = gone
@@ -373,7 +375,7 @@ func (c *conn) retire() {
 	c.mu.Unlock()
 	switch {
 	case http2 != nil:
-		http2()
+		http2.Shutdown()
 	case was == idle:
 		_ = c.rwc.Close() // wakes the goroutine that waits
 	}
@@ -382,15 +384,12 @@ func (c *conn) retire() {
 // cut ends the connection at once.
 func (c *conn) cut() {
 	c.mu.Lock()
-	hijacked, l, http2 := c.hijacked, c.current, c.retireHTTP2
+	hijacked, l := c.hijacked, c.current
 	c.mu.Unlock()
 	if hijacked {
 		return
 	}
 	_ = c.raw.Close()
-	if http2 != nil {
-		http2()
-	}
 	if l != nil {
 		l.cancel()
 	}

@@ -521,6 +521,42 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+func TestHTTP2(t *testing.T) {
+	noLeak(t)
+	arrived, release := make(chan struct{}, 9), make(chan struct{})
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, known := r.Context().Value(http.ServerContextKey).(*http.Server)
+		arrived <- struct{}{}
+		<-release
+		fmt.Fprint(w, r.Proto, " ", r.TLS.ServerName, " ", known)
+	}), secure)
+	tr := s.client(t).Transport.(*http.Transport)
+	tr.ForceAttemptHTTP2 = true
+	tr.TLSClientConfig.NextProtos = nil
+	answers := make(chan string, 1)
+	go func() {
+		res, err := (&http.Client{Transport: tr}).Get("https://" + name + "/")
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		defer res.Body.Close()
+		b, _ := io.ReadAll(res.Body)
+		answers <- string(b)
+	}()
+	<-arrived
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(t.Context()) }()
+	<-s.done
+	close(release)
+	if got, want := <-answers, "HTTP/2.0 "+name+" true"; got != want {
+		t.Errorf("answer %q; want %q", got, want)
+	}
+	if err := <-down; err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+}
+
 // A listener may do TLS itself, with the handshake done or not.
 func TestListenerWithTLS(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -21,14 +21,11 @@ type Options struct {
 	Handler http.Handler
 	// TLS is for connections that the listener hands out without; nil = they
 	// are plaintext. A listener may also hand out *tls.Conn itself, with or
-	// without the handshake done.
+	// without the handshake done. Those that agree on "h2" are served by
+	// engine/h2.
 	TLS      *tls.Config
 	Limits   Limits       // zero fields = those of DefaultLimits
 	ErrorLog *slog.Logger // nil = silent
-	// HTTP2 serves connections that agreed on "h2", until they end. ctx ends
-	// when the server is to stop gracefully; conn is closed when it must stop
-	// at once. nil = such connections are closed.
-	HTTP2 func(ctx context.Context, conn net.Conn, state *tls.ConnectionState)
 }
 
 // Limits bounds what a client may take of a server.
@@ -81,8 +78,7 @@ type Server struct {
 
 	stopping atomic.Bool // Shutdown or Close was called
 
-	// stop ends what waits for no request: handshakes, pauses of accept
-	// loops. drain tells HTTP/2 connections to finish.
+	// stop ends what waits for no request: handshakes, pauses of accept loops.
 	ctx   context.Context
 	stop  context.CancelFunc
 	loops sync.WaitGroup // accept loops; what they started they know as conns
