@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"sync"
 )
 
@@ -65,11 +64,6 @@ func (b *requestBody) finish(err error) {
 		b.err = err
 	}
 	b.arrive.Signal()
-}
-
-// expire is for a read deadline that has passed.
-func (b *requestBody) expire() {
-	b.finish(fmt.Errorf("h2: reading the request: %w", os.ErrDeadlineExceeded))
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {

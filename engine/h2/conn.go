@@ -81,6 +81,7 @@ type Conn struct {
 	ended    bool      // Serve is about to return
 	served   uint32    // of the final GOAWAY
 	watchdog *time.Timer
+	watchAt  time.Time // when it looks next
 	drainer  *time.Timer
 }
 
@@ -125,7 +126,9 @@ func (c *Conn) Serve(ctx context.Context) error {
 	c.serving = true
 	c.idle = time.Now()
 	c.half = c.idle // the preface is awaited
-	c.watchdog = time.AfterFunc(c.limits.HeaderTimeout, c.watch)
+	first := min(c.limits.HeaderTimeout, c.limits.IdleTimeout)
+	c.watchAt = c.idle.Add(first)
+	c.watchdog = time.AfterFunc(first, c.watch)
 	c.mu.Unlock()
 
 	err := c.greet()
@@ -318,31 +321,47 @@ func (c *Conn) finalGoAway(reason string) {
 // called at any time and more than once.
 func (c *Conn) Close() { _ = c.conn.Close() }
 
-// watch is the watchdog's duty: connections that are idle, and headers that do
-// not come to an end.
+// watch is the watchdog's duty: connections that are idle, headers that do not
+// come to an end, and the deadlines that handlers have set. There is one timer
+// for all of it, as most deadlines are never reached.
 func (c *Conn) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended || c.closing {
+	if c.ended {
 		return
 	}
 	now := time.Now()
 	next := now.Add(c.limits.IdleTimeout)
-	if !c.half.IsZero() {
-		next = earlier(next, c.half.Add(c.limits.HeaderTimeout))
-		if !next.After(now) {
+	for _, st := range c.streams {
+		next = earlier(next, st.expire(now))
+	}
+	if !c.half.IsZero() && !c.closing {
+		limit := c.half.Add(c.limits.HeaderTimeout)
+		if !limit.After(now) {
 			c.refuse(connError{codeNo, "a header took too long"})
 			return
 		}
+		next = earlier(next, limit)
 	}
-	if len(c.streams) == 0 {
-		next = earlier(next, c.idle.Add(c.limits.IdleTimeout))
-		if !next.After(now) {
+	if len(c.streams) == 0 && !c.closing {
+		limit := c.idle.Add(c.limits.IdleTimeout)
+		if !limit.After(now) {
 			c.finalGoAway("idle")
 			return
 		}
+		next = earlier(next, limit)
 	}
+	c.watchAt = next
 	c.watchdog.Reset(next.Sub(now))
+	c.kick()
+}
+
+// watchBy has the watchdog look at t at the latest.
+func (c *Conn) watchBy(t time.Time) {
+	if t.Before(c.watchAt) {
+		c.watchAt = t
+		c.watchdog.Reset(time.Until(t))
+	}
 }
 
 // headerBegun has the watchdog look at a header of which only a part is there.
@@ -351,7 +370,7 @@ func (c *Conn) headerBegun() {
 	defer c.mu.Unlock()
 	if c.half.IsZero() {
 		c.half = time.Now()
-		c.watchdog.Reset(c.limits.HeaderTimeout)
+		c.watchBy(c.half.Add(c.limits.HeaderTimeout))
 	}
 }
 
@@ -359,11 +378,11 @@ func (c *Conn) headerEnded() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.half = time.Time{}
-	c.watchdog.Reset(c.limits.IdleTimeout)
 }
 
+// earlier returns the earlier of two times; b may be zero, which is never.
 func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
+	if b.IsZero() || a.Before(b) {
 		return a
 	}
 	return b

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -374,45 +373,16 @@ func (c *Conn) sendInterim(st *stream, status int, fields []hpack.HeaderField) {
 // SetReadDeadline is what http.ResponseController calls. A deadline that has
 // passed ends the reading of the request's body for good.
 func (w *responseWriter) SetReadDeadline(t time.Time) error {
-	st := w.st
-	st.setDeadline(&st.readTimer, t, st.body.expire)
+	w.st.setDeadline(&w.st.readBy, t)
 	return nil
 }
 
 // SetWriteDeadline is what http.ResponseController calls. A deadline that has
 // passed ends the stream.
 func (w *responseWriter) SetWriteDeadline(t time.Time) error {
-	st := w.st
-	st.setDeadline(&st.writeTimer, t, func() {
-		st.c.mu.Lock()
-		defer st.c.mu.Unlock()
-		if st.err == nil {
-			st.c.reset(st.id, nil, codeInternal, "")
-			st.c.closeStream(st, endedByUs, fmt.Errorf("h2: writing the answer: %w", os.ErrDeadlineExceeded))
-			st.c.kick()
-		}
-	})
+	w.st.setDeadline(&w.st.writeBy, t)
 	return nil
 }
 
 // EnableFullDuplex is what http.ResponseController calls. HTTP/2 always is.
 func (w *responseWriter) EnableFullDuplex() error { return nil }
-
-// setDeadline has expire called at t, at once if that is past, never if it is
-// zero.
-func (st *stream) setDeadline(timer **time.Timer, t time.Time, expire func()) {
-	left := time.Until(t)
-	if !t.IsZero() && left <= 0 {
-		expire()
-		return
-	}
-	st.c.mu.Lock()
-	defer st.c.mu.Unlock()
-	if *timer != nil {
-		(*timer).Stop()
-		*timer = nil
-	}
-	if !t.IsZero() && st.err == nil {
-		*timer = time.AfterFunc(left, expire)
-	}
-}

@@ -2,8 +2,10 @@ package h2
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -34,9 +36,9 @@ type stream struct {
 	declared   int64 // Content-Length; -1 = none
 	missing    int64 // of declared
 	recvEnded  bool
-	started    bool // has a handler
-	readTimer  *time.Timer
-	writeTimer *time.Timer
+	started    bool      // has a handler
+	readBy     time.Time // deadlines; zero = none
+	writeBy    time.Time
 }
 
 // open makes the stream of a request and gives it a handler, at once or when
@@ -102,7 +104,6 @@ func (c *Conn) handlerDone(st *stream) {
 	st.writer.release()
 	unread := st.body.discard()
 	c.mu.Lock()
-	st.stopTimers()
 	c.credit(nil, unread)
 	c.handlers--
 	for len(c.waiting) > 0 && c.handlers < c.limits.Streams {
@@ -160,7 +161,6 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 	st.err = err
 	delete(c.streams, st.id)
 	c.past.add(st.id, how)
-	st.stopTimers()
 	st.body.fail(err)
 	st.context.cancel()
 	st.writable.Signal()
@@ -178,13 +178,40 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 	}
 }
 
-func (st *stream) stopTimers() {
-	if st.readTimer != nil {
-		st.readTimer.Stop()
+// setDeadline sets one of st's deadlines. One that is past has its effect
+// before setDeadline returns.
+func (st *stream) setDeadline(deadline *time.Time, t time.Time) {
+	c := st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*deadline = t
+	if t.IsZero() || st.err != nil {
+		return
 	}
-	if st.writeTimer != nil {
-		st.writeTimer.Stop()
+	if now := time.Now(); t.After(now) {
+		c.watchBy(t)
+	} else {
+		st.expire(now)
+		c.kick()
 	}
+}
+
+// expire does what the deadlines demand that have passed, and returns the next
+// one; zero = none.
+func (st *stream) expire(now time.Time) (next time.Time) {
+	if !st.readBy.IsZero() && !st.readBy.After(now) {
+		st.readBy = time.Time{}
+		st.body.fail(fmt.Errorf("h2: reading the request: %w", os.ErrDeadlineExceeded))
+	}
+	if !st.writeBy.IsZero() && !st.writeBy.After(now) {
+		st.c.appendReset(st.id, codeInternal)
+		st.c.closeStream(st, endedByUs, fmt.Errorf("h2: writing the answer: %w", os.ErrDeadlineExceeded))
+		return time.Time{}
+	}
+	if st.readBy.IsZero() {
+		return st.writeBy
+	}
+	return earlier(st.readBy, st.writeBy)
 }
 
 // credit lets the client send n bytes more, on the connection and on st if it
