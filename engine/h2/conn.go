@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"golang.org/x/net/http2/hpack"
 )
 
 // Options is what a connection is served with.
@@ -68,7 +66,7 @@ type Conn struct {
 	flushing  bool   // somebody writes them
 	writeErr  error
 	armed     time.Time // when the write deadline was set
-	encoder   *hpack.Encoder
+	encoder   encoder
 	date      string
 	dateUntil time.Time
 
@@ -104,7 +102,7 @@ func New(c net.Conn, o Options) *Conn {
 		conn.tls = &state
 	}
 	conn.changed.L = &conn.mu
-	conn.encoder = hpack.NewEncoder((*outWriter)(conn))
+	conn.encoder.init(conn.encoderOutput)
 	conn.in.init(conn)
 	conn.recvWindow = int64(conn.limits.ConnWindow)
 	return conn

@@ -8,26 +8,28 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
+// encoderOutput is where c.encoder appends to.
+func (c *Conn) encoderOutput(n int) *[]byte {
+	c.room(n)
+	return &c.out
+}
+
 // appendBlock appends a header block: status 0 = trailers.
 func (c *Conn) appendBlock(stream uint32, status int, fields []hpack.HeaderField, ends bool) {
 	c.room(512)
 	start := len(c.out)
 	c.out = appendFrame(c.out, frameHeaders, 0, stream, 0)
 	if status != 0 {
-		c.encode(hpack.HeaderField{Name: ":status", Value: statusText(status)})
+		c.encoder.encode(":status", statusText(status))
 	}
-	for _, f := range fields {
+	for i := range fields {
+		f := &fields[i]
 		if f.Name == "date" && f.Value == "" {
 			f.Value = c.now()
 		}
-		f.Sensitive = !worthIndexing(f.Name)
-		c.encode(f)
+		c.encoder.encode(f.Name, f.Value)
 	}
 	c.cut(start, stream, ends)
-}
-
-func (c *Conn) encode(f hpack.HeaderField) {
-	_ = c.encoder.WriteField(f) // the writer is outWriter, which takes everything
 }
 
 // cut makes frames that the client takes of the block that begins at start with
@@ -56,17 +58,6 @@ func (c *Conn) cut(start int, stream uint32, ends bool) {
 		c.out = append(appendFrame(c.out, frameContinuation, flags, stream, n), rest[:n]...)
 		rest = rest[n:]
 	}
-}
-
-// worthIndexing reports whether a field's value is likely to come again on the
-// same connection. Others would push those out of the client's table that do.
-func worthIndexing(name string) bool {
-	switch name {
-	case "content-length", "etag", "last-modified", "location", "set-cookie", "x-request-id", "age", "content-range",
-		"expires", "content-disposition", "link", "cf-ray", "server-timing":
-		return false
-	}
-	return true
 }
 
 // now is the Date of an answer.

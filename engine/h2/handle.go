@@ -269,7 +269,7 @@ func (c *Conn) handleSettings(f *frame) error {
 func (c *Conn) set(id uint16, v uint32) error {
 	switch id {
 	case settingHeaderTableSize:
-		c.encoder.SetMaxDynamicTableSize(v) // up to the 4 KiB that it began with
+		c.encoder.resize(v)
 	case settingEnablePush, settingConnectProtocol:
 		if v > 1 {
 			return connError{codeProtocol, "setting that should be 0 or 1"}

@@ -156,16 +156,6 @@ func (c *Conn) nextTurn() {
 	st.writable.Signal()
 }
 
-// outWriter is c.out as the io.Writer that hpack wants.
-type outWriter Conn
-
-func (w *outWriter) Write(b []byte) (int, error) {
-	c := (*Conn)(w)
-	c.room(len(b))
-	c.out = append(c.out, b...)
-	return len(b), nil
-}
-
 func (c *Conn) appendReset(stream uint32, code errCode) {
 	c.room(frameHeader + 4)
 	c.out = appendUint32(appendFrame(c.out, frameRSTStream, 0, stream, 4), uint32(code))

@@ -1,0 +1,72 @@
+package h2
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// What the encoder says is what was meant, however the table is resized and
+// whatever falls out of it.
+func TestEncoder(t *testing.T) {
+	names := []string{":status", "server", "date", "content-type", "etag", "content-length", "set-cookie", "x-a", "x-b", "vary", "x-request-id"}
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		var out []byte
+		var e encoder
+		e.init(func(int) *[]byte { return &out })
+		d := hpack.NewDecoder(tableBytes, nil)
+		for block := range 50 {
+			if rng.IntN(10) == 0 {
+				n := rng.IntN(6000)
+				e.resize(uint32(n))
+				if rng.IntN(3) == 0 { // once more, and smaller: hpack's decoder takes but one update a block
+					e.resize(uint32(rng.IntN(n + 1)))
+				}
+			}
+			out = out[:0]
+			var want []string
+			for range 1 + rng.IntN(10) {
+				name := names[rng.IntN(len(names))]
+				value := strings.Repeat(fmt.Sprint(rng.IntN(4)), 1+rng.IntN(3)*rng.IntN(300))
+				e.encode(name, value)
+				want = append(want, name+": "+value)
+			}
+			fields, err := d.DecodeFull(out)
+			if err != nil {
+				t.Fatalf("seed %d, block %d: %v", seed, block, err)
+			}
+			var got []string
+			for _, f := range fields {
+				got = append(got, f.Name+": "+f.Value)
+			}
+			if strings.Join(got, "\n") != strings.Join(want, "\n") {
+				t.Fatalf("seed %d, block %d: got %q; want %q", seed, block, got, want)
+			}
+		}
+	}
+}
+
+// A block that comes again costs a byte a field.
+func TestEncoderRemembers(t *testing.T) {
+	var out []byte
+	var e encoder
+	e.init(func(int) *[]byte { return &out })
+	block := func() int {
+		out = out[:0]
+		for _, f := range [][2]string{{":status", "200"}, {"server", "x"}, {"vary", "Accept-Encoding"}, {"via", "2.0 detour"}} {
+			e.encode(f[0], f[1])
+		}
+		return len(out)
+	}
+	block()
+	if n := block(); n != 4 {
+		t.Errorf("a block of 4 fields again takes %d bytes; want 4", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { block() }); n != 0 {
+		t.Errorf("it takes %v allocations; want none", n)
+	}
+}
