@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -165,5 +166,83 @@ func BenchmarkRoundTrip(b *testing.B) {
 func dialer(addr string) func(ctx context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, "tcp", addr)
+	}
+}
+
+// BenchmarkConcurrent is as a gateway works: many requests at once.
+func BenchmarkConcurrent(b *testing.B) {
+	for _, kind := range transports {
+		b.Run(kind.name, func(b *testing.B) {
+			addr := benchProcess(b, 0)
+			rt := kind.make(b, addr, &Options{ResponseTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute, MaxIdle: 64})
+			header := benchHeader()
+			b.ReportAllocs()
+			b.SetParallelism(64 / runtime.GOMAXPROCS(0))
+			before := cpuTime()
+			b.RunParallel(func(pb *testing.PB) {
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				buf := make([]byte, 64<<10)
+				req := request(b, http.MethodGet, addr, nil).WithContext(ctx)
+				req.Header = header
+				for pb.Next() {
+					res, err := rt.RoundTrip(req)
+					for err == nil {
+						_, err = res.Body.Read(buf)
+					}
+					if err != io.EOF {
+						b.Error(err)
+						return
+					}
+					res.Body.Close()
+				}
+			})
+			b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+func BenchmarkDownload(b *testing.B) {
+	const size = 16 << 20
+	piece := strings.Repeat("x", 16<<10)
+	for _, framing := range []string{"length", "chunked"} {
+		for _, kind := range transports {
+			b.Run(framing+"/"+kind.name, func(b *testing.B) {
+				addr := upstream(b, func(c net.Conn, r *bufio.Reader) {
+					for {
+						if _, err := http.ReadRequest(r); err != nil {
+							return
+						}
+						if framing == "length" {
+							fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)
+							for range size / len(piece) {
+								io.WriteString(c, piece)
+							}
+							continue
+						}
+						io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+						for range size / len(piece) {
+							io.WriteString(c, "4000\r\n"+piece+"\r\n")
+						}
+						io.WriteString(c, "0\r\n\r\n")
+					}
+				})
+				rt := kind.make(b, addr, nil)
+				req := request(b, http.MethodGet, addr, nil)
+				buf := make([]byte, 64<<10)
+				b.SetBytes(size)
+				before := cpuTime()
+				for b.Loop() {
+					res, err := rt.RoundTrip(req)
+					for err == nil {
+						_, err = res.Body.Read(buf)
+					}
+					if err != io.EOF {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
+			})
+		}
 	}
 }

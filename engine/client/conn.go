@@ -51,7 +51,9 @@ func (c *conn) setDeadline(d time.Time) {
 func (c *conn) exchangeFirst(x *exchange) (int, error) {
 	if c.raw == nil {
 		if !x.sent {
-			x.send()
+			if err := x.send(); err != nil {
+				return 0, err
+			}
 		}
 		return c.nc.Read(x.buf.free())
 	}

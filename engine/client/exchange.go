@@ -29,7 +29,6 @@ type exchange struct {
 
 	head      int     // the request head is buf.b[:head] until it is sent
 	sent      bool    // the request was, or its body is on its way
-	sendErr   error   // why the connection was closed instead of sending
 	body      *upload // nil = the request has none
 	expecting bool    // body waits for a 100
 	began     bool    // a byte of the answer came
@@ -178,7 +177,9 @@ func (x *exchange) firstByte() {
 }
 
 // send sends the request, or lets its body do that; the connection is sound.
-func (x *exchange) send() {
+// It must not close it: the poller, which may be what calls, would wait for
+// itself.
+func (x *exchange) send() error {
 	x.sent = true
 	if x.trace != nil && x.trace.GotConn != nil {
 		info := httptrace.GotConnInfo{Conn: x.c.nc, Reused: x.c.reused, WasIdle: x.c.reused}
@@ -190,17 +191,15 @@ func (x *exchange) send() {
 	head := x.buf.b[:x.head]
 	if x.body == nil {
 		_, err := x.c.nc.Write(head)
-		if x.sendErr = fatal(err); x.sendErr != nil {
-			x.c.close()
-		}
-		return
+		return fatal(err)
 	}
 	x.body.prepare(x.c.nc, head, x.start)
 	if x.expecting {
 		x.body.sendHead()
-		return
+	} else {
+		x.startBody()
 	}
-	x.startBody()
+	return nil // whoever sends the body learns of it
 }
 
 // fatal is err if it cannot be that the upstream has answered and closed. Then

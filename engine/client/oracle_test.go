@@ -209,7 +209,7 @@ func observe(t *testing.T, kind transportKind, method, raw string) (o outcome) {
 		}
 		// An answer that waits for the end of the connection, or for more than
 		// comes, gets it; so does one whose connection is not used again.
-		c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		c.SetReadDeadline(time.Now().Add(400 * time.Millisecond))
 		if _, err := http.ReadRequest(r); err == nil {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond")
 		}

@@ -29,8 +29,8 @@ func (c *conn) onReady(fd uintptr) bool {
 			}
 			return true
 		}
-		c.x.send()
-		return false
+		c.n, c.err = 0, c.x.send()
+		return c.err != nil
 	}
 	c.n, c.err = read(fd, c.x.buf.free())
 	switch {

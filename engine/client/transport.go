@@ -173,8 +173,6 @@ func (x *exchange) exchangeError(err error) error {
 		return context.Cause(ctx) // which closed the connection
 	case x.body != nil && x.body.failure() != nil:
 		return x.body.failure() // so did that
-	case x.sendErr != nil:
-		return x.sendErr
 	case err == io.EOF && x.began:
 		return io.ErrUnexpectedEOF
 	case err == io.EOF:

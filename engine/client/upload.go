@@ -62,8 +62,10 @@ func (x *exchange) startBody() {
 	x.body.sendHead()
 }
 
+// sendHead sends the head unless that is done. Should it fail, so will what
+// follows it.
 func (u *upload) sendHead() {
-	u.once.Do(func() { u.write(u.head) })
+	u.once.Do(func() { _ = u.write(u.head) })
 }
 
 // lastWrite is how long the end of an exchange waits for its body's last bytes.
