@@ -63,6 +63,11 @@ func (c *conn) handshake() bool {
 		secure = tls.Server(below, c.server.TLS)
 		c.rwc, c.batch = secure, below
 	} else {
+		// A listener may have connections that wrap their TLS.
+		if s, ok := c.rwc.(interface{ ConnectionState() tls.ConnectionState }); ok {
+			state := s.ConnectionState()
+			c.tls = &state
+		}
 		return true
 	}
 	if !secure.ConnectionState().HandshakeComplete {

@@ -243,7 +243,7 @@ func (w *response) finish() fate {
 	}
 	short := !w.options.head && w.length >= 0 && bodyAllowed(w.status) && w.length != w.written
 	switch {
-	case !whole || w.limitHit:
+	case !whole || w.limitHit || w.closing && w.conn.in.len() > 0:
 		return unread
 	case w.closing || short || err != nil:
 		return over

@@ -91,10 +91,11 @@ func (c *conn) run() {
 
 // turn waits for a request and serves it.
 func (c *conn) turn() fate {
+	pipelined := c.in.len() > 0
 	if !c.await() {
 		return over
 	}
-	x, err := c.receive()
+	x, err := c.receive(pipelined)
 	if err != nil {
 		if _, ok := err.(ioError); !ok {
 			c.refuse(err)
@@ -154,11 +155,15 @@ func (c *conn) rest() fate {
 	if c.server.stopping.Load() {
 		return over
 	}
-	c.writeSet = false // a deadline that stands is lifted by the next write, see write
-	c.readSet = false
-	if c.in.len() > 0 {
-		return next // a pipelined request: not idle
+	c.writeSet = false  // a deadline that stands is lifted by the next write
+	if c.in.len() > 0 { // a pipelined request: not idle
+		if c.readSet {
+			c.readSet = false
+			_ = c.rwc.SetReadDeadline(time.Time{})
+		}
+		return next
 	}
+	c.readSet = false
 	c.phase = idle
 	c.waitUntil(c.server.Limits.IdleTimeout)
 	if c.watch.reading {
@@ -247,7 +252,7 @@ func (c *conn) setReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == nil {
-		return http.ErrHandlerTimeout
+		return errOver
 	}
 	c.readBy, c.readSet = time.Time{}, true
 	return c.rwc.SetReadDeadline(t)
@@ -259,7 +264,7 @@ func (c *conn) setWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == nil {
-		return http.ErrHandlerTimeout
+		return errOver
 	}
 	later := t.Sub(c.writeBy)
 	c.writeSet = true

@@ -248,6 +248,18 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 			drips.Wait()
 		}
 	})
+	t.Run("pipelined part of a head", func(t *testing.T) {
+		for _, body := range []string{"\r\n", "Content-Length: 3\r\n\r\nabc"} {
+			c := s.dial(t)
+			io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\n"+body+"GET / HTT")
+			br := bufio.NewReader(c)
+			answer(t, br, "POST")
+			start := time.Now()
+			if got, err := io.ReadAll(br); len(got) > 0 || err != nil || time.Since(start) > 5*time.Second {
+				t.Errorf("half a head got %q, %v after %v; want the end", got, err, time.Since(start))
+			}
+		}
+	})
 	t.Run("idle", func(t *testing.T) {
 		for _, path := range []string{"", "/", "/slow"} {
 			c := s.dial(t)
@@ -291,6 +303,9 @@ func TestHandlerDeadlines(t *testing.T) {
 			rc.SetReadDeadline(time.Time{})
 			b, err2 := io.ReadAll(r.Body)
 			fmt.Fprint(w, err != nil, string(b), err2)
+		case "/body":
+			b, err := io.ReadAll(r.Body)
+			fmt.Fprint(w, string(b), err)
 		case "/cut": // as a gateway ends a request from outside
 			ctx := r.Context()
 			time.AfterFunc(20*time.Millisecond, func() { rc.SetReadDeadline(time.Unix(1, 0)) })
@@ -339,6 +354,15 @@ func TestHandlerDeadlines(t *testing.T) {
 		io.WriteString(c, "abc")
 	}()
 	ask("/again", "Content-Length: 3\r\n\r\n", "trueabc<nil>")
+	// The deadline of one request is not that of the next, behind it.
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		io.WriteString(c, "cd")
+	}()
+	ask("/cut", "\r\nPOST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab", "cut")
+	if _, got := answer(t, br, "POST"); got != "abcd<nil>" {
+		t.Errorf("answer %q to the request behind; want abcd", got)
+	}
 	ask("/read", "Content-Length: 3\r\n\r\n", "true true")
 
 	c = s.dialTLS(t)

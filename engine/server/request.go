@@ -32,9 +32,10 @@ type exchange struct {
 	url      url.URL
 }
 
-// receive reads the head of a request and makes a request of it.
-func (c *conn) receive() (*exchange, error) {
-	head, err := c.readHead()
+// receive reads the head of a request and makes a request of it. pipelined says
+// that it, or its beginning, came with the request before.
+func (c *conn) receive(pipelined bool) (*exchange, error) {
+	head, err := c.readHead(pipelined)
 	if err != nil {
 		return nil, err
 	}
@@ -104,9 +105,12 @@ func (c *conn) receive() (*exchange, error) {
 }
 
 // readHead reads a whole head; it stays in c.in.
-func (c *conn) readHead() ([]byte, error) {
+func (c *conn) readHead(pipelined bool) ([]byte, error) {
 	limit := c.server.Limits.HeaderBytes
-	scanned, reads, blank := 0, 0, false
+	scanned, blank := 0, false
+	// The first byte was read alone; the read after it brings the rest at
+	// once, or, in the rare case, waits as an idle connection does.
+	timed, rest := false, !pipelined
 	for {
 		b := c.in.bytes()
 		if !blank && len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
@@ -134,11 +138,11 @@ func (c *conn) readHead() ([]byte, error) {
 		if len(b) >= limit {
 			return nil, errHeadTooLong
 		}
-		// The read after the first byte brings the rest at once, or nothing.
-		if reads == 1 {
+		if !timed && !rest {
 			c.startHead()
+			timed = true
 		}
-		reads++
+		rest = false
 		if err := c.in.read(c.rwc, limit); err == io.EOF {
 			return nil, errHeadCut
 		} else if err != nil {
