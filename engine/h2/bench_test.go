@@ -129,6 +129,33 @@ func BenchmarkDownload(b *testing.B) {
 	}
 }
 
+// BenchmarkUpload is one long request body.
+func BenchmarkUpload(b *testing.B) {
+	h := func(w http.ResponseWriter, r *http.Request) { io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, make([]byte, 64<<10)) }
+	for name, start := range map[string]func() *rig{
+		"h2":      func() *rig { return start(b, h, Options{}) },
+		"nethttp": func() *rig { return startOracle(b, h) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			g := start()
+			b.SetBytes(64 << 20)
+			before := cpuTime()
+			for range b.N {
+				res, err := g.client.Post(g.url("/"), "", io.LimitReader(zeros{}, 64<<20))
+				if err != nil {
+					b.Fatal(err)
+				}
+				res.Body.Close()
+			}
+			b.ReportMetric(float64((cpuTime()-before).Milliseconds())/float64(b.N)*16, "cpu-ms/GiB")
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
 // BenchmarkParallel has several of net/http's clients at it.
 func BenchmarkParallel(b *testing.B) {
 	for name, start := range map[string]func() *rig{

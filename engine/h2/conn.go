@@ -47,6 +47,9 @@ type Conn struct {
 	streams  map[uint32]*stream
 	waiting  []*stream // have a request, but no handler yet
 	handlers int       // running
+	workers  int       // goroutines for them
+	parked   []*worker // those that have nothing to do
+	spare    int       // how many of those nobody has needed lately
 	past     history
 	lastID   uint32    // the highest the client used
 	idle     time.Time // since when there is no stream
@@ -202,7 +205,9 @@ func (c *Conn) end(err error) error {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.handlers > 0 || c.flushing {
+	c.spare = len(c.parked)
+	c.dismiss(time.Time{})
+	for c.workers > 0 || c.flushing {
 		c.changed.Wait()
 	}
 	giveBack(c.out)
@@ -329,7 +334,7 @@ func (c *Conn) watch() {
 		return
 	}
 	now := time.Now()
-	next := now.Add(c.limits.IdleTimeout)
+	next := earlier(now.Add(c.limits.IdleTimeout), c.dismiss(now))
 	for _, st := range c.streams {
 		next = earlier(next, st.expire(now))
 	}

@@ -14,8 +14,9 @@ func (c *Conn) encoderOutput(n int) *[]byte {
 	return &c.out
 }
 
-// appendBlock appends a header block: status 0 = trailers.
-func (c *Conn) appendBlock(stream uint32, status int, fields []hpack.HeaderField, ends bool) {
+// appendBlock appends a header block: status 0 = trailers, length -1 = no
+// Content-Length.
+func (c *Conn) appendBlock(stream uint32, status int, fields []hpack.HeaderField, length int64, ends bool) {
 	c.room(512)
 	start := len(c.out)
 	c.out = appendFrame(c.out, frameHeaders, 0, stream, 0)
@@ -28,6 +29,9 @@ func (c *Conn) appendBlock(stream uint32, status int, fields []hpack.HeaderField
 			f.Value = c.now()
 		}
 		c.encoder.encode(f.Name, f.Value)
+	}
+	if length >= 0 {
+		c.encoder.length(length)
 	}
 	c.cut(start, stream, ends)
 }

@@ -434,6 +434,51 @@ func TestWriteTimeout(t *testing.T) {
 	}
 }
 
+// The end of an answer does not wait for a window for ever.
+func TestWindowNeverComes(t *testing.T) {
+	noLeaks(t)
+	g := start(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "x") },
+		Options{Limits: Limits{WriteTimeout: 50 * time.Millisecond}})
+	r := g.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	r.headers(1, get(), true)
+	r.until("a reset", func(f http2.Frame) bool { return f.Header().Type == http2.FrameRSTStream })
+}
+
+// Who does not read our answers to his pings is not read from either.
+func TestUnreadPings(t *testing.T) {
+	noLeaks(t)
+	var conn atomic.Pointer[Conn]
+	g := startTuned(t, func(w http.ResponseWriter, r *http.Request) {},
+		Options{Limits: Limits{WriteTimeout: 500 * time.Millisecond}}, func(c *Conn) {
+			conn.Store(c)
+			c.in.guard.left = 1 << 40 // it would notice first
+		})
+	r := g.dial(t)
+	pings := bytes.Repeat([]byte("\x00\x00\x08\x06\x00\x00\x00\x00\x00xxxxxxxx"), 1000)
+	for {
+		if _, err := r.conn.Write(pings); err != nil {
+			return // cut, as nothing was read for so long
+		}
+		c := conn.Load()
+		c.mu.Lock()
+		n := cap(c.out)
+		c.mu.Unlock()
+		if n > 2*largeBuffer {
+			t.Fatalf("%d bytes wait to be written", n)
+		}
+	}
+}
+
+func TestConnState(t *testing.T) {
+	states := make(chan http.ConnState, 4)
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {}, Options{ConnState: func(s http.ConnState) { states <- s }})
+	r := g.dial(t)
+	r.headers(1, get(), true)
+	if a, b := <-states, <-states; a != http.StateActive || b != http.StateIdle {
+		t.Errorf("states = %v, %v; want active, idle", a, b)
+	}
+}
+
 // Honest clients under slow handlers are neither cut nor refused more than
 // they should.
 func TestSlowHandlersAndResets(t *testing.T) {

@@ -37,7 +37,8 @@ func (l Limits) withDefaults() Limits {
 	l.HeaderTimeout = cmp.Or(l.HeaderTimeout, d.HeaderTimeout)
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, d.IdleTimeout)
 	l.WriteTimeout = cmp.Or(l.WriteTimeout, d.WriteTimeout)
-	l.StreamWindow = cmp.Or(l.StreamWindow, d.StreamWindow)
+	// Before a client has read our SETTINGS, it counts on this much.
+	l.StreamWindow = max(cmp.Or(l.StreamWindow, d.StreamWindow), firstWindow)
 	l.ConnWindow = max(cmp.Or(l.ConnWindow, d.ConnWindow), firstWindow)
 	return l
 }

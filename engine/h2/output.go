@@ -105,6 +105,7 @@ func (c *Conn) reserve(st *stream, n int) (int, error) {
 		if st.sendWindow <= 0 {
 			c.nextTurn()
 			c.kick()
+			c.boundEnd(st)
 			st.writable.Wait()
 			turn = len(c.turns) == 0
 			continue
@@ -118,6 +119,15 @@ func (c *Conn) reserve(st *stream, n int) (int, error) {
 		}
 		c.queueUp(st)
 		turn = true
+	}
+}
+
+// boundEnd bounds the wait for the client to take the end of an answer, when
+// there is no handler any more that could.
+func (c *Conn) boundEnd(st *stream) {
+	if st.writer.done && st.writeBy.IsZero() {
+		st.writeBy = time.Now().Add(c.limits.WriteTimeout)
+		c.watchBy(st.writeBy)
 	}
 }
 
@@ -135,6 +145,7 @@ func (c *Conn) queueUp(st *stream) {
 	c.turns = append(c.turns, st)
 	st.queued = true
 	c.kick()
+	c.boundEnd(st)
 	for st.queued && st.err == nil {
 		st.writable.Wait()
 	}

@@ -27,12 +27,13 @@ type responseWriter struct {
 	status    int         // 0 = WriteHeader was not called
 	length    int64       // Content-Length as the handler declared it; -1 = it did not
 	written   int64
-	excess    bool // more than that was to be written
-	noBody    bool // the status, or HEAD, has none
-	sent      bool // the header is sent; written with Conn.mu held
-	done      bool // the handler has returned
-	goAway    bool // it said "Connection: close"
-	typed     bool // Content-Type or Content-Encoding is there: nothing to guess
+	said      int64 // Content-Length as it is sent; -1 = it is not
+	excess    bool  // more than that was to be written
+	noBody    bool  // the status, or HEAD, has none
+	sent      bool  // the header is sent; written with Conn.mu held
+	done      bool  // the handler has returned
+	goAway    bool  // it said "Connection: close"
+	typed     bool  // Content-Type or Content-Encoding is there: nothing to guess
 	dated     bool
 	trailers  []string // announced
 	*snapshot          // nil = before WriteHeader
@@ -78,7 +79,7 @@ func (w *responseWriter) WriteHeader(status int) {
 	}
 	w.status = status
 	w.noBody = w.request.Method == http.MethodHead || !bodyAllowed(status)
-	w.length = -1
+	w.length, w.said = -1, -1
 	w.snapshot = snapshots.Get().(*snapshot)
 	for name, values := range w.header {
 		w.keep(name, values)
@@ -271,7 +272,7 @@ func (w *responseWriter) send(p []byte, last bool) error {
 		if w.goAway {
 			c.drain()
 		}
-		c.appendBlock(st.id, w.status, w.fields, last && len(p) == 0 && len(trailers) == 0 && !short)
+		c.appendBlock(st.id, w.status, w.fields, w.said, last && len(p) == 0 && len(trailers) == 0 && !short)
 	} else if last && len(p) == 0 && len(trailers) == 0 && !short {
 		c.room(frameHeader)
 		c.out = appendFrame(c.out, frameData, flagEndStream, st.id, 0)
@@ -300,7 +301,7 @@ func (w *responseWriter) send(p []byte, last bool) error {
 		c.reset(st.id, st, codeInternal, errShort.Error())
 	case last:
 		if len(trailers) > 0 {
-			c.appendBlock(st.id, 0, trailers, true)
+			c.appendBlock(st.id, 0, trailers, -1, true)
 		}
 		c.endSend(st)
 	}
@@ -319,9 +320,9 @@ func (w *responseWriter) complete(p []byte, last bool) {
 	}
 	switch {
 	case w.length >= 0:
-		w.fields = append(w.fields, hpack.HeaderField{Name: "content-length", Value: strconv.FormatInt(w.length, 10)})
+		w.said = w.length
 	case last && allowed && (len(p) > 0 || !head):
-		w.fields = append(w.fields, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(p))})
+		w.said = int64(len(p))
 	}
 	if !w.dated {
 		w.fields = append(w.fields, hpack.HeaderField{Name: "date", Value: ""}) // Conn knows
@@ -365,7 +366,7 @@ func (c *Conn) sendInterim(st *stream, status int, fields []hpack.HeaderField) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waitRoom(st) == nil && !st.writer.sent {
-		c.appendBlock(st.id, status, fields, false)
+		c.appendBlock(st.id, status, fields, -1, false)
 		c.kick()
 	}
 }

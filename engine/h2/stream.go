@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -55,72 +54,6 @@ func (c *Conn) open(st *stream, r *http.Request) {
 	} else {
 		c.waiting = append(c.waiting, st) // its stream is one of limits.Streams
 	}
-}
-
-func (c *Conn) start(st *stream) {
-	st.started = true
-	c.handlers++
-	go c.run(st)
-}
-
-// run is the goroutine of a request.
-func (c *Conn) run(st *stream) {
-	returned := false
-	defer func() {
-		if returned {
-			st.writer.finish()
-		} else {
-			c.aborted(st, recover()) // no value: http.ErrAbortHandler's kin, runtime.Goexit
-		}
-		st.context.cancel()
-		if form := st.writer.request.MultipartForm; form != nil {
-			_ = form.RemoveAll()
-		}
-		c.handlerDone(st)
-	}()
-	handler := c.handler
-	if st.writer.refusal != 0 {
-		handler = headerTooLarge
-	}
-	handler.ServeHTTP(&st.writer, st.writer.request)
-	returned = true
-}
-
-// aborted ends a stream whose handler panicked with v.
-func (c *Conn) aborted(st *stream, v any) {
-	if v != nil && v != http.ErrAbortHandler {
-		c.log.Error("handler panicked", "client", c.remote, "panic", v, "stack", string(debug.Stack()))
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if st.err == nil {
-		c.reset(st.id, st, codeInternal, "the handler gave up")
-	}
-}
-
-// handlerDone frees what a request held, lets the next one have its place, and
-// writes what is to be written.
-func (c *Conn) handlerDone(st *stream) {
-	st.writer.release()
-	unread := st.body.discard()
-	c.mu.Lock()
-	c.credit(nil, unread)
-	c.handlers--
-	for len(c.waiting) > 0 && c.handlers < c.limits.Streams {
-		next := c.waiting[0]
-		c.waiting = slices.Delete(c.waiting, 0, 1)
-		c.start(next)
-	}
-	if c.ended {
-		c.changed.Broadcast()
-	}
-	if c.flushing || len(c.out) == 0 {
-		c.mu.Unlock()
-		return
-	}
-	c.flushing = true
-	c.mu.Unlock()
-	c.flush() // this goroutine has nothing else to do
 }
 
 // endRecv notes that the client has sent all of the request.
@@ -233,9 +166,3 @@ func (c *Conn) credit(st *stream, n int) {
 		st.recvUnsent = 0
 	}
 }
-
-// headerTooLarge answers what net/http answers.
-var headerTooLarge http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-	w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
-	_, _ = w.Write([]byte("<h1>HTTP Error 431</h1><p>Request Header Field(s) Too Large</p>"))
-})

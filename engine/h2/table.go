@@ -1,6 +1,10 @@
 package h2
 
-import "golang.org/x/net/http2/hpack"
+import (
+	"strconv"
+
+	"golang.org/x/net/http2/hpack"
+)
 
 // encoder appends fields to out. It is hpack's Encoder, whose searches cost more
 // than all the rest of a small answer, with a memory of what came of them: it
@@ -26,8 +30,10 @@ type knownField struct {
 }
 
 const (
-	tableBytes  = 4096 // of the client's table, unless it wants less
-	staticCount = 61   // entries of the static table, RFC 7541, appendix A
+	tableBytes = 4096 // of the client's table, unless it wants less
+
+	staticCount   = 61 // entries of the static table, RFC 7541, appendix A
+	contentLength = 28 // one of them
 )
 
 func (e *encoder) init(out func(n int) *[]byte) {
@@ -121,6 +127,15 @@ func (e *encoder) literal(name string, index uint32, value string) {
 	*out = appendString(b, value)
 }
 
+// length appends Content-Length.
+func (e *encoder) length(n int64) {
+	var digits [20]byte
+	text := strconv.AppendInt(digits[:0], n, 10)
+	out := e.out(2 + 1 + len(text))
+	b := appendInt(*out, 0, 4, contentLength)
+	*out = append(appendInt(b, 0, 7, uint32(len(text))), text...)
+}
+
 // neverIndexed names fields whose values hardly come again on the same
 // connection, or are better kept out of tables. Others would be pushed out by
 // them that do come again.
@@ -131,7 +146,7 @@ func neverIndexed(name string) (yes bool, index uint32) {
 	case "content-disposition":
 		return true, 25
 	case "content-length":
-		return true, 28
+		return true, contentLength
 	case "content-range":
 		return true, 30
 	case "etag":

@@ -1,0 +1,145 @@
+package h2
+
+import (
+	"net/http"
+	"runtime/debug"
+	"time"
+)
+
+// worker is a goroutine that runs handlers, one after the other. One that is
+// done waits a moment for the next request, as its stack has grown by then to
+// what handlers need: a new one would have to be copied several times.
+type worker struct {
+	next chan *stream // room for one; closed when no more comes
+}
+
+const (
+	maxParked = 32          // workers; at some 16 KiB each
+	parkTime  = time.Second // that nobody has needed them for
+)
+
+// start gives st a handler.
+func (c *Conn) start(st *stream) {
+	st.started = true
+	c.handlers++
+	if n := len(c.parked); n > 0 {
+		w := c.parked[n-1] // the one whose stack is warm
+		c.parked[n-1] = nil
+		c.parked = c.parked[:n-1]
+		c.spare = min(c.spare, n-1)
+		w.next <- st
+		return
+	}
+	c.workers++
+	go c.work(st)
+}
+
+// work is the goroutine of a worker.
+func (c *Conn) work(st *stream) {
+	defer func() { // also after a runtime.Goexit of a handler
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.workers--
+		c.changed.Broadcast()
+	}()
+	w := &worker{next: make(chan *stream, 1)}
+	for ok := true; ok; st, ok = <-w.next {
+		c.run(st)
+		if !c.park(w) {
+			return
+		}
+	}
+}
+
+// park has w wait for the next request, if that is worth it.
+func (c *Conn) park(w *worker) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended || c.closing || len(c.parked) >= maxParked {
+		return false
+	}
+	if len(c.parked) == 0 {
+		c.watchBy(time.Now().Add(parkTime))
+	}
+	c.parked = append(c.parked, w)
+	return true
+}
+
+// dismiss ends the workers that nobody has needed since it was called last, and
+// returns when to call it again; zero = never.
+func (c *Conn) dismiss(now time.Time) (next time.Time) {
+	for _, w := range c.parked[:c.spare] {
+		close(w.next)
+	}
+	n := copy(c.parked, c.parked[c.spare:])
+	clear(c.parked[n:])
+	c.parked = c.parked[:n]
+	if c.spare = n; n > 0 {
+		return now.Add(parkTime)
+	}
+	return time.Time{}
+}
+
+// run runs the handler of a request.
+func (c *Conn) run(st *stream) {
+	returned := false
+	defer func() {
+		if returned {
+			st.writer.finish()
+		} else {
+			c.aborted(st, recover()) // no value: runtime.Goexit
+		}
+		st.context.cancel()
+		if form := st.writer.request.MultipartForm; form != nil {
+			_ = form.RemoveAll()
+		}
+		c.handlerDone(st)
+	}()
+	handler := c.handler
+	if st.writer.refusal != 0 {
+		handler = headerTooLarge
+	}
+	handler.ServeHTTP(&st.writer, st.writer.request)
+	returned = true
+}
+
+// aborted ends a stream whose handler panicked with v.
+func (c *Conn) aborted(st *stream, v any) {
+	if v != nil && v != http.ErrAbortHandler {
+		c.log.Error("handler panicked", "client", c.remote, "panic", v, "stack", string(debug.Stack()))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st.err == nil {
+		c.reset(st.id, st, codeInternal, "the handler gave up")
+	}
+}
+
+// handlerDone frees what a request held, lets the next one have its place, and
+// writes what is to be written.
+func (c *Conn) handlerDone(st *stream) {
+	st.writer.release()
+	unread := st.body.discard()
+	c.mu.Lock()
+	c.credit(nil, unread)
+	c.handlers--
+	for len(c.waiting) > 0 && c.handlers < c.limits.Streams {
+		next := c.waiting[0]
+		c.waiting[0] = nil
+		c.waiting = c.waiting[1:]
+		c.start(next)
+	}
+	if c.flushing || len(c.out) == 0 {
+		c.mu.Unlock()
+		return
+	}
+	c.flushing = true
+	c.mu.Unlock()
+	c.flush() // this goroutine has nothing else to do
+}
+
+// headerTooLarge answers what net/http answers.
+var headerTooLarge http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+	_, _ = w.Write([]byte("<h1>HTTP Error 431</h1><p>Request Header Field(s) Too Large</p>"))
+})
