@@ -1,0 +1,277 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestConnectionIsReused(t *testing.T) {
+	noLeaks(t)
+	var conns atomic.Int32
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		conns.Add(1)
+		serveAll(okAB)(c, r)
+	})
+	rt := newClient(t, addr, nil)
+	for range 10 {
+		mustGet(t, rt, addr, "ab")
+		if _, body, err := roundTrip(t, rt, request(t, http.MethodPost, addr, strings.NewReader("x"))); err != nil || body != "ab" {
+			t.Fatalf("POST = %q, %v", body, err)
+		}
+		if res, _, err := roundTrip(t, rt, request(t, http.MethodGet, addr, nil)); err != nil || res.StatusCode != 200 {
+			t.Fatal(res, err)
+		}
+	}
+	if n := conns.Load(); n != 1 {
+		t.Errorf("%d connections for requests one after the other; want 1", n)
+	}
+}
+
+// A connection that the upstream closed is noticed before anything is sent, so
+// requests that must not be sent twice do not fail either.
+func TestClosedConnectionIsNotUsed(t *testing.T) {
+	noLeaks(t)
+	closed := make(chan bool)
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, okAB)
+		c.Close()
+		closed <- true
+	})
+	rt := newClient(t, addr, nil)
+	for range 5 {
+		body := io.Reader(strings.NewReader("x"))
+		if _, body, err := roundTrip(t, rt, request(t, http.MethodPost, addr, body)); err != nil || body != "ab" {
+			t.Fatalf("POST = %q, %v; want ab", body, err)
+		}
+		<-closed
+	}
+}
+
+// Bytes that come behind an answer, when it has been read, never become the
+// next one.
+func TestLateBytesAreNoAnswer(t *testing.T) {
+	noLeaks(t)
+	more, sent := make(chan bool), make(chan bool)
+	var conns atomic.Int32
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		if conns.Add(1) > 1 {
+			serveAll(okAB)(c, r)
+			return
+		}
+		http.ReadRequest(r)
+		io.WriteString(c, okAB)
+		<-more
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+		sent <- true
+		r.ReadByte()
+	})
+	rt := newClient(t, addr, nil)
+	mustGet(t, rt, addr, "ab")
+	more <- true
+	<-sent
+	mustGet(t, rt, addr, "ab")
+	if n := conns.Load(); n != 2 {
+		t.Errorf("%d connections; want 2", n)
+	}
+}
+
+// dyingUpstream answers the first request of a connection, and ends the second
+// with the end of the connection.
+func dyingUpstream(t *testing.T, requests *atomic.Int32) string {
+	return upstream(t, func(c net.Conn, r *bufio.Reader) {
+		for i := range 2 {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, req.Body)
+			requests.Add(1)
+			if i == 0 {
+				io.WriteString(c, okAB)
+			}
+		}
+	})
+}
+
+func TestRetry(t *testing.T) {
+	tests := []struct {
+		method, body string
+		retried      bool
+	}{
+		{"GET", "", true}, {"HEAD", "", true}, {"PUT", "", true}, {"PROPFIND", "", true},
+		{"POST", "", false}, {"PATCH", "", false}, {"PUT", "x", false}, {"GET", "x", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.method+" "+tt.body, func(t *testing.T) {
+			noLeaks(t)
+			var requests atomic.Int32
+			addr := dyingUpstream(t, &requests)
+			rt := newClient(t, addr, nil)
+			mustGet(t, rt, addr, "ab")
+			var body io.Reader
+			if tt.body != "" {
+				body = strings.NewReader(tt.body)
+			}
+			_, _, err := roundTrip(t, rt, request(t, tt.method, addr, body))
+			want := int32(2)
+			if tt.retried {
+				want = 3
+			}
+			if (err == nil) != tt.retried || requests.Load() != want {
+				t.Errorf("error %v after %d requests; want retried = %v", err, requests.Load(), tt.retried)
+			}
+		})
+	}
+}
+
+func TestNoRetryOnNewConnection(t *testing.T) {
+	noLeaks(t)
+	var requests atomic.Int32
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		requests.Add(1)
+	})
+	_, _, err := roundTrip(t, newClient(t, addr, nil), request(t, http.MethodGet, addr, nil))
+	if !errors.Is(err, errNoAnswer) || requests.Load() != 1 {
+		t.Errorf("error %v after %d requests; want %v after 1", err, requests.Load(), errNoAnswer)
+	}
+}
+
+func TestUnreadBody(t *testing.T) {
+	noLeaks(t)
+	var conns atomic.Int32
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		conns.Add(1)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if req.URL.Path == "/large" {
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nab")
+				r.ReadByte()
+				return
+			}
+			io.WriteString(c, okAB)
+		}
+	})
+	rt := newClient(t, addr, nil)
+	closeUnread := func(path string) {
+		req := request(t, http.MethodGet, addr, nil)
+		req.URL.Path = path
+		res, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if _, err := res.Body.Read(make([]byte, 1)); err != errBodyClosed {
+			t.Errorf("Read after Close = %v; want %v", err, errBodyClosed)
+		}
+	}
+	closeUnread("/") // all of it is here
+	closeUnread("/large")
+	mustGet(t, rt, addr, "ab")
+	if n := conns.Load(); n != 2 {
+		t.Errorf("%d connections; want 2: one is given up with its unread body", n)
+	}
+}
+
+func TestIdleConnections(t *testing.T) {
+	noLeaks(t)
+	var open atomic.Int32
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		open.Add(1)
+		defer open.Add(-1)
+		serveAll(okAB)(c, r)
+	})
+	o := defaults()
+	o.MaxIdle, o.IdleTimeout = 3, time.Second
+	rt := newClient(t, addr, o).(*Transport)
+	useTogether := func(n int) {
+		var bodies []io.Closer
+		for range n {
+			res, err := rt.RoundTrip(request(t, http.MethodGet, addr, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bodies = append(bodies, res.Body)
+		}
+		for _, b := range bodies {
+			b.Close()
+		}
+	}
+	useTogether(5)
+	eventually(t, "close of what is over MaxIdle", func() bool { return open.Load() == 3 })
+	eventually(t, "close of what is over IdleTimeout", func() bool { return open.Load() == 0 })
+	useTogether(2)
+	rt.CloseIdleConnections()
+	eventually(t, "close of the idle", func() bool { return open.Load() == 0 })
+
+	res, err := rt.RoundTrip(request(t, http.MethodGet, addr, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt.CloseIdleConnections()
+	res.Body.Close()
+	eventually(t, "close of one in use then", func() bool { return open.Load() == 0 })
+	mustGet(t, rt, addr, "ab") // still serves
+}
+
+// What the upstream closed does not lie about until it is wanted.
+func TestSweepClosesDeadConnections(t *testing.T) {
+	noLeaks(t)
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, okAB)
+	})
+	o := defaults()
+	o.IdleTimeout = 4 * time.Second // looked at after one
+	rt := newClient(t, addr, o).(*Transport)
+	mustGet(t, rt, addr, "ab")
+	if n := idleCount(rt); n != 1 {
+		t.Fatalf("%d idle connections; want 1", n)
+	}
+	start := time.Now()
+	eventually(t, "close of the dead", func() bool { return idleCount(rt) == 0 })
+	if took := time.Since(start); took >= o.IdleTimeout*3/4 {
+		t.Errorf("closed after %v, because of its age", took)
+	}
+}
+
+// A connection that cannot be asked whether it is sound is used once.
+func TestOpaqueConnection(t *testing.T) {
+	noLeaks(t)
+	addr := upstream(t, serveAll(okAB))
+	o := defaults()
+	var dials int
+	o.Dial = func(ctx context.Context) (net.Conn, error) {
+		dials++
+		c, err := dialer(addr)(ctx)
+		return struct{ net.Conn }{c}, err
+	}
+	rt := newClient(t, addr, o)
+	for range 3 {
+		mustGet(t, rt, addr, "ab")
+		if _, body, err := roundTrip(t, rt, request(t, http.MethodPost, addr, strings.NewReader("x"))); err != nil || body != "ab" {
+			t.Fatalf("POST = %q, %v", body, err)
+		}
+	}
+	if dials != 6 {
+		t.Errorf("%d connections for 6 requests; want one each", dials)
+	}
+}
+
+func idleCount(t *Transport) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.idle)
+}

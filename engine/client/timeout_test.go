@@ -1,0 +1,151 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+func TestResponseTimeout(t *testing.T) {
+	noLeaks(t)
+	const limit = 200 * time.Millisecond
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			switch req.URL.Path {
+			case "/slow-body":
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+				time.Sleep(3 * limit)
+				io.WriteString(c, "b")
+			case "/hang":
+				io.WriteString(c, "HTTP/1.1 200")
+			default:
+				time.Sleep(limit / 4)
+				io.WriteString(c, okAB)
+			}
+		}
+	})
+	o := defaults()
+	o.ResponseTimeout = limit
+	rt := newClient(t, addr, o)
+	to := func(path string) *http.Request {
+		req := request(t, http.MethodGet, addr, nil)
+		req.URL.Path = path
+		return req
+	}
+	for range 2 {
+		for range 6 { // deadlines set for one of these pass during another
+			if _, body, err := roundTrip(t, rt, to("/")); err != nil || body != "ab" {
+				t.Fatalf("GET = %q, %v; want ab", body, err)
+			}
+		}
+		if _, body, err := roundTrip(t, rt, to("/slow-body")); err != nil || body != "ab" {
+			t.Fatalf("a slow body = %q, %v; want no limit on it", body, err)
+		}
+		start := time.Now()
+		_, _, err := roundTrip(t, rt, to("/hang"))
+		var timeout net.Error
+		if !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Fatalf("error %v; want a timeout", err)
+		}
+		if took := time.Since(start); took < limit {
+			t.Errorf("timeout after %v; want %v", took, limit)
+		}
+	}
+}
+
+// The time for the answer begins when the request was sent.
+func TestResponseTimeoutAfterUpload(t *testing.T) {
+	noLeaks(t)
+	const limit = 200 * time.Millisecond
+	hang := make(chan bool)
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, req.Body)
+			if req.URL.Path == "/hang" {
+				<-hang
+				return
+			}
+			io.WriteString(c, okAB)
+		}
+	})
+	o := defaults()
+	o.ResponseTimeout = limit
+	rt := newClient(t, addr, o)
+	slowly := func() io.Reader {
+		pr, pw := io.Pipe()
+		go func() {
+			for range 5 {
+				time.Sleep(limit / 2)
+				io.WriteString(pw, "x")
+			}
+			pw.Close()
+		}()
+		return pr
+	}
+	if _, body, err := roundTrip(t, rt, request(t, http.MethodPost, addr, slowly())); err != nil || body != "ab" {
+		t.Fatalf("POST = %q, %v; want ab", body, err)
+	}
+	req := request(t, http.MethodPost, addr, slowly())
+	req.URL.Path = "/hang"
+	_, _, err := roundTrip(t, rt, req)
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("error %v; want a timeout", err)
+	}
+	close(hang)
+}
+
+func TestCancel(t *testing.T) {
+	stages := map[string]func(c net.Conn, r *bufio.Reader){
+		"before the answer": func(c net.Conn, r *bufio.Reader) {},
+		"in the head":       func(c net.Conn, r *bufio.Reader) { io.WriteString(c, "HTTP/1.1 200 OK\r\nX") },
+		"in the body":       func(c net.Conn, r *bufio.Reader) { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab") },
+		"in chunks": func(c net.Conn, r *bufio.Reader) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
+		},
+	}
+	for name, serve := range stages {
+		for _, body := range []string{"", "x"} {
+			t.Run(name+" "+body, func(t *testing.T) {
+				noLeaks(t)
+				there := make(chan bool, 1)
+				addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+					if _, err := http.ReadRequest(r); err != nil {
+						return
+					}
+					serve(c, r)
+					there <- true
+					io.Copy(io.Discard, r)
+				})
+				cause := errors.New("enough")
+				ctx, cancel := context.WithCancelCause(context.Background())
+				go func() {
+					<-there
+					cancel(cause)
+				}()
+				var rd io.Reader
+				if body != "" {
+					pr, pw := io.Pipe() // which never ends by itself
+					defer pw.Close()
+					rd = pr
+				}
+				if _, _, err := roundTrip(t, newClient(t, addr, nil), request(t, http.MethodPost, addr, rd).WithContext(ctx)); !errors.Is(err, cause) {
+					t.Errorf("error %v; want the cause of the cancellation", err)
+				}
+			})
+		}
+	}
+}
