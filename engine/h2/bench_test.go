@@ -131,7 +131,9 @@ func BenchmarkDownload(b *testing.B) {
 
 // BenchmarkUpload is one long request body.
 func BenchmarkUpload(b *testing.B) {
-	h := func(w http.ResponseWriter, r *http.Request) { io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, make([]byte, 64<<10)) }
+	h := func(w http.ResponseWriter, r *http.Request) {
+		io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, make([]byte, 64<<10))
+	}
 	for name, start := range map[string]func() *rig{
 		"h2":      func() *rig { return start(b, h, Options{}) },
 		"nethttp": func() *rig { return startOracle(b, h) },

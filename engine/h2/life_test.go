@@ -155,11 +155,18 @@ func TestStreamWindows(t *testing.T) {
 	const n = 100_000
 	g := start(t, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, n)) }, Options{})
 	r := g.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
+	got := map[uint32]int{}
 	r.headers(1, get(), true)
+	r.until("what the window of stream 1 allows", func(f http2.Frame) bool {
+		d, ok := f.(*http2.DataFrame)
+		if ok {
+			got[1] += len(d.Data())
+		}
+		return ok
+	})
 	r.headers(3, get(), true)
 	r.WriteWindowUpdate(0, 1<<20)
 	r.WriteWindowUpdate(3, n)
-	got := map[uint32]int{}
 	r.until("the end of stream 3", func(f http2.Frame) bool {
 		if d, ok := f.(*http2.DataFrame); ok {
 			got[d.StreamID] += len(d.Data())

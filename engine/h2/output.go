@@ -15,8 +15,8 @@ const (
 	// minPiece is the least room for which a frame is cut in two.
 	minPiece = 4 << 10
 
-	// rearm is how old a write deadline may be before it is set anew: setting
-	// one costs as much as a small frame.
+	// rearm is how old a write deadline may be at most before it is set anew:
+	// setting one costs as much as a small frame.
 	rearm = time.Second
 )
 
@@ -58,7 +58,7 @@ func (c *Conn) flush() {
 		c.out = nil
 		c.nextTurn()
 		now := time.Now()
-		rearmed := now.Sub(c.armed) >= rearm && !c.closing
+		rearmed := now.Sub(c.armed) >= min(rearm, c.limits.WriteTimeout/8) && !c.closing
 		if rearmed {
 			c.armed = now
 		}
