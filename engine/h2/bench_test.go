@@ -1,9 +1,11 @@
 package h2
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"sync"
 	"syscall"
 	"testing"
@@ -151,6 +153,36 @@ func BenchmarkUpload(b *testing.B) {
 			}
 			b.ReportMetric(float64((cpuTime()-before).Milliseconds())/float64(b.N)*16, "cpu-ms/GiB")
 		})
+	}
+}
+
+// BenchmarkServer is the CPU time of the server alone: h2load is a process of
+// its own. Say -cpu 1 for a figure without the scheduler's search for work.
+func BenchmarkServer(b *testing.B) {
+	if _, err := exec.LookPath("h2load"); err != nil {
+		b.Skip("h2load is not installed (nghttp2-client)")
+	}
+	for _, load := range [][2]string{{"8", "8"}, {"64", "1"}} {
+		for _, name := range []string{"h2", "nethttp"} {
+			b.Run(name+"-"+load[0]+"x"+load[1], func(b *testing.B) {
+				var g *rig
+				if name == "h2" {
+					g = start(b, small, Options{})
+				} else {
+					g = startOracle(b, small)
+				}
+				run := func(n int) {
+					out, err := exec.Command("h2load", "-n", fmt.Sprint(n), "-c", load[0], "-m", load[1], g.url("/")).CombinedOutput()
+					if err != nil || !bytes.Contains(out, []byte(" 0 failed")) {
+						b.Fatalf("%v\n%s", err, out)
+					}
+				}
+				run(64) // the handshakes' share is in both
+				before := cpuTime()
+				run(max(b.N, 64))
+				b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/float64(max(b.N, 64)), "server-cpu-ns/op")
+			})
+		}
 	}
 }
 
