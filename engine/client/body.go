@@ -164,7 +164,7 @@ func (x *exchange) readChunks(p []byte) (int, error) {
 		}
 		if done {
 			x.framing = framedByTrailers
-			if end, _ := wire.HeadEnd(x.buf.rest(), 0); end > 0 {
+			if end, _ := wire.ResponseEnd(x.buf.rest(), 0); end > 0 {
 				return data, x.readTrailers() // they are here already
 			}
 		}

@@ -14,8 +14,7 @@ import (
 	"detour/engine/wire"
 )
 
-// errHeadLong is what net/http's says, in our words.
-var errHeadLong = errors.New("upstream's response head is too long")
+var errHeadLong = errors.New("upstream's response head, or its trailers, are too long")
 
 // exchange is one request and its answer, whose body it is. All but Close runs
 // in the goroutine that called RoundTrip, and then in the one that reads the body.
@@ -122,13 +121,12 @@ func (x *exchange) receive() error {
 func (x *exchange) readBlock(limit int, plausible func([]byte) bool) (int, error) {
 	for scanned := 0; ; {
 		rest := x.buf.rest()
-		end, err := wire.HeadEnd(rest, scanned)
-		if plausible != nil && !plausible(rest) {
-			return 0, wire.MalformedResponse("not HTTP/1")
-		}
+		end, err := wire.ResponseEnd(rest, scanned)
 		switch {
+		case plausible != nil && !plausible(rest):
+			return 0, wire.MalformedResponse("not HTTP/1")
 		case err != nil:
-			return 0, wire.MalformedResponse(err.(wire.Malformed))
+			return 0, err
 		case end > limit || end == 0 && len(rest) >= limit:
 			return 0, errHeadLong
 		case end > 0:

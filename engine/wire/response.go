@@ -40,6 +40,15 @@ func LooksLikeResponse(b []byte) bool {
 	return string(b[:n]) == version[:n]
 }
 
+// ResponseEnd is HeadEnd for a response's head or trailers.
+func ResponseEnd(b []byte, scanned int) (int, error) {
+	end, err := HeadEnd(b, scanned)
+	if err != nil {
+		return 0, response(err)
+	}
+	return end, nil
+}
+
 // ParseResponse reads a whole response head, from the status line to the empty
 // line, which b must end with. If fields is not nil the head's fields are
 // appended to it, in order. It refuses more than net/http does: see
@@ -211,7 +220,7 @@ func ParseResponseTrailers(b []byte, fields *[]Field) error {
 // Decode reads the next bytes of a response's chunked body from b, as Scan
 // does, and moves their content together: b[:data] is what the body carries,
 // b[n:] what does not belong to it. With done the trailer section follows, for
-// HeadEnd and ParseResponseTrailers.
+// ResponseEnd and ParseResponseTrailers.
 func (c *Chunked) Decode(b []byte) (data, n int, done bool, err error) {
 	for n < len(b) {
 		if c.state == inData {
