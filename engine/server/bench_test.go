@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -181,4 +182,38 @@ func cpu() time.Duration {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// TestAllocations holds what a request costs in memory: more is a decision to
+// be made here. The http.Request is 1, a header map of that many fields 4.
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		want    float64
+	}{
+		{"nothing", func(http.ResponseWriter, *http.Request) {}, 5 + 3},
+		{"header", func(w http.ResponseWriter, _ *http.Request) { w.Header()["Date"] = nil }, 5 + 3 + 2},
+		{"text", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "text") }, 5 + 3},
+		{"context", func(_ http.ResponseWriter, r *http.Request) { r.Context().Done() }, 5 + 3 + 3},
+	}
+	for _, tt := range tests {
+		const n = 2000
+		s := server.New(server.Options{Handler: tt.handler})
+		l := once{make(chan net.Conn, 1)}
+		c := &scripted{head: browserHead, left: n, ended: make(chan struct{})}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		l.conns <- c
+		go s.Serve(l)
+		<-c.ended
+		runtime.ReadMemStats(&after)
+		close(l.conns)
+		if got := float64(after.Mallocs-before.Mallocs) / n; got > tt.want+0.3 { // for pools and the connection itself
+			t.Errorf("%s: %.1f allocations a request; want %v", tt.name, got, tt.want)
+		}
+	}
 }

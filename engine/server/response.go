@@ -132,24 +132,32 @@ func (w *response) WriteHeader(status int) {
 	w.freeze(status)
 }
 
-func (w *response) Write(p []byte) (int, error) {
+// admit prepares for n bytes of body, or says why they are not wanted.
+func (w *response) admit(n int) error {
 	switch {
 	case w.hijacked:
-		return 0, http.ErrHijacked
+		return http.ErrHijacked
 	case w.done:
-		return 0, errOver
+		return errOver
 	case w.status == 0:
 		w.WriteHeader(http.StatusOK)
 	}
-	switch {
-	case len(p) == 0:
-		return 0, nil
-	case !bodyAllowed(w.status):
-		return 0, http.ErrBodyNotAllowed
+	if n == 0 {
+		return nil
 	}
-	w.written += int64(len(p))
+	if !bodyAllowed(w.status) {
+		return http.ErrBodyNotAllowed
+	}
+	w.written += int64(n)
 	if w.length >= 0 && w.written > w.length {
-		return 0, http.ErrContentLength
+		return http.ErrContentLength
+	}
+	return nil
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	if err := w.admit(len(p)); err != nil || len(p) == 0 {
+		return 0, err
 	}
 	if err := w.take(p); err != nil {
 		return 0, err
@@ -158,7 +166,22 @@ func (w *response) Write(p []byte) (int, error) {
 }
 
 // WriteString implements io.StringWriter.
-func (w *response) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
+func (w *response) WriteString(s string) (int, error) {
+	if err := w.admit(len(s)); err != nil || s == "" {
+		return 0, err
+	}
+	if !w.committed && w.kept()+len(s) <= keepBack {
+		*w.out = append(*w.out, s...)
+		return len(s), nil
+	}
+	if err := w.take([]byte(s)); err != nil {
+		return 0, err
+	}
+	return len(s), nil
+}
+
+// kept is how much of the body is kept back.
+func (w *response) kept() int { return len(*w.out) - w.bodyAt }
 
 // ReadFrom implements io.ReaderFrom: what is copied has a large buffer.
 func (w *response) ReadFrom(src io.Reader) (int64, error) {
@@ -173,7 +196,7 @@ var copyPool = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b 
 // take takes p, a part of the body.
 func (w *response) take(p []byte) error {
 	if !w.committed {
-		kept := len(*w.out) - w.bodyAt
+		kept := w.kept()
 		if kept+len(p) <= keepBack {
 			*w.out = append(*w.out, p...)
 			return nil
@@ -279,43 +302,6 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.hijacked = true
 	w.body.abandon()
 	return w.conn.surrender()
-}
-
-// surrender gives the connection to the handler.
-func (c *conn) surrender() (net.Conn, *bufio.ReadWriter, error) {
-	c.callOff()
-	c.mu.Lock()
-	c.hijacked = true
-	has, _ := c.watch.result()
-	c.mu.Unlock()
-	c.server.ended(c)
-	_ = c.rwc.SetDeadline(time.Time{})
-	if has {
-		c.in.put(c.watch.one[0])
-	}
-	early := append([]byte(nil), c.in.bytes()...)
-	c.in.drop()
-	src := &prefixed{early: early, rest: c.rwc}
-	br := bufio.NewReaderSize(src, max(4<<10, len(early)))
-	_, _ = br.Peek(len(early)) // so that they count as buffered
-	return c.rwc, bufio.NewReadWriter(br, bufio.NewWriter(c.rwc)), nil
-}
-
-// prefixed reads early, then rest.
-type prefixed struct {
-	early []byte
-	rest  io.Reader
-}
-
-func (r *prefixed) Read(p []byte) (int, error) {
-	if len(r.early) == 0 {
-		return r.rest.Read(p)
-	}
-	n := copy(p, r.early)
-	if r.early = r.early[n:]; len(r.early) == 0 {
-		r.early = nil
-	}
-	return n, nil
 }
 
 // SetReadDeadline is for http.ResponseController, like those that follow.
