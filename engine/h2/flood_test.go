@@ -1,0 +1,157 @@
+package h2
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// The end of an answer does not wait for a window for ever.
+func TestWindowNeverComes(t *testing.T) {
+	noLeaks(t)
+	g := start(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "x") },
+		Options{Limits: Limits{WriteTimeout: 50 * time.Millisecond}})
+	r := g.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	r.headers(1, get(), true)
+	r.until("a reset", func(f http2.Frame) bool { return f.Header().Type == http2.FrameRSTStream })
+}
+
+// Who does not read our answers to his pings is not read from either.
+func TestUnreadPings(t *testing.T) {
+	noLeaks(t)
+	var conn atomic.Pointer[Conn]
+	g := startTuned(t, func(w http.ResponseWriter, r *http.Request) {},
+		Options{Limits: Limits{WriteTimeout: 500 * time.Millisecond}}, func(c *Conn) {
+			conn.Store(c)
+			c.in.guard.left = 1 << 40 // it would notice first
+		})
+	r := g.dial(t)
+	pings := bytes.Repeat([]byte("\x00\x00\x08\x06\x00\x00\x00\x00\x00xxxxxxxx"), 1000)
+	for {
+		if _, err := r.conn.Write(pings); err != nil {
+			return // cut, as nothing was read for so long
+		}
+		c := conn.Load()
+		c.mu.Lock()
+		n := cap(c.out)
+		c.mu.Unlock()
+		if n > 2*largeBuffer {
+			t.Fatalf("%d bytes wait to be written", n)
+		}
+	}
+}
+
+func TestConnState(t *testing.T) {
+	states := make(chan http.ConnState, 4)
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {}, Options{ConnState: func(s http.ConnState) { states <- s }})
+	r := g.dial(t)
+	r.headers(1, get(), true)
+	if a, b := <-states, <-states; a != http.StateActive || b != http.StateIdle {
+		t.Errorf("states = %v, %v; want active, idle", a, b)
+	}
+}
+
+// Honest clients under slow handlers are neither cut nor refused more than
+// they should.
+func TestSlowHandlersAndResets(t *testing.T) {
+	noLeaks(t)
+	release := make(chan struct{})
+	var running, most atomic.Int32
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		n := running.Add(1)
+		defer running.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if r.URL.Path != "/ok" {
+			<-release // whatever the client does
+		}
+	}, Options{Limits: Limits{Streams: 50}})
+	r := g.dial(t)
+	id := uint32(1)
+	for range 1000 { // 20 times as many as may run, all given up
+		r.headers(id, get(), true)
+		r.WriteRSTStream(id, http2.ErrCodeCancel)
+		id += 2
+	}
+	r.want(nothing)
+	r.headers(id, path("GET", "/ok"), true) // waits, and is not refused
+	r.want(nothing)
+	close(release)
+	r.until("the answer", endOf(id))
+	if most.Load() > 50 {
+		t.Errorf("%d handlers ran at once; want at most 50", most.Load())
+	}
+}
+
+// Floods are slowed down, and ended when they do not stop; another client is
+// served meanwhile.
+func TestFloods(t *testing.T) {
+	noLeaks(t)
+	tests := map[string]func(r *raw, i uint32) error{
+		"rapid reset": func(r *raw, i uint32) error {
+			r.headers(2*i+1, get(), true)
+			return r.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
+		},
+		"reset by mistake": func(r *raw, i uint32) error {
+			r.headers(2*i+1, get(), true)
+			return r.WriteWindowUpdate(2*i+1, 0)
+		},
+		"malformed": func(r *raw, i uint32) error { return r.headers(2*i+1, get("A", "b"), true) },
+		"settings":  func(r *raw, i uint32) error { return r.WriteSettings(http2.Setting{ID: 4, Val: i}) },
+		"ping":      func(r *raw, i uint32) error { return r.WritePing(false, [8]byte{}) },
+		"empty data": func(r *raw, i uint32) error {
+			if i == 0 {
+				r.headers(1, request("POST"), false)
+			}
+			return r.WriteData(1, false, nil)
+		},
+		"window": func(r *raw, i uint32) error {
+			if i == 0 {
+				r.headers(1, get(), true)
+			}
+			return r.WriteWindowUpdate(1, 1)
+		},
+		"priority": func(r *raw, i uint32) error { return r.WritePriority(2*i+1, http2.PriorityParam{}) },
+		"unknown":  func(r *raw, i uint32) error { return r.WriteRawFrame(0x77, 0, 0, nil) },
+	}
+	for name, send := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var served atomic.Int64
+			g := startTuned(t, func(w http.ResponseWriter, r *http.Request) {
+				served.Add(1)
+				if r.Method == "POST" || r.URL.Path != "/ok" {
+					<-r.Context().Done()
+				}
+			}, Options{}, func(c *Conn) { c.in.guard.onePause, c.in.guard.maxPauses = time.Millisecond, 10 })
+			r := g.dial(t)
+			go io.Copy(io.Discard, r.conn)
+			var heap runtime.MemStats
+			for i := uint32(0); ; i++ {
+				if err := send(r, i); err != nil {
+					break // ended
+				}
+				if i%1000 == 0 {
+					res, err := g.client.Get(g.url("/ok"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					res.Body.Close()
+				}
+				if i > 1_000_000 {
+					t.Fatal("a million and no end")
+				}
+			}
+			runtime.ReadMemStats(&heap)
+			if heap.HeapAlloc > 256<<20 {
+				t.Errorf("%d MiB in use", heap.HeapAlloc>>20)
+			}
+		})
+	}
+}
