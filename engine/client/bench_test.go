@@ -246,3 +246,42 @@ func BenchmarkDownload(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkUpload(b *testing.B) {
+	const size = 16 << 20
+	for _, length := range []int64{size, -1} {
+		for _, kind := range transports {
+			b.Run(fmt.Sprintf("length=%d/%s", length, kind.name), func(b *testing.B) {
+				addr := upstream(b, func(c net.Conn, r *bufio.Reader) {
+					for buf := make([]byte, 256<<10); ; {
+						req, err := http.ReadRequest(r)
+						if err != nil {
+							return
+						}
+						io.CopyBuffer(struct{ io.Writer }{io.Discard}, req.Body, buf)
+						c.Write(benchAnswer)
+					}
+				})
+				rt := kind.make(b, addr, nil)
+				b.SetBytes(size)
+				before := cpuTime()
+				for b.Loop() {
+					// A TLS record at once, as a server reads it.
+					req := request(b, http.MethodPost, addr, &stepReader{io.LimitReader(zeros{}, size), 16 << 10})
+					req.ContentLength = length
+					res, err := rt.RoundTrip(req)
+					if err != nil {
+						b.Fatal(err)
+					}
+					io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+				}
+				b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
+			})
+		}
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }

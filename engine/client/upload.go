@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// bigPiece is how much of a body is sent at once when it comes fast. More
-	// gained nothing.
+	// bigPiece is how much of a body is sent at once when it comes fast: four
+	// TLS records of the client's.
 	bigPiece = 64 << 10
 
 	// chunkLine is room for the line of a chunk that fits any piece.
