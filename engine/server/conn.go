@@ -173,23 +173,6 @@ func (c *conn) rest() fate {
 	return next
 }
 
-// waitUntil sets the read deadline to d from now, or leaves an earlier one that
-// differs little: setting one costs as much as parsing a request. mu is held.
-func (c *conn) waitUntil(d time.Duration) {
-	now := time.Now()
-	by := now.Add(d)
-	slack := min(time.Second, d/8)
-	if !c.readBy.IsZero() && by.Sub(c.readBy) < slack && !c.readBy.After(by) {
-		return
-	}
-	c.readBy = by
-	_ = c.rwc.SetReadDeadline(by)
-}
-
-// shutdownPatience is how long a new connection may take to its first request
-// once the server is stopping: its client does not know yet.
-const shutdownPatience = time.Second
-
 // await waits for the first byte of a request.
 func (c *conn) await() bool {
 	if c.in.len() == 0 {
@@ -224,68 +207,6 @@ func (c *conn) await() bool {
 	return true
 }
 
-// startHead limits the time for the rest of a head that did not come at once.
-func (c *conn) startHead() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.readBy = time.Now().Add(c.server.Limits.HeaderTimeout)
-	_ = c.rwc.SetReadDeadline(c.readBy)
-}
-
-// lift removes the server's own read deadline, for a body. It has none: what is
-// too slow is the handler's to say.
-func (c *conn) lift() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.liftLocked()
-}
-
-func (c *conn) liftLocked() {
-	if !c.readSet && !c.readBy.IsZero() {
-		c.readBy = time.Time{}
-		_ = c.rwc.SetReadDeadline(time.Time{})
-	}
-}
-
-// setReadDeadline is the handler's. It stands until the end of the request.
-func (c *conn) setReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.current == nil {
-		return errOver
-	}
-	c.readBy, c.readSet = time.Time{}, true
-	return c.rwc.SetReadDeadline(t)
-}
-
-// setWriteDeadline is the handler's. It stands until the end of the request;
-// when the one before was nearly the same and far away, that is left in force.
-func (c *conn) setWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.current == nil {
-		return errOver
-	}
-	later := t.Sub(c.writeBy)
-	c.writeSet = true
-	if !c.writeBy.IsZero() && later >= 0 && later < time.Second && time.Until(c.writeBy) > 10*time.Second {
-		return nil
-	}
-	c.writeBy = t
-	return c.rwc.SetWriteDeadline(t)
-}
-
-// unlimitWrites lifts the write deadline of an earlier request.
-func (c *conn) unlimitWrites() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.writeSet && !c.writeBy.IsZero() {
-		c.writeBy = time.Time{}
-		_ = c.rwc.SetWriteDeadline(time.Time{})
-	}
-	return c.writeFail
-}
-
 // write writes b, after which a failure stays.
 func (c *conn) write(b []byte) error { return c.writeAll(b, nil) }
 
@@ -304,100 +225,6 @@ func (c *conn) writeAll(head, body []byte) error {
 		}
 	}
 	return err
-}
-
-// leave ends the connection as f says.
-func (c *conn) leave(f fate) {
-	c.mu.Lock()
-	hijacked := c.hijacked
-	c.current = nil
-	c.watch.disarm()
-	c.phase = gone
-	failed := c.writeFail != nil
-	c.mu.Unlock()
-	if hijacked {
-		return // the handler's, also when it panicked; Hijack has told the server
-	}
-	defer c.server.ended(c)
-	c.in.drop()
-	switch {
-	case f == broken:
-		c.sever()
-	case failed:
-		_ = c.raw.Close()
-	case f == unread:
-		c.linger()
-		_ = c.raw.Close()
-	default:
-		_ = c.rwc.Close()
-	}
-}
-
-// sever closes the connection with a reset and without TLS's farewell, so that
-// an answer that ends with its connection does not look complete.
-func (c *conn) sever() {
-	if tcp, ok := c.raw.(interface{ SetLinger(int) error }); ok {
-		_ = tcp.SetLinger(0)
-	}
-	_ = c.raw.Close()
-}
-
-const (
-	// lingerTime is how long a client that is still sending gets to read its
-	// answer: closing at once would reset the connection, and the answer with
-	// it (RFC 9112, section 9.6). Longer than most round trips.
-	lingerTime = 500 * time.Millisecond
-	// lingerBytes bounds what is read for nothing meanwhile.
-	lingerBytes = 1 << 20
-)
-
-// linger ends the sending side, and lets the client read what was sent.
-func (c *conn) linger() {
-	deadline := time.Now().Add(lingerTime)
-	_ = c.rwc.SetDeadline(deadline)
-	if half, ok := c.rwc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
-		return
-	}
-	if half, ok := c.raw.(interface{ CloseWrite() error }); ok && c.tls != nil {
-		_ = half.CloseWrite()
-	}
-	_, _ = io.CopyN(io.Discard, c.raw, lingerBytes)
-}
-
-// retire is Shutdown's word to the connection.
-func (c *conn) retire() {
-	c.mu.Lock()
-	was, http2 := c.phase, c.http2
-	switch was {
-	case idle:
-		c.phase = gone
-	case fresh:
-		if http2 == nil {
-			c.readBy = time.Now().Add(shutdownPatience)
-			_ = c.raw.SetReadDeadline(c.readBy)
-		}
-	}
-	c.mu.Unlock()
-	switch {
-	case http2 != nil:
-		http2.Shutdown()
-	case was == idle:
-		_ = c.rwc.Close() // wakes the goroutine that waits
-	}
-}
-
-// cut ends the connection at once.
-func (c *conn) cut() {
-	c.mu.Lock()
-	hijacked, l := c.hijacked, c.current
-	c.mu.Unlock()
-	if hijacked {
-		return
-	}
-	_ = c.raw.Close()
-	if l != nil {
-		l.cancel()
-	}
 }
 
 // lost ends the request's context: its client cannot be read from any more.

@@ -1,0 +1,167 @@
+package server_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+func TestTLS(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.TLS.ServerName, " ", r.TLS.NegotiatedProtocol)
+	}), secure)
+	res, err := s.client(t).Get("https://" + name + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got, _ := io.ReadAll(res.Body); string(got) != name+" http/1.1" {
+		t.Errorf("handler saw %q", got)
+	}
+	plain, err := http.Get("http://" + s.addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain.Body.Close()
+	if plain.StatusCode != http.StatusBadRequest {
+		t.Errorf("http on the https port: %s; want 400", plain.Status)
+	}
+}
+
+func TestHTTP2(t *testing.T) {
+	noLeak(t)
+	arrived, release := make(chan struct{}, 9), make(chan struct{})
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, known := r.Context().Value(http.ServerContextKey).(*http.Server)
+		arrived <- struct{}{}
+		<-release
+		fmt.Fprint(w, r.Proto, " ", r.TLS.ServerName, " ", known)
+	}), secure)
+	tr := s.client(t).Transport.(*http.Transport)
+	tr.ForceAttemptHTTP2 = true
+	tr.TLSClientConfig.NextProtos = nil
+	answers := make(chan string, 1)
+	go func() {
+		res, err := (&http.Client{Transport: tr}).Get("https://" + name + "/")
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		defer res.Body.Close()
+		b, _ := io.ReadAll(res.Body)
+		answers <- string(b)
+	}()
+	<-arrived
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(t.Context()) }()
+	<-s.done
+	close(release)
+	if got, want := <-answers, "HTTP/2.0 "+name+" true"; got != want {
+		t.Errorf("answer %q; want %q", got, want)
+	}
+	if err := <-down; err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+}
+
+// A listener may do TLS itself, with the handshake done or not.
+func TestListenerWithTLS(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serveOn(t, tls.NewListener(l, serverTLS()), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.TLS.ServerName)
+	}), nil)
+	res, err := s.client(t).Get("https://" + name + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got, _ := io.ReadAll(res.Body); string(got) != name {
+		t.Errorf("handler saw %q", got)
+	}
+}
+
+// Large answers arrive whole on all kinds of connections, in whatever pieces
+// they are written.
+func TestLargeAnswers(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/length" {
+			w.Header().Set("Content-Length", fmt.Sprint(1<<20))
+		}
+		for n, left := 1, 1<<20; left > 0; n = n*3 + 1 {
+			m, err := w.Write(make([]byte, min(n%200000, left)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			left -= m
+		}
+	}), secure)
+	for _, path := range []string{"/length", "/chunked"} {
+		res, err := s.client(t).Get("https://" + name + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		if n != 1<<20 || err != nil {
+			t.Errorf("%s: %d bytes, %v; want %d", path, n, err, 1<<20)
+		}
+	}
+}
+
+// An exhausted descriptor table must not end the accept loop, and visitors are
+// served again as soon as it has room.
+func TestSurvivesExhaustion(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := &exhausted{Listener: l}
+	full.fail.Store(true)
+	s := serveOn(t, full, http.NotFoundHandler(), nil)
+	eventually(t, "a few failures", func() bool { return full.failures.Load() > 4 })
+	full.fail.Store(false)
+	c := s.dial(t)
+	io.WriteString(c, get)
+	answer(t, bufio.NewReader(c), "GET")
+	if n := strings.Count(s.log.String(), "accepting connections"); n != 1 {
+		t.Errorf("%d lines about %d failures; want 1\n%s", n, full.failures.Load(), s.log)
+	}
+}
+
+// exhausted is a listener without free descriptors.
+type exhausted struct {
+	net.Listener
+	fail     atomic.Bool
+	failures atomic.Int64
+}
+
+func (l *exhausted) Accept() (net.Conn, error) {
+	if l.fail.Load() {
+		l.failures.Add(1)
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// A client that makes mistakes all day fills one line a minute.
+func TestRefusalsAreLoggedRarely(t *testing.T) {
+	s := serve(t, http.NotFoundHandler(), nil)
+	for range 20 {
+		talk(t, s.addr, "GET / HTTP/1.1\r\n\r\n")
+		talk(t, s.addr, "\x16\x03\x01")
+	}
+	if n := strings.Count(s.log.String(), "refused requests"); n != 2 {
+		t.Errorf("%d lines; want one a kind\n%s", n, s.log)
+	}
+}

@@ -1,0 +1,80 @@
+package server
+
+import (
+	"time"
+)
+
+// waitUntil sets the read deadline to d from now, or leaves an earlier one that
+// differs little: setting one costs as much as parsing a request. mu is held.
+func (c *conn) waitUntil(d time.Duration) {
+	now := time.Now()
+	by := now.Add(d)
+	slack := min(time.Second, d/8)
+	if !c.readBy.IsZero() && by.Sub(c.readBy) < slack && !c.readBy.After(by) {
+		return
+	}
+	c.readBy = by
+	_ = c.rwc.SetReadDeadline(by)
+}
+
+// startHead limits the time for the rest of a head that did not come at once.
+func (c *conn) startHead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readBy = time.Now().Add(c.server.Limits.HeaderTimeout)
+	_ = c.rwc.SetReadDeadline(c.readBy)
+}
+
+// lift removes the server's own read deadline, for a body. It has none: what is
+// too slow is the handler's to say.
+func (c *conn) lift() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.liftLocked()
+}
+
+func (c *conn) liftLocked() {
+	if !c.readSet && !c.readBy.IsZero() {
+		c.readBy = time.Time{}
+		_ = c.rwc.SetReadDeadline(time.Time{})
+	}
+}
+
+// setReadDeadline is the handler's. It stands until the end of the request.
+func (c *conn) setReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil {
+		return errOver
+	}
+	c.readBy, c.readSet = time.Time{}, true
+	return c.rwc.SetReadDeadline(t)
+}
+
+// setWriteDeadline is the handler's. It stands until the end of the request;
+// when the one before was nearly the same and far away, that is left in force.
+func (c *conn) setWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil {
+		return errOver
+	}
+	later := t.Sub(c.writeBy)
+	c.writeSet = true
+	if !c.writeBy.IsZero() && later >= 0 && later < time.Second && time.Until(c.writeBy) > 10*time.Second {
+		return nil
+	}
+	c.writeBy = t
+	return c.rwc.SetWriteDeadline(t)
+}
+
+// unlimitWrites lifts the write deadline of an earlier request.
+func (c *conn) unlimitWrites() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.writeSet && !c.writeBy.IsZero() {
+		c.writeBy = time.Time{}
+		_ = c.rwc.SetWriteDeadline(time.Time{})
+	}
+	return c.writeFail
+}

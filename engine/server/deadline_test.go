@@ -1,0 +1,182 @@
+package server_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"detour/engine/server"
+)
+
+func TestCutsSlowAndIdleClients(t *testing.T) {
+	noLeak(t)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			r.Context().Done()
+			time.Sleep(600 * time.Millisecond) // longer than any limit
+		}
+		b, err := io.ReadAll(r.Body)
+		fmt.Fprint(w, string(b), err)
+	}), func(o *server.Options) {
+		o.Limits.HeaderTimeout, o.Limits.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond
+	})
+	t.Run("dripping head", func(t *testing.T) {
+		for _, before := range []string{"", get} {
+			c := s.dial(t)
+			br := bufio.NewReader(c)
+			io.WriteString(c, before)
+			if before != "" {
+				answer(t, br, "GET")
+			}
+			stop := make(chan struct{})
+			var drips sync.WaitGroup
+			drips.Go(func() {
+				io.WriteString(c, "GET / HTTP/1.1\r\nX: ")
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(50 * time.Millisecond):
+						if _, err := io.WriteString(c, "x"); err != nil {
+							return
+						}
+					}
+				}
+			})
+			if got, err := io.ReadAll(br); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("a head that drips got %q, %v; want the end", got, err)
+			}
+			close(stop)
+			drips.Wait()
+		}
+	})
+	t.Run("pipelined part of a head", func(t *testing.T) {
+		for _, body := range []string{"\r\n", "Content-Length: 3\r\n\r\nabc"} {
+			c := s.dial(t)
+			io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\n"+body+"GET / HTT")
+			br := bufio.NewReader(c)
+			answer(t, br, "POST")
+			start := time.Now()
+			if got, err := io.ReadAll(br); len(got) > 0 || err != nil || time.Since(start) > 5*time.Second {
+				t.Errorf("half a head got %q, %v after %v; want the end", got, err, time.Since(start))
+			}
+		}
+	})
+	t.Run("idle", func(t *testing.T) {
+		for _, path := range []string{"", "/", "/slow"} {
+			c := s.dial(t)
+			br := bufio.NewReader(c)
+			if path != "" {
+				fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
+				if _, got := answer(t, br, "GET"); got != "<nil>" {
+					t.Errorf("%s: answer %q", path, got)
+				}
+			}
+			start := time.Now()
+			if got, err := io.ReadAll(br); len(got) > 0 || err != nil || time.Since(start) > 5*time.Second {
+				t.Errorf("%s: an idle connection got %q, %v after %v; want the end", path, got, err, time.Since(start))
+			}
+		}
+	})
+	t.Run("slow body", func(t *testing.T) { // is none of the server's business
+		c := s.dial(t)
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+		for _, b := range "abc" {
+			time.Sleep(250 * time.Millisecond)
+			io.WriteString(c, string(b))
+		}
+		if _, got := answer(t, bufio.NewReader(c), "POST"); got != "abc<nil>" {
+			t.Errorf("answer %q; want abc", got)
+		}
+	})
+}
+
+func TestHandlerDeadlines(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		switch r.URL.Path {
+		case "/read":
+			rc.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+			_, err := io.ReadAll(r.Body)
+			fmt.Fprint(w, errors.Is(err, os.ErrDeadlineExceeded), r.Context().Err() != nil)
+		case "/again":
+			rc.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+			_, err := io.ReadAll(r.Body)
+			rc.SetReadDeadline(time.Time{})
+			b, err2 := io.ReadAll(r.Body)
+			fmt.Fprint(w, err != nil, string(b), err2)
+		case "/body":
+			b, err := io.ReadAll(r.Body)
+			fmt.Fprint(w, string(b), err)
+		case "/cut": // as a gateway ends a request from outside
+			ctx := r.Context()
+			time.AfterFunc(20*time.Millisecond, func() { rc.SetReadDeadline(time.Unix(1, 0)) })
+			<-ctx.Done()
+			fmt.Fprint(w, "cut")
+		case "/write":
+			rc.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+			var err error
+			for err == nil {
+				_, err = w.Write(make([]byte, 1<<20))
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Write = %v; want %v", err, os.ErrDeadlineExceeded)
+			}
+			if r.Context().Err() == nil {
+				t.Error("the context lives on after a failed write")
+			}
+		case "/far": // stands for the request alone
+			rc.SetWriteDeadline(time.Now().Add(time.Minute))
+			rc.SetWriteDeadline(time.Now().Add(time.Minute + 10*time.Millisecond))
+		case "/past":
+			w.WriteHeader(200)
+			rc.Flush()
+			rc.SetWriteDeadline(time.Unix(1, 0))
+			if rc.SetWriteDeadline(time.Time{}) != nil {
+				t.Error("the deadline cannot be lifted")
+			}
+		}
+	}), secure)
+	c := s.dialTLS(t)
+	br := bufio.NewReader(c)
+	ask := func(path, body, want string) {
+		t.Helper()
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\n%s", path, body)
+		if _, got := answer(t, br, "POST"); got != want {
+			t.Errorf("%s: answer %q; want %q", path, got, want)
+		}
+	}
+	ask("/far", "\r\n", "")
+	ask("/far", "\r\n", "")
+	ask("/past", "\r\n", "")
+	ask("/cut", "\r\n", "cut")
+	ask("/cut", "\r\n", "cut") // and the connection lives on
+	go func() {
+		time.Sleep(60 * time.Millisecond)
+		io.WriteString(c, "abc")
+	}()
+	ask("/again", "Content-Length: 3\r\n\r\n", "trueabc<nil>")
+	// The deadline of one request is not that of the next, behind it.
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		io.WriteString(c, "cd")
+	}()
+	ask("/cut", "\r\nPOST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab", "cut")
+	if _, got := answer(t, br, "POST"); got != "abcd<nil>" {
+		t.Errorf("answer %q to the request behind; want abcd", got)
+	}
+	ask("/read", "Content-Length: 3\r\n\r\n", "true true")
+
+	c = s.dialTLS(t)
+	io.WriteString(c, "GET /write HTTP/1.1\r\nHost: a\r\n\r\n")
+	time.Sleep(200 * time.Millisecond)
+	if _, err := io.Copy(io.Discard, c); err == nil {
+		t.Error("an answer that was cut looks complete")
+	}
+}

@@ -1,0 +1,234 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A client that leaves ends the context of its request, whatever the request
+// carried, and however late somebody asks.
+func TestNoticesThatTheClientLeft(t *testing.T) {
+	noLeak(t)
+	requests := map[string]string{
+		"get":     get,
+		"post":    "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+		"chunked": "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+	}
+	waits := map[string]func(ctx context.Context){
+		"done":  func(ctx context.Context) { <-ctx.Done() },
+		"late":  func(ctx context.Context) { time.Sleep(20 * time.Millisecond); <-ctx.Done() },
+		"child": func(ctx context.Context) { c, cancel := context.WithCancel(ctx); defer cancel(); <-c.Done() },
+		"value": func(ctx context.Context) { <-context.WithValue(ctx, "k", "v").Done() },
+		"err": func(ctx context.Context) {
+			for ctx.Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+		},
+		"after": func(ctx context.Context) {
+			c := make(chan struct{})
+			context.AfterFunc(ctx, func() { close(c) })
+			<-c
+		},
+	}
+	for kind, in := range requests {
+		for how, wait := range waits {
+			t.Run(kind+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				arrived, left := make(chan struct{}), make(chan error, 1)
+				s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
+					close(arrived)
+					wait(r.Context())
+					left <- r.Context().Err()
+				}), secure)
+				c := s.dialTLS(t)
+				io.WriteString(c, in)
+				<-arrived
+				c.NetConn().Close()
+				select {
+				case err := <-left:
+					if !errors.Is(err, context.Canceled) {
+						t.Errorf("Err = %v; want %v", err, context.Canceled)
+					}
+				case <-time.After(10 * time.Second):
+					t.Error("the request's context lives on")
+				}
+			})
+		}
+	}
+}
+
+// The next request is not a departure, and is not lost, however slow the handler.
+func TestPipeliningWhileWatching(t *testing.T) {
+	noLeak(t)
+	var mu sync.Mutex
+	var seen []string
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		select {
+		case <-ctx.Done():
+			t.Error("the context ended")
+		case <-time.After(20 * time.Millisecond): // the watch has begun
+		}
+		mu.Lock()
+		seen = append(seen, r.URL.Path)
+		mu.Unlock()
+		fmt.Fprint(w, r.URL.Path)
+	}), secure)
+	c := s.dialTLS(t)
+	br := bufio.NewReader(c)
+	for i := range 10 {
+		switch i % 3 {
+		case 0: // both at once
+			fmt.Fprintf(c, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\nGET /%db HTTP/1.1\r\nHost: a\r\n\r\n", i, i)
+		case 1: // the second while the first is served
+			fmt.Fprintf(c, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
+			time.Sleep(12 * time.Millisecond)
+			fmt.Fprintf(c, "GET /%db HTTP/1.1\r\nHost: a\r\n\r\n", i)
+		case 2: // one after the other
+			fmt.Fprintf(c, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
+			if _, got := answer(t, br, "GET"); got != fmt.Sprintf("/%d", i) {
+				t.Errorf("answer %q; want /%d", got, i)
+			}
+			fmt.Fprintf(c, "GET /%db HTTP/1.1\r\nHost: a\r\n\r\n", i)
+			if _, got := answer(t, br, "GET"); got != fmt.Sprintf("/%db", i) {
+				t.Errorf("answer %q; want /%db", got, i)
+			}
+			continue
+		}
+		for _, want := range []string{fmt.Sprintf("/%d", i), fmt.Sprintf("/%db", i)} {
+			if _, got := answer(t, br, "GET"); got != want {
+				t.Errorf("answer %q; want %q", got, want)
+			}
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(seen) != 20 {
+		t.Errorf("served %q; want 20 requests", seen)
+	}
+}
+
+func TestContextEndsWithTheRequest(t *testing.T) {
+	kept := make(chan context.Context, 2)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kept <- r.Context()
+		if r.URL.Path == "/asked" && r.Context().Err() != nil {
+			t.Error("the context ended before the request")
+		}
+	}), nil)
+	c := s.dial(t)
+	br := bufio.NewReader(c)
+	for _, path := range []string{"/asked", "/unasked"} {
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
+		answer(t, br, "GET")
+		ctx := <-kept
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%s: the context did not end", path)
+		}
+		if !errors.Is(ctx.Err(), context.Canceled) || !errors.Is(context.Cause(ctx), context.Canceled) {
+			t.Errorf("%s: Err = %v; want %v", path, ctx.Err(), context.Canceled)
+		}
+	}
+}
+
+// Children of a request's context, even below one of another kind, cost no
+// goroutine.
+func TestContextNeedsNoGoroutines(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		type wrapped struct{ context.Context }
+		before := numGoroutine()
+		for range 10 {
+			_, cancel := context.WithCancel(wrapped{r.Context()})
+			defer cancel()
+		}
+		if n := numGoroutine() - before; n > 2 { // the watch may begin
+			t.Errorf("%d goroutines for 10 contexts", n)
+		}
+	}), nil)
+	c := s.dial(t)
+	io.WriteString(c, get)
+	answer(t, bufio.NewReader(c), "GET")
+}
+
+func TestPanics(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Context().Done()
+		if r.URL.Path == "/flushed" {
+			io.WriteString(w, "x")
+			w.(http.Flusher).Flush()
+		}
+		time.Sleep(10 * time.Millisecond)
+		if r.URL.Query().Has("abort") {
+			panic(http.ErrAbortHandler)
+		}
+		panic("a bug")
+	}), secure)
+	for _, proto := range []string{"HTTP/1.1", "HTTP/1.0"} {
+		for _, path := range []string{"/", "/flushed", "/?abort", "/flushed?abort"} {
+			c := s.dialTLS(t)
+			fmt.Fprintf(c, "GET %s %s\r\nHost: a\r\n\r\n", path, proto)
+			got, err := io.ReadAll(c)
+			if err == nil || !strings.HasPrefix(path, "/flushed") && len(got) > 0 {
+				t.Errorf("%s %s: %q, %v; want an error", proto, path, got, err)
+			}
+		}
+	}
+	if n := strings.Count(s.log.String(), `level=ERROR msg="handler panicked"`); n != 4 {
+		t.Errorf("%d lines about 4 panics and 4 aborts\n%s", n, s.log)
+	}
+}
+
+func TestContinue(t *testing.T) {
+	const interim = "HTTP/1.1 100 Continue\r\n\r\n"
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/early":
+			w.WriteHeader(http.StatusForbidden)
+			return
+		case "/flushed":
+			w.WriteHeader(http.StatusOK)
+			w.(http.Flusher).Flush()
+		case "/closed":
+			r.Body.Close()
+			return
+		}
+		b, err := io.ReadAll(r.Body)
+		fmt.Fprint(w, string(b), err)
+	}), nil)
+	tests := []struct {
+		path   string
+		asked  bool
+		status int
+		close  bool
+	}{
+		{"/read", true, 200, false},
+		{"/early", false, 403, true},
+		{"/closed", false, 200, true},
+	}
+	for _, tt := range tests {
+		c := s.dial(t)
+		br := bufio.NewReader(c)
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n", tt.path)
+		if tt.asked {
+			b := make([]byte, len(interim))
+			if _, err := io.ReadFull(br, b); err != nil || string(b) != interim {
+				t.Fatalf("%s: %q, %v; want to be asked for the body", tt.path, b, err)
+			}
+			io.WriteString(c, "abc")
+		}
+		if res, body := answer(t, br, "POST"); res.StatusCode != tt.status || res.Close != tt.close || tt.asked && body != "abc<nil>" {
+			t.Errorf("%s: %s, close %v, %q; want %d, close %v", tt.path, res.Status, res.Close, body, tt.status, tt.close)
+		}
+	}
+}

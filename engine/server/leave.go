@@ -1,0 +1,104 @@
+package server
+
+import (
+	"io"
+	"time"
+)
+
+// shutdownPatience is how long a new connection may take to its first request
+// once the server is stopping: its client does not know yet.
+const shutdownPatience = time.Second
+
+// leave ends the connection as f says.
+func (c *conn) leave(f fate) {
+	c.mu.Lock()
+	hijacked := c.hijacked
+	c.current = nil
+	c.watch.disarm()
+	c.phase = gone
+	failed := c.writeFail != nil
+	c.mu.Unlock()
+	if hijacked {
+		return // the handler's, also when it panicked; Hijack has told the server
+	}
+	defer c.server.ended(c)
+	c.in.drop()
+	switch {
+	case f == broken:
+		c.sever()
+	case failed:
+		_ = c.raw.Close()
+	case f == unread:
+		c.linger()
+		_ = c.raw.Close()
+	default:
+		_ = c.rwc.Close()
+	}
+}
+
+// sever closes the connection with a reset and without TLS's farewell, so that
+// an answer that ends with its connection does not look complete.
+func (c *conn) sever() {
+	if tcp, ok := c.raw.(interface{ SetLinger(int) error }); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.raw.Close()
+}
+
+const (
+	// lingerTime is how long a client that is still sending gets to read its
+	// answer: closing at once would reset the connection, and the answer with
+	// it (RFC 9112, section 9.6). Longer than most round trips.
+	lingerTime = 500 * time.Millisecond
+	// lingerBytes bounds what is read for nothing meanwhile.
+	lingerBytes = 1 << 20
+)
+
+// linger ends the sending side, and lets the client read what was sent.
+func (c *conn) linger() {
+	deadline := time.Now().Add(lingerTime)
+	_ = c.rwc.SetDeadline(deadline)
+	if half, ok := c.rwc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	if half, ok := c.raw.(interface{ CloseWrite() error }); ok && c.tls != nil {
+		_ = half.CloseWrite()
+	}
+	_, _ = io.CopyN(io.Discard, c.raw, lingerBytes)
+}
+
+// retire is Shutdown's word to the connection.
+func (c *conn) retire() {
+	c.mu.Lock()
+	was, http2 := c.phase, c.http2
+	switch was {
+	case idle:
+		c.phase = gone
+	case fresh:
+		if http2 == nil {
+			c.readBy = time.Now().Add(shutdownPatience)
+			_ = c.raw.SetReadDeadline(c.readBy)
+		}
+	}
+	c.mu.Unlock()
+	switch {
+	case http2 != nil:
+		http2.Shutdown()
+	case was == idle:
+		_ = c.rwc.Close() // wakes the goroutine that waits
+	}
+}
+
+// cut ends the connection at once.
+func (c *conn) cut() {
+	c.mu.Lock()
+	hijacked, l := c.hijacked, c.current
+	c.mu.Unlock()
+	if hijacked {
+		return
+	}
+	_ = c.raw.Close()
+	if l != nil {
+		l.cancel()
+	}
+}

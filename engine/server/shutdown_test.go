@@ -1,0 +1,130 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestHijack(t *testing.T) {
+	noLeak(t)
+	for _, wait := range []time.Duration{0, 20 * time.Millisecond} {
+		for _, early := range []string{"", "e", "early bird"} {
+			s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.Context().Done()
+				time.Sleep(wait)
+				conn, buffered, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+				io.Copy(conn, buffered)
+				if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+					t.Error("the hijacked connection cannot be half-closed")
+				}
+			}), secure)
+			c := s.dialTLS(t)
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n"+early)
+			head := make([]byte, len("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
+			if _, err := io.ReadFull(c, head); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Shutdown(t.Context()); err != nil {
+				t.Errorf("Shutdown with a hijacked connection = %v", err)
+			}
+			io.WriteString(c, " and late\x00\n")
+			c.CloseWrite()
+			got, err := io.ReadAll(c)
+			if want := early + " and late\x00\n"; string(got) != want || err != nil {
+				t.Errorf("after %v: echo %q, %v; want %q", wait, got, err, want)
+			}
+		}
+	}
+}
+
+func TestShutdownWaitsForRequests(t *testing.T) {
+	noLeak(t)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/idle" {
+			return
+		}
+		arrived <- struct{}{}
+		<-release
+		io.WriteString(w, "done")
+	}), secure)
+	silent := s.dial(t)   // never begins its handshake
+	fresh := s.dialTLS(t) // has not asked yet
+	eventually(t, "the handshake", func() bool { _, err := fresh.Write(nil); return err == nil })
+	idle := s.dialTLS(t)
+	io.WriteString(idle, "GET /idle HTTP/1.1\r\nHost: a\r\n\r\n")
+	idleReader := bufio.NewReader(idle)
+	answer(t, idleReader, "GET")
+
+	busy := s.dialTLS(t)
+	io.WriteString(busy, get)
+	<-arrived
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(t.Context()) }()
+	if err := <-s.done; !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve = %v", err)
+	}
+	if c, err := net.Dial("tcp", s.addr); err == nil {
+		c.Close()
+		t.Error("still accepting")
+	}
+	for what, c := range map[string]io.Reader{"idle": idleReader, "silent": silent, "fresh": fresh} {
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: not cut", what)
+		}
+	}
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := s.Shutdown(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown in a hurry = %v; want %v", err, context.DeadlineExceeded)
+	}
+	select {
+	case err := <-down:
+		t.Fatalf("Shutdown = %v before the request was done", err)
+	default:
+	}
+	close(release)
+	if res, got := answer(t, bufio.NewReader(busy), "GET"); got != "done" || !res.Close {
+		t.Errorf("answer %q, close %v; want it whole, and the last", got, res.Close)
+	}
+	if err := <-down; err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+}
+
+func TestCloseCutsEverything(t *testing.T) {
+	noLeak(t)
+	arrived := make(chan struct{}, 2)
+	var ended atomic.Int32
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		if r.Method == "POST" {
+			io.Copy(io.Discard, r.Body)
+		} else {
+			<-r.Context().Done()
+		}
+		ended.Add(1)
+	}), secure)
+	for _, in := range []string{get, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"} {
+		io.WriteString(s.dialTLS(t), in)
+		<-arrived
+	}
+	s.dial(t)
+	s.Close()
+	<-s.done
+	eventually(t, "the handlers to end", func() bool { return ended.Load() == 2 })
+}
