@@ -9,6 +9,32 @@
 // record and a system call. The buffer is bounded: handlers wait for room and
 // for the client's windows, each for its own turn.
 //
-// Handlers see what net/http's server would show them; the tests hold both
-// against each other, and list the differences with their reasons.
+// # Differences from net/http
+//
+// Handlers and clients see what net/http's server would show them; the tests
+// hold both against each other. What is different, and why:
+//
+//   - Requests that RFC 9113 calls malformed are refused with PROTOCOL_ERROR, of
+//     which net/http takes some and answers others with 400: connection-specific
+//     fields, TE, a Content-Length that is doubled, no number or not the length,
+//     white space around values, methods that are no token, targets that are not
+//     a path, no or a malformed authority, trailers that frame or route. A
+//     gateway must not pass on what two parsers could read in two ways.
+//   - Host must say what :authority says, and is not in the header: Request.Host
+//     has it, as with HTTP/1.
+//   - Request.Body is http.NoBody if there is none.
+//   - Answers have no Keep-Alive, Proxy-Connection, Transfer-Encoding or Upgrade
+//     field, and there is no 101: HTTP/2 has no such things.
+//   - An answer shorter than its Content-Length ends with RST_STREAM, not as if it
+//     were whole; more than that is refused by Write at once.
+//   - Streams beyond the limit get REFUSED_STREAM, so that clients try again.
+//   - Frames that were on their way when the server reset their stream are
+//     ignored, not answered with another reset.
+//   - The first GOAWAY of a shutdown refuses nothing; the second, a round trip
+//     later, says what was served. No request is lost by it.
+//   - A flood is slowed down before it is cut off.
+//   - The client must take the end of an answer, and what is written to it, within
+//     Limits.WriteTimeout.
+//   - Extended CONNECT is always on. There is no push and no http.CloseNotifier.
+//   - After the handler has returned, Write returns an error and does not panic.
 package h2
