@@ -68,7 +68,7 @@ func (b *body) read(p []byte) (n int, err error) {
 	}
 	if b.eof {
 		b.conn.in.release()
-		b.conn.bodyRead()
+		b.conn.bodyRead(b.conn.in.len() > 0)
 		return n, io.EOF
 	}
 	if n > 0 {

@@ -24,8 +24,7 @@ type conn struct {
 	remote string
 	base   *connContext
 
-	in     input
-	served bool // at least one request was
+	in input
 
 	mu       sync.Mutex // guards the rest
 	phase    phase
@@ -110,20 +109,19 @@ func (c *conn) turn() fate {
 func (c *conn) serve(x *exchange) fate {
 	w := &x.response
 	c.handling(&x.lifetime)
+	defer x.lifetime.cancel() // for a panic
 	if x.refusesExpectation() {
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusExpectationFailed)
 	} else {
-		defer x.lifetime.cancel() // for a panic
 		c.server.Handler.ServeHTTP(w, w.request)
 	}
-	if c.handled() {
-		x.lifetime.cancel()
-		return handed // hijacked: the handler's
-	}
+	hijacked := c.handled()
 	x.lifetime.cancel()
+	if hijacked {
+		return handed
+	}
 	f := w.finish()
-	c.served = true
 	if f != next {
 		return f
 	}
@@ -135,7 +133,7 @@ func (c *conn) handling(l *lifetime) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = l
-	c.watch.begin(l.body != nil)
+	c.watch.begin(l.body != nil, c.in.len() > 0)
 }
 
 // handled notes that the handler returned, and reports whether it took the
@@ -153,6 +151,9 @@ func (c *conn) rest() fate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.server.stopping.Load() {
+		if c.in.len() > 0 {
+			return unread
+		}
 		return over
 	}
 	c.writeSet = false  // a deadline that stands is lifted by the next write

@@ -1,8 +1,6 @@
 package server
 
-import (
-	"time"
-)
+import "time"
 
 // waitUntil sets the read deadline to d from now, or leaves an earlier one that
 // differs little: setting one costs as much as parsing a request. mu is held.
@@ -40,15 +38,26 @@ func (c *conn) liftLocked() {
 	}
 }
 
-// setReadDeadline is the handler's. It stands until the end of the request.
+// setReadDeadline is the handler's. It stands until the end of the request. One
+// that has passed ends the request's context, once the body is read: with
+// net/http's server, whose look-out for the client it interrupts, that is how a
+// request is cut from outside.
 func (c *conn) setReadDeadline(t time.Time) error {
+	past := !t.IsZero() && !t.After(time.Now())
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.current == nil {
+	l := c.current
+	if l == nil {
+		c.mu.Unlock()
 		return errOver
 	}
+	past = past && !c.watch.unread
 	c.readBy, c.readSet = time.Time{}, true
-	return c.rwc.SetReadDeadline(t)
+	err := c.rwc.SetReadDeadline(t)
+	c.mu.Unlock()
+	if past {
+		l.cancel()
+	}
+	return err
 }
 
 // setWriteDeadline is the handler's. It stands until the end of the request;

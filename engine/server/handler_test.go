@@ -117,6 +117,31 @@ func TestPipeliningWhileWatching(t *testing.T) {
 	}
 }
 
+// What began to arrive before a handler took its time is not torn by the watch.
+func TestPipelinedPartWhileWatching(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Context().Done()
+		b, err := io.ReadAll(r.Body)
+		time.Sleep(15 * time.Millisecond)
+		fmt.Fprint(w, string(b), err)
+	}), secure)
+	const second = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd"
+	for _, first := range []string{get, strings.Replace(second, "abcd", "efgh", 1)} {
+		for cut := range len(second) {
+			c := s.dialTLS(t)
+			io.WriteString(c, first+second[:cut])
+			br := bufio.NewReader(c)
+			time.Sleep(8 * time.Millisecond) // while it is handled
+			io.WriteString(c, second[cut:])
+			answer(t, br, "GET")
+			if _, got := answer(t, br, "POST"); got != "abcd<nil>" {
+				t.Fatalf("cut after %d bytes: answer %q; want abcd", cut, got)
+			}
+			c.Close()
+		}
+	}
+}
+
 func TestContextEndsWithTheRequest(t *testing.T) {
 	kept := make(chan context.Context, 2)
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

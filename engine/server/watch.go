@@ -21,6 +21,7 @@ type watch struct {
 	timer   *time.Timer
 	wanted  bool // somebody asked
 	unread  bool // there is a body to be read first
+	ahead   bool // part of the next request is there: to read on would be to read past it
 	armed   bool // timer is set
 	reading bool
 	handed  bool          // the connection is the watch's when its read returns
@@ -32,7 +33,9 @@ type watch struct {
 }
 
 // begin prepares for a request.
-func (w *watch) begin(body bool) { w.wanted, w.unread = false, body }
+func (w *watch) begin(unread, ahead bool) {
+	w.wanted, w.unread, w.ahead = false, unread, !unread && ahead
+}
 
 // result takes what the last watch left behind: a byte in one, or an error.
 func (w *watch) result() (has bool, err error) {
@@ -58,11 +61,12 @@ func (c *conn) wantWatch(l *lifetime) {
 	}
 }
 
-// bodyRead says that nothing of the current body is left to be read.
-func (c *conn) bodyRead() {
+// bodyRead says that nothing of the current body is left to be read, and whether
+// the next request began behind it.
+func (c *conn) bodyRead(ahead bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.watch.unread = false
+	c.watch.unread, c.watch.ahead = false, ahead
 	if c.current != nil {
 		c.armWatch()
 	}
@@ -70,7 +74,7 @@ func (c *conn) bodyRead() {
 
 func (c *conn) armWatch() {
 	w := &c.watch
-	if !w.wanted || w.unread || w.armed || w.reading || w.has || w.err != nil || c.hijacked {
+	if !w.wanted || w.unread || w.ahead || w.armed || w.reading || w.has || w.err != nil || c.hijacked {
 		return
 	}
 	w.armed = true
