@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -79,6 +80,7 @@ type Conn struct {
 	draining bool      // the client was asked to go
 	final    bool      // no stream above lastServed is served
 	closing  bool      // nothing more is read; close when out is written
+	linger   time.Duration
 	ended    bool      // Serve is about to return
 	served   uint32    // of the final GOAWAY
 	watchdog *time.Timer
@@ -200,7 +202,7 @@ func (c *Conn) end(err error) error {
 		c.closeStream(st, endedByReset, errClientGone)
 	}
 	c.mu.Unlock()
-	_ = c.conn.Close() // also frees a handler or flush that is stuck in writing
+	c.close(err) // also frees a flush that is stuck in writing
 	c.in.release()
 
 	c.mu.Lock()
@@ -221,9 +223,14 @@ func (c *Conn) end(err error) error {
 	return err
 }
 
-// lingering is how long a client may take to read a last GOAWAY. Closed at
-// once, TCP would throw it away together with what the client still sends.
-const lingering = time.Second
+// When a connection is closed while the client still sends, TCP throws away what
+// the client has not received yet. So it gets a moment to close its side first:
+// after a mistake, the time to read why; after an orderly end, the time to receive
+// the last answer from the kernel's buffers.
+const (
+	lingerWrong   = time.Second
+	lingerOrderly = 5 * time.Second // nginx's
+)
 
 // fatal ends all streams and says why. What the client sends from here on is
 // not looked at.
@@ -241,7 +248,7 @@ func (c *Conn) refuse(e connError) {
 		c.served = c.lastID
 	}
 	c.goAway(c.served, e.code, e.reason)
-	c.hangUp()
+	c.hangUp(lingerWrong, lingerWrong)
 }
 
 // goAway appends a GOAWAY frame.
@@ -252,24 +259,25 @@ func (c *Conn) goAway(last uint32, code errCode, reason string) {
 	c.out = append(c.out, reason...)
 }
 
-// hangUp has the connection closed when all is written that is to be.
-func (c *Conn) hangUp() {
+// hangUp has the connection closed when all is written that is to be, for which
+// the client gets the time write, and the client has closed its side, for which it
+// gets the time linger.
+func (c *Conn) hangUp(write, linger time.Duration) {
 	if c.closing {
 		return
 	}
 	c.closing = true
-	_ = c.conn.SetWriteDeadline(time.Now().Add(lingering))
-	if len(c.out) > 0 || c.flushing {
-		c.kick()
-	} else {
-		c.farewell()
+	c.linger = linger
+	_ = c.conn.SetWriteDeadline(time.Now().Add(write))
+	if !c.flushing && c.serving {
+		c.flushing = true
+		go c.flush() // it ends with the farewell
 	}
 }
 
-// farewell says that nothing more comes from us and gives the client a moment
-// to do the same. It is called once all is written.
-func (c *Conn) farewell() {
-	_ = c.conn.SetReadDeadline(time.Now().Add(lingering))
+// farewell says that nothing more comes from us, once all is written.
+func (c *Conn) farewell(linger time.Duration) {
+	_ = c.conn.SetReadDeadline(time.Now().Add(linger))
 	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
@@ -316,8 +324,17 @@ func (c *Conn) finalGoAway(reason string) {
 	c.goAway(c.lastID, codeNo, reason)
 	c.kick()
 	if len(c.streams) == 0 {
-		c.hangUp()
+		c.hangUp(c.limits.WriteTimeout, lingerOrderly)
 	}
+}
+
+// close closes the connection. Of one that takes nothing any more it takes no
+// leave: a *tls.Conn would try that for seconds.
+func (c *Conn) close(err error) {
+	if below, ok := c.conn.(interface{ NetConn() net.Conn }); ok && errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = below.NetConn().Close()
+	}
+	_ = c.conn.Close()
 }
 
 // Close cuts the connection. Serve returns when the handlers have. Close may be

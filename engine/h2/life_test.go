@@ -355,6 +355,37 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// Who reads slowly gets the last answer whole.
+func TestShutdownSlowReader(t *testing.T) {
+	noLeaks(t)
+	const n = 4 << 20
+	began := make(chan struct{})
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		w.Write(make([]byte, n))
+	}, Options{})
+	r := g.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+	r.WriteWindowUpdate(0, 1<<30)
+	r.headers(1, get(), true)
+	<-began
+	g.shutdown()
+	got := 0
+	paused := false
+	r.until("the end", func(f http2.Frame) bool {
+		if d, ok := f.(*http2.DataFrame); ok {
+			got += len(d.Data())
+			if !paused && got > n/4 {
+				paused = true
+				time.Sleep(1500 * time.Millisecond) // longer than a mistake would be waited for
+			}
+		}
+		return endOf(1)(f)
+	})
+	if got != n {
+		t.Errorf("got %d bytes; want %d", got, n)
+	}
+}
+
 func TestConnectionClose(t *testing.T) {
 	g := start(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Connection", "close") }, Options{})
 	r := g.dial(t)

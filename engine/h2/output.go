@@ -74,13 +74,14 @@ func (c *Conn) flush() {
 		}
 		c.changed.Broadcast()
 	}
-	c.flushing = false
-	c.changed.Broadcast()
 	if c.closing && !c.ended {
+		linger := c.linger
 		c.mu.Unlock()
-		c.farewell()
+		c.farewell(linger)
 		c.mu.Lock()
 	}
+	c.flushing = false
+	c.changed.Broadcast()
 }
 
 // writeFailed ends everything: the client does not hear us any more.

@@ -106,7 +106,7 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 		c.idle = time.Now()
 		c.setState(false)
 		if c.final {
-			c.hangUp()
+			c.hangUp(c.limits.WriteTimeout, lingerOrderly)
 		}
 	}
 }
