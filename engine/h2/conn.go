@@ -81,8 +81,8 @@ type Conn struct {
 	final    bool      // no stream above lastServed is served
 	closing  bool      // nothing more is read; close when out is written
 	linger   time.Duration
-	ended    bool      // Serve is about to return
-	served   uint32    // of the final GOAWAY
+	ended    bool   // Serve is about to return
+	served   uint32 // of the final GOAWAY
 	watchdog *time.Timer
 	watchAt  time.Time // when it looks next
 	drainer  *time.Timer
