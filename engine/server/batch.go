@@ -98,10 +98,15 @@ func (c *conn) stream() net.Conn {
 	return batched{c.rwc.(*tls.Conn), c.batch}
 }
 
-// writeBoth writes head and body in as few system calls as it can.
+// writeBoth writes head and body, either of which may be empty, in as few system
+// calls as it can.
 func (c *conn) writeBoth(head, body []byte) error {
 	if len(body) == 0 {
 		_, err := c.rwc.Write(head)
+		return err
+	}
+	if len(head) == 0 {
+		_, err := c.stream().Write(body)
 		return err
 	}
 	if c.batch == nil {

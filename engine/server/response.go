@@ -218,6 +218,9 @@ func (w *response) take(p []byte) error {
 
 // send adds p to what is to be sent, and sends that once it is more than keep.
 func (w *response) send(p []byte, keep int) error {
+	if w.out == nil && len(p) > keep {
+		return w.conn.writeAll(nil, p)
+	}
 	out := w.outgoing()
 	if len(*out)+len(p) <= keep {
 		*out = append(*out, p...)
