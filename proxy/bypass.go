@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -103,6 +104,18 @@ func (b *bypass) open(token string, kind byte, host string, since time.Time) (pa
 	return p, p.kind == kind && b.now().Before(p.until) && p.minted.UnixMilli() >= since.UnixMilli()
 }
 
+// mintTime is when a link is minted that is made now. It is never before that
+// by which redeem tells old links, even when the clock was set back since.
+func (b *bypass) mintTime(since time.Time) time.Time {
+	at := b.now()
+	for _, earliest := range []time.Time{since, b.started} {
+		if at.Before(earliest) {
+			at = earliest
+		}
+	}
+	return at
+}
+
 // redeem exchanges a link's token for a cookie, once. Links from before the
 // start are worthless: nobody remembers whether they were opened.
 func (b *bypass) redeem(token, host string, since time.Time) (*http.Cookie, bool) {
@@ -177,14 +190,14 @@ func (h *Handler) MintBypass(host string, until time.Time) (string, error) {
 	case !h.bypass.now().Before(until):
 		return "", errors.New("the link would be over before it is opened")
 	}
-	p := pass{kind: passLink, minted: h.bypass.now(), until: until}
+	p := pass{kind: passLink, minted: h.bypass.mintTime(rt.Since), until: until}
 	rand.Read(p.id[:]) // never fails
 	return "https://" + host + t.port + "/?" + BypassParameter + "=" + h.bypass.seal(p, host), nil
 }
 
-// takeLink takes a bypass link's token out of r. The token is "" when there is
-// none, else the request returned is r without it: so nobody behind sees it,
-// not the upstream and not the status page.
+// takeLink takes the parameter of a bypass link out of r, however often it is
+// there, so that nobody behind sees a token, not the upstream and not the
+// status page. The first that is not empty counts; "" = there is none.
 func takeLink(r *http.Request) (token string, without *http.Request) {
 	target := r.RequestURI
 	if target == "" { // no server made r
@@ -195,14 +208,16 @@ func takeLink(r *http.Request) (token string, without *http.Request) {
 	}
 	path, query, _ := strings.Cut(rawTarget(r), "?")
 	var kept []string
+	found := false
 	for parameter := range strings.SplitSeq(query, "&") {
 		if value, ok := strings.CutPrefix(parameter, BypassParameter+"="); ok {
-			token = value
+			found = true
+			token = cmp.Or(token, value)
 		} else {
 			kept = append(kept, parameter)
 		}
 	}
-	if token == "" {
+	if !found { // it is in the path, or part of another name
 		return "", r
 	}
 	clean, u := *r, *r.URL
