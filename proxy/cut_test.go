@@ -133,9 +133,15 @@ func TestCutLeavesTheBypassed(t *testing.T) {
 	defer res.Body.Close()
 	r.handler.Cut(t.Context(), host, 1001) // waits for nobody
 	r.handler.Cut(t.Context(), "unknown.example.test", 1001)
-	if n := r.route.Stats.Streams.Load(); n != 1 {
+	stats := r.route.Stats
+	if n := stats.Streams.Load(); n != 1 {
 		t.Errorf("streams after Cut = %d; want 1", n)
 	}
+	if n, bypassed := stats.InFlight.Load(), stats.Bypassed.Load(); n != 0 || bypassed != 1 {
+		t.Errorf("in flight after Cut = %d and %d bypassed; want 0, so that nobody waits for them, and 1", n, bypassed)
+	}
+	res.Body.Close()
+	eventually(t, "end of the bypassed request", func() bool { return stats.Bypassed.Load() == 0 })
 }
 
 // Cuts that come at any moment break off what is in flight and nothing else:

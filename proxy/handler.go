@@ -140,8 +140,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rec.Sink, rec.Discard = rt.Log, rt.Log == nil
 	rt.Stats.Requests.Add(1)
-	rt.Stats.InFlight.Add(1)
-	defer rt.Stats.InFlight.Add(-1)
+	inFlight := &rt.Stats.InFlight
+	if d.course == courseBypass {
+		inFlight = &rt.Stats.Bypassed
+	}
+	inFlight.Add(1)
+	defer inFlight.Add(-1)
 	rt.editHeader(w.Header())
 
 	switch d.course {

@@ -64,7 +64,8 @@ func (rt *Route) editHeader(h http.Header) {
 
 // Stats counts what a host does. It is written while serving, by atomics.
 type Stats struct {
-	InFlight atomic.Int64  // requests being served, upgraded connections included
+	InFlight atomic.Int64  // requests being served, upgraded connections included, bypassed ones not
+	Bypassed atomic.Int64  // the same of those who are let through although the host is not online; Cut spares them
 	Requests atomic.Uint64 // since start
 	Streams  atomic.Int64  // upgraded connections and event streams that are open
 	Sessions atomic.Uint64 // requests since start that were proxied in a drain because they belong to a session
