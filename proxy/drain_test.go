@@ -108,6 +108,18 @@ func TestCheckoutSurvivesADrain(t *testing.T) {
 	})
 }
 
+// Setting the clock neither ends a drain nor makes it longer.
+func TestLastSessionIsMonotonic(t *testing.T) {
+	var s Stats
+	if at := s.LastSession(); !at.IsZero() {
+		t.Errorf("LastSession before the first = %v; want zero", at)
+	}
+	s.sessionSeen()
+	if at := s.LastSession(); !strings.Contains(at.String(), " m=") {
+		t.Errorf("LastSession = %v; want a time with a monotonic reading", at)
+	}
+}
+
 func TestSessionMatches(t *testing.T) {
 	s := NewSession(wooCommerce)
 	for _, tt := range []struct {

@@ -70,7 +70,7 @@ type Stats struct {
 	Streams  atomic.Int64  // upgraded connections and event streams that are open
 	Sessions atomic.Uint64 // requests since start that were proxied in a drain because they belong to a session
 
-	lastSession atomic.Int64 // Unix nanoseconds; 0 = never
+	lastSession atomic.Pointer[time.Time] // nil = never
 	failure     atomic.Pointer[recentFailure]
 	exchanges   exchanges
 	queue       holdQueue
@@ -89,17 +89,19 @@ func (s *Stats) LastError() (string, time.Time) {
 	return "", time.Time{}
 }
 
-// LastSession is when Sessions was counted up most recently; zero = never.
+// LastSession is when Sessions was counted up most recently, by a clock that
+// nobody sets; zero = never.
 func (s *Stats) LastSession() time.Time {
-	if at := s.lastSession.Load(); at != 0 {
-		return time.Unix(0, at)
+	if at := s.lastSession.Load(); at != nil {
+		return *at
 	}
 	return time.Time{}
 }
 
 func (s *Stats) sessionSeen() {
 	s.Sessions.Add(1)
-	s.lastSession.Store(time.Now().UnixNano())
+	now := time.Now()
+	s.lastSession.Store(&now)
 }
 
 // Held is how many requests wait for the upstream to take connections again.
