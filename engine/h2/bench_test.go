@@ -162,17 +162,27 @@ func BenchmarkServer(b *testing.B) {
 	if _, err := exec.LookPath("h2load"); err != nil {
 		b.Skip("h2load is not installed (nghttp2-client)")
 	}
-	for _, load := range [][2]string{{"8", "8"}, {"64", "1"}} {
+	megabytes := func(w http.ResponseWriter, r *http.Request) {
+		piece := make([]byte, 64<<10)
+		for range 64 {
+			w.Write(piece)
+		}
+	}
+	loads := []struct {
+		name, conns, streams string
+		h                    http.HandlerFunc
+	}{{"8x8", "8", "8", small}, {"64x1", "64", "1", small}, {"4MiB", "2", "1", megabytes}}
+	for _, load := range loads {
 		for _, name := range []string{"h2", "nethttp"} {
-			b.Run(name+"-"+load[0]+"x"+load[1], func(b *testing.B) {
+			b.Run(load.name+"/"+name, func(b *testing.B) {
 				var g *rig
 				if name == "h2" {
-					g = start(b, small, Options{})
+					g = start(b, load.h, Options{})
 				} else {
-					g = startOracle(b, small)
+					g = startOracle(b, load.h)
 				}
 				run := func(n int) {
-					out, err := exec.Command("h2load", "-n", fmt.Sprint(n), "-c", load[0], "-m", load[1], g.url("/")).CombinedOutput()
+					out, err := exec.Command("h2load", "-n", fmt.Sprint(n), "-c", load.conns, "-m", load.streams, "-w", "24", "-W", "26", g.url("/")).CombinedOutput()
 					if err != nil || !bytes.Contains(out, []byte(" 0 failed")) {
 						b.Fatalf("%v\n%s", err, out)
 					}

@@ -26,13 +26,13 @@ func (r *reader) init(c *Conn) {
 
 // frame returns the next frame, whole. Its payload is valid until the next call.
 func (r *reader) frame() (frame, error) {
-	if r.late && !r.block && r.greeted {
-		r.late = false
-		r.c.headerEnded()
-	}
+	r.onTime()
 	b, err := r.peek(frameHeader)
 	if err != nil {
 		return frame{}, err
+	}
+	if isBody(b) {
+		r.onTime() // how fast a body comes is the handler's affair
 	}
 	length := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
 	if length > maxFrame {
@@ -118,6 +118,14 @@ func (r *reader) begun() {
 	if !r.late {
 		r.late = true
 		r.c.headerBegun()
+	}
+}
+
+// onTime calls the watchdog off when no header is awaited any more.
+func (r *reader) onTime() {
+	if r.late && !r.block && r.greeted {
+		r.late = false
+		r.c.headerEnded()
 	}
 }
 
