@@ -27,6 +27,7 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 		o.Limits.HeaderTimeout, o.Limits.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond
 	})
 	t.Run("dripping head", func(t *testing.T) {
+		t.Parallel()
 		for _, before := range []string{"", get} {
 			c := s.dial(t)
 			br := bufio.NewReader(c)
@@ -57,6 +58,7 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 		}
 	})
 	t.Run("pipelined part of a head", func(t *testing.T) {
+		t.Parallel()
 		for _, body := range []string{"\r\n", "Content-Length: 3\r\n\r\nabc"} {
 			c := s.dial(t)
 			io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\n"+body+"GET / HTT")
@@ -69,6 +71,7 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 		}
 	})
 	t.Run("idle", func(t *testing.T) {
+		t.Parallel()
 		for _, path := range []string{"", "/", "/slow"} {
 			c := s.dial(t)
 			br := bufio.NewReader(c)
@@ -85,6 +88,7 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 		}
 	})
 	t.Run("slow body", func(t *testing.T) { // is none of the server's business
+		t.Parallel()
 		c := s.dial(t)
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
 		for _, b := range "abc" {

@@ -128,16 +128,18 @@ func TestPipelinedPartWhileWatching(t *testing.T) {
 	const second = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd"
 	for _, first := range []string{get, strings.Replace(second, "abcd", "efgh", 1)} {
 		for cut := range len(second) {
-			c := s.dialTLS(t)
-			io.WriteString(c, first+second[:cut])
-			br := bufio.NewReader(c)
-			time.Sleep(8 * time.Millisecond) // while it is handled
-			io.WriteString(c, second[cut:])
-			answer(t, br, "GET")
-			if _, got := answer(t, br, "POST"); got != "abcd<nil>" {
-				t.Fatalf("cut after %d bytes: answer %q; want abcd", cut, got)
-			}
-			c.Close()
+			t.Run(fmt.Sprint(cut), func(t *testing.T) {
+				t.Parallel()
+				c := s.dialTLS(t)
+				io.WriteString(c, first+second[:cut])
+				br := bufio.NewReader(c)
+				time.Sleep(8 * time.Millisecond) // while it is handled
+				io.WriteString(c, second[cut:])
+				answer(t, br, "GET")
+				if _, got := answer(t, br, "POST"); got != "abcd<nil>" {
+					t.Errorf("cut after %d bytes: answer %q; want abcd", cut, got)
+				}
+			})
 		}
 	}
 }
