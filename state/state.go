@@ -3,7 +3,10 @@
 // time; nothing else decides. Nobody here keeps a clock: time is an argument.
 package state
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Serving is how a host meets its visitors, from the mildest to the strictest.
 type Serving uint8
@@ -68,18 +71,24 @@ type State struct {
 
 // Decide says how a host is served at now. Every cause that applies is heard:
 // the strictest wins, and of two that are equally strict the one that stands
-// first in the list of Causes.
+// first in the list of Causes. A drain is over when another one is, or when a
+// window is in force.
 func Decide(in Inputs, now time.Time) State {
 	var s State
+	var drainUntil time.Time
 	heed := func(c State) {
+		if c.Serving == Draining && (drainUntil.IsZero() || c.DrainUntil.Before(drainUntil)) {
+			drainUntil = c.DrainUntil
+		}
 		if c.Serving > s.Serving {
 			s = c
 		} else if c.Serving == s.Serving && c.Cause == s.Cause && c.Until.After(s.Until) {
 			s.Until, s.Reason = c.Until, c.Reason // of several windows the last end is the real one
 		}
 	}
+	drained := in.Drained || slices.ContainsFunc(in.Windows, func(w Window) bool { return w.Serving(now) == Offline })
 	operator := State{Serving: Offline}
-	if now.Before(in.DrainUntil) && !in.Drained {
+	if now.Before(in.DrainUntil) && !drained {
 		operator = State{Serving: Draining, DrainUntil: in.DrainUntil}
 	}
 	if !in.Flag {
@@ -94,7 +103,7 @@ func Decide(in Inputs, now time.Time) State {
 		c := State{Serving: w.Serving(now), Cause: ByWindow, Until: w.Until, Reason: w.Reason}
 		if c.Serving == Draining {
 			c.DrainUntil = w.From
-			if in.Drained {
+			if drained {
 				c.Serving, c.DrainUntil = Offline, time.Time{}
 			}
 		}
@@ -106,8 +115,11 @@ func Decide(in Inputs, now time.Time) State {
 	if in.AutoOffline && in.Health == Unhealthy {
 		heed(State{Serving: Offline, Cause: ByHealth})
 	}
-	if s.Serving == Online {
+	switch s.Serving {
+	case Online:
 		s = State{}
+	case Draining:
+		s.DrainUntil = drainUntil
 	}
 	s.Next = next(in, now)
 	return s

@@ -34,7 +34,7 @@ func TestDecideEverything(t *testing.T) {
 							for _, health := range []state.Health{state.Unknown, state.Healthy, state.Unhealthy} {
 								for _, auto := range both {
 									input := state.Inputs{Flag: flag, All: all, DrainUntil: drain, Windows: near, Drained: drained, Returning: returning, Health: health, AutoOffline: auto}
-									draining := drain == in(time.Minute) && !drained
+									draining := drain == in(time.Minute) && !drained && window != "in force"
 									want := state.State{}
 									switch {
 									case !flag && !draining:
@@ -106,6 +106,25 @@ func TestDecideTellsTheLastEnd(t *testing.T) {
 		got := state.Decide(state.Inputs{Flag: true, Windows: windows}, now)
 		if got.Until != long.Until || got.Reason != long.Reason {
 			t.Errorf("Decide() = %+v; want the end and reason of %+v", got, long)
+		}
+	}
+}
+
+// Of several drains the first end counts: nobody is proxied after it.
+func TestDecideTellsTheFirstEndOfADrain(t *testing.T) {
+	sooner := state.Window{From: in(2 * time.Minute), Until: in(time.Hour), Drain: time.Hour}
+	later := state.Window{From: in(4 * time.Minute), Until: in(2 * time.Hour), Drain: time.Hour}
+	for _, test := range []struct {
+		name string
+		in   state.Inputs
+		want time.Time
+	}{
+		{"the flag's and a window's", state.Inputs{DrainUntil: in(10 * time.Minute), Windows: []state.Window{sooner}}, sooner.From},
+		{"two windows'", state.Inputs{Flag: true, Windows: []state.Window{later, sooner}}, sooner.From},
+		{"the flag's is the first", state.Inputs{DrainUntil: in(time.Minute), Windows: []state.Window{sooner}}, in(time.Minute)},
+	} {
+		if got := state.Decide(test.in, now); got.Serving != state.Draining || !got.DrainUntil.Equal(test.want) {
+			t.Errorf("%s: Decide() = %+v; want draining until %s", test.name, got, test.want)
 		}
 	}
 }
