@@ -249,7 +249,7 @@ func (d *decoder) checkStatusPages(c *Config, hosts []*hostEntry, names map[stri
 func (d *decoder) checkLoop(c *Config, h *hostEntry, names map[string]*hostEntry) {
 	target, port := pageTarget(h.StatusPage)
 	to := servedBy(target, names)
-	if to == nil || !c.off(h) || !c.off(to) || !c.serves(port) {
+	if to == nil || c.WantsOnline(&h.Host) || c.WantsOnline(&to.Host) || !c.serves(port) {
 		return
 	}
 	n := h.node.member("status_page")
@@ -265,11 +265,6 @@ func (d *decoder) checkLoop(c *Config, h *hostEntry, names map[string]*hostEntry
 		what = fmt.Sprintf("lies on this host itself, as %s", target)
 	}
 	d.fail(n, fmt.Errorf("redirect loop: the status page of %s %s; use a page that this gateway does not serve, or an online host", quote(h.Key), what))
-}
-
-// off reports whether a host is offline by the operator's word, at any time.
-func (c *Config) off(h *hostEntry) bool {
-	return !h.Online || c.Offline.All && !slices.Contains(c.Offline.Except, h.Name)
 }
 
 // serves reports whether a visitor's port is one of this gateway's.

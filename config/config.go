@@ -32,6 +32,15 @@ type Config struct {
 	Hosts       []Host         // in the file's order
 }
 
+// TakenByAll reports whether [offline] all is for h.
+func (c *Config) TakenByAll(h *Host) bool {
+	return c.Offline.All && !slices.Contains(c.Offline.Except, h.Name)
+}
+
+// WantsOnline is what the operator says of h by its flag and [offline] all,
+// windows aside.
+func (c *Config) WantsOnline(h *Host) bool { return h.Online && !c.TakenByAll(h) }
+
 // Equal reports whether two configurations mean the same, wherever they were
 // read from and on whichever lines their hosts stand.
 func Equal(a, b *Config) bool {

@@ -207,10 +207,14 @@ func (d *decoder) checkWindowLoop(c *Config, m *maintenanceEntry, names map[stri
 		}
 		target, port := pageTarget(h.StatusPage)
 		to := servedBy(target, names)
-		if h.StatusPage == "" || to == nil || !c.serves(port) || c.off(h) && c.off(to) {
-			continue // the last is reported already
+		if h.StatusPage == "" || to == nil || !c.serves(port) {
+			continue
 		}
-		if c.off(to) || slices.Contains(m.Hosts, to.Name) {
+		off := !c.WantsOnline(&to.Host)
+		if off && !c.WantsOnline(&h.Host) {
+			continue // reported already
+		}
+		if off || slices.Contains(m.Hosts, to.Name) {
 			d.fail(m.node.member("hosts"), fmt.Errorf("redirect loop: the status page of %s lies on %s, which is offline then, too; leave %s out, or use a page that this gateway does not serve",
 				quote(h.Key), target, strconv.Quote(to.Key)))
 			return

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,11 +170,11 @@ func checkBrought(t *testing.T, before *Config, data []byte, changes []Change, n
 	}
 	for _, ch := range changes {
 		h := c.Hosts[c.index(ch.Key)]
-		if off := c.off(&hostEntry{Host: h}); off || !ch.To {
+		if !c.WantsOnline(&h) || !ch.To {
 			t.Errorf("%s is offline: flag %v, offline.all %v", h.Key, h.Online, c.Offline.All)
 		}
 		was := before.Hosts[before.index(ch.Key)]
-		if ch.From != was.Online || ch.Excepted != (before.Offline.All && before.off(&hostEntry{Host: was}) && !c.off(&hostEntry{Host: h}) && !slices.Contains(before.Offline.Except, h.Name)) {
+		if ch.From != was.Online || ch.Excepted != before.TakenByAll(&was) {
 			t.Errorf("change %+v; the flag was %v", ch, was.Online)
 		}
 		ended := 0

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"detour/config"
 	"detour/control"
 	"detour/notify"
+	"detour/state"
 )
 
 // keeper keeps the hosts in the state that state.Decide finds for them. It
@@ -42,8 +42,7 @@ const clockCheck = time.Minute
 func newKeeper(g *Gateway) *keeper {
 	k := &keeper{g: g, wake: make(chan struct{}, 1), hosts: make(map[string]*kept)}
 	k.checks.Store(&map[checkKey]*check{})
-	k.board.notifier = notify.New(notify.Options{Log: g.log})
-	k.board.certificates = make(map[string]time.Time)
+	k.board = newNoticeBoard(notify.New(notify.Options{Log: g.log}))
 	return k
 }
 
@@ -104,7 +103,7 @@ func (k *keeper) settle(snap *snapshot, now time.Time) (_ *snapshot, again time.
 		h := &snap.config.Hosts[i]
 		c := k.hosts[h.Name].decide(hostFacts{
 			host:   h,
-			all:    takenByAll(snap.config, h),
+			all:    snap.config.TakenByAll(h),
 			plans:  snap.plans[h.Name],
 			pool:   snap.pools[h.Name],
 			stats:  snap.stats[h.Name],
@@ -127,7 +126,7 @@ func (k *keeper) follow(old, next *snapshot, o control.ReloadOptions, now time.T
 	if old != nil {
 		for i := range old.config.Hosts {
 			h := &old.config.Hosts[i]
-			wasOnline[h.Name] = wantsOnline(old.config, h)
+			wasOnline[h.Name] = old.config.WantsOnline(h)
 		}
 	}
 	hosts := make(map[string]*kept, len(next.config.Hosts))
@@ -137,57 +136,49 @@ func (k *keeper) follow(old, next *snapshot, o control.ReloadOptions, now time.T
 		if host == nil {
 			host = new(kept)
 			if old == nil {
-				host.restored = lastEdit(k.g.options.Config)
+				host.starting, host.edited = true, lastEdit(k.g.options.Config)
 				host.window = justOver(next.plans[h.Name], now)
 			}
 		}
 		hosts[h.Name] = host
 
 		was, known := wasOnline[h.Name]
-		drain, asked := o.Drain[h.Name]
+		length, asked := o.Drain[h.Name]
 		switch {
-		case wantsOnline(next.config, h):
-			host.drainUntil = time.Time{}
+		case next.config.WantsOnline(h):
+			host.drain.end = time.Time{}
 			if known && !was || slices.Contains(o.Online, h.Name) {
 				host.returning = time.Time{} // the operator's word, whatever the upstream does
 			}
+		case was && host.serving == state.Offline: // nobody is let in again
+		case was && asked:
+			host.drain.order(length, now)
 		case was:
-			if !asked {
-				drain = h.Drain
-			}
-			host.drainUntil = now.Add(drain)
-		case asked && now.Before(host.drainUntil): // another end for the drain under way
-			host.drainUntil, host.drain = now.Add(drain), drainWatch{}
+			host.drain.assume(h.Drain, now)
+		case asked:
+			host.drain.reorder(length, now)
 		}
 	}
 	k.hosts = hosts
 }
 
 // cutDrained ends what is left of the hosts whose drain is over: requests get
-// up to grace, WebSockets and event streams a goodbye. The caller is run.
+// up to grace, WebSockets and event streams a goodbye. The caller is run, and
+// holds reloading.
 func (k *keeper) cutDrained(ctx context.Context, snap *snapshot) {
 	for name, host := range k.hosts {
-		if !host.cut {
+		if !host.drain.cut {
 			continue
 		}
-		host.cut = false
+		host.drain.cut = false
+		// The gateway's own end does not shorten it: it has the same grace.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), snap.config.Listen.Grace)
+		host.callOff = cancel
 		k.work.Go(func() {
-			// The gateway's own end does not shorten it: it has the same grace.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), snap.config.Listen.Grace)
 			defer cancel()
 			k.g.handler.Cut(ctx, name, closeGoingAway)
 		})
 	}
-}
-
-// wantsOnline is what the operator says of h by its flag and [offline] all.
-func wantsOnline(cfg *config.Config, h *config.Host) bool {
-	return h.Online && !takenByAll(cfg, h)
-}
-
-// takenByAll reports whether [offline] all is for h.
-func takenByAll(cfg *config.Config, h *config.Host) bool {
-	return cfg.Offline.All && !slices.Contains(cfg.Offline.Except, h.Name)
 }
 
 // earliest is the first of the times that are not zero.

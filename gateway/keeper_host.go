@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"os"
 	"time"
 
@@ -11,18 +12,16 @@ import (
 
 // kept is what is known of one host beyond the file.
 type kept struct {
-	serving    state.Serving // at the last look
-	since      time.Time     // when it stopped being online; zero = online
-	restored   time.Time     // what since is if the operator's word held when the gateway started
-	drainUntil time.Time     // of the operator's word; zero = without
-	drain      drainWatch    // of the drain under way, whoever began it
-	cut        bool          // a drain is over, and what is left of it is to be ended
-	window     state.Window  // in force at the last look; zero = none
-	returning  time.Time     // since when a window is over and the upstream has not answered; zero = not
-	told       bool          // that it overran
-	reminded   time.Time     // that it was forgotten; zero = not since it went offline
-	probed     probed        // what damper is about
-	damper     state.Damper  // of its health
+	serving   state.Serving // at the last look
+	since     time.Time     // when it stopped being online; zero = online
+	starting  bool          // the gateway has started and not looked at it yet
+	edited    time.Time     // then: when its file was written; zero = unknown
+	drain     drain
+	callOff   context.CancelFunc // ends the cut of what a drain left, unless it came to its end; nil = there is none
+	window    state.Window       // in force at the last look; zero = none
+	returning time.Time          // since when a window is over and the upstream has not answered; zero = not
+	probed    probed             // what damper is about
+	damper    state.Damper       // of its health
 }
 
 // probed is what a host's health is found by. What was known by another one
@@ -65,7 +64,8 @@ func (k *kept) decide(f hostFacts, now time.Time) condition {
 	in := state.Inputs{
 		Flag:        f.host.Online,
 		All:         f.all,
-		DrainUntil:  k.drainUntil,
+		DrainUntil:  k.drain.end,
+		Drained:     k.drain.over || k.serving == state.Draining && k.drain.quiet(f.stats, now),
 		AutoOffline: f.host.AutoOffline,
 	}
 	for _, plan := range f.plans {
@@ -81,37 +81,55 @@ func (k *kept) decide(f hostFacts, now time.Time) condition {
 		again = k.damper.Follow(f.health, now, settlingPeriod(f.host.Health))
 		in.Health = k.damper.Health()
 	}
+	last := k.window
 	k.followWindows(in, f.health, now)
 	in.Returning = !k.returning.IsZero()
 
 	s := state.Decide(in, now)
-	if s.Serving != state.Draining {
-		k.drain = drainWatch{}
-	} else if in.Drained = k.drain.over(f.stats, now); in.Drained {
-		s = state.Decide(in, now)
-	} else {
+	if s.Serving == state.Draining {
 		again = earliest(again, now.Add(drainCheck))
 	}
 	s.Next = earliest(s.Next, again)
-	k.enter(s, now)
+	switch {
+	case s.Serving == state.Online:
+		k.since = time.Time{}
+	case k.since.IsZero():
+		k.since = k.began(s, in.Windows, last, now).Round(0) // to be compared with times of other clocks
+	}
+	k.starting = false
+	k.drain.follow(k.serving, s, f.stats, now)
+	if s.Serving != state.Offline && k.callOff != nil {
+		k.callOff()
+		k.callOff = nil
+	}
+	k.serving = s.Serving
 	return condition{State: s, since: k.since, before: k.drain.before}
 }
 
-// enter notes that the host is in s from now on.
-func (k *kept) enter(s state.State, now time.Time) {
-	switch {
-	case s.Serving == state.Online:
-		k.since, k.reminded = time.Time{}, time.Time{}
-	case !k.since.IsZero():
-	case !k.restored.IsZero() && (s.Cause == state.ByFlag || s.Cause == state.ByAll):
-		k.since = k.restored
-	default:
-		k.since = now.Round(0) // to be compared with times of other clocks
+// began is when a host that is not online any more left that state. When the
+// gateway has just started that was before, so that a tester whom the operator
+// let through may stay.
+func (k *kept) began(s state.State, windows []state.Window, last state.Window, now time.Time) time.Time {
+	if !k.starting {
+		return now
 	}
-	k.restored = time.Time{}
-	// Until it is cut it stays to be cut, unless it came back.
-	k.cut = s.Serving == state.Offline && (k.cut || k.serving == state.Draining)
-	k.serving = s.Serving
+	var began time.Time
+	switch s.Cause {
+	case state.ByFlag, state.ByAll:
+		began = k.edited
+	case state.ByOverrun:
+		began = last.Begin()
+	case state.ByWindow:
+		for _, w := range windows {
+			if w.Serving(now) != state.Online {
+				began = earliest(began, w.Begin())
+			}
+		}
+	}
+	if began.IsZero() {
+		return now
+	}
+	return began
 }
 
 // followWindows notices that a window came to its end: the host then returns
@@ -130,7 +148,7 @@ func (k *kept) followWindows(in state.Inputs, health state.Health, now time.Time
 	case !k.window.Until.IsZero() || !in.Flag || in.All || health == state.Healthy:
 		k.returning = time.Time{}
 	case !before.Until.IsZero() && !now.Before(before.Until):
-		k.returning, k.told = now, false
+		k.returning = now
 	}
 }
 
@@ -147,35 +165,6 @@ func justOver(plans []state.Plan, now time.Time) state.Window {
 		}
 	}
 	return state.Window{}
-}
-
-const (
-	// drainQuiet is how long no running session may be heard of before a drain
-	// is over: who is in a checkout clicks more often.
-	drainQuiet = time.Minute
-	// drainCheck is how often a drain is looked at.
-	drainCheck = 5 * time.Second
-)
-
-// drainWatch finds out whether a drain is over before its time. The zero value
-// is one that has not begun.
-type drainWatch struct {
-	began  time.Time
-	before uint64 // requests of sessions counted until then
-	quiet  bool   // stays so for the rest of the drain
-}
-
-// over reports whether no session has been heard of for long enough.
-func (d *drainWatch) over(stats *proxy.Stats, now time.Time) bool {
-	if d.began.IsZero() {
-		d.began, d.before = now, stats.Sessions.Load()
-	}
-	heard := d.began
-	if last := stats.LastSession(); last.After(heard) {
-		heard = last
-	}
-	d.quiet = d.quiet || now.Sub(heard) >= drainQuiet
-	return d.quiet
 }
 
 // lastEdit is when the file at path was written last: a host that is offline

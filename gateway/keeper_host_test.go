@@ -93,20 +93,20 @@ func TestDrainEndsWhenNobodyIsLeft(t *testing.T) {
 	c.now = time.Now() // by which requests are counted
 	c.expect(t, "before", c.after(0), state.Online, "")
 	c.facts.host.Online = false
-	c.drainUntil = c.now.Add(10 * time.Minute)
+	c.drain.order(10*time.Minute, c.now)
 	got := c.after(0)
 	c.expect(t, "the flag went off", got, state.Draining, state.ByFlag)
-	if got.Next.Sub(c.now) != drainCheck || got.DrainUntil != c.drainUntil || c.cut {
-		t.Errorf("in the drain: %+v, cut %v", got, c.cut)
+	if got.Next.Sub(c.now) != drainCheck || got.DrainUntil != c.drain.end || c.drain.cut {
+		t.Errorf("in the drain: %+v, cut %v", got, c.drain.cut)
 	}
 	c.expect(t, "after 59 s", c.after(59*time.Second), state.Draining, state.ByFlag)
 	c.expect(t, "after a minute without a session", c.after(time.Second), state.Offline, state.ByFlag)
-	if !c.cut {
+	if !c.drain.cut {
 		t.Error("what is left of the drain is not cut")
 	}
 	c.expect(t, "and it stays so", c.after(time.Second), state.Offline, state.ByFlag)
 	c.facts.host.Online = true
-	if c.after(time.Second); c.cut {
+	if c.after(time.Second); c.drain.cut {
 		t.Error("a host that came back is cut")
 	}
 }

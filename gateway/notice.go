@@ -39,8 +39,22 @@ const (
 // noticeBoard is what was told. It is guarded by Gateway.reloading.
 type noticeBoard struct {
 	notifier     *notify.Notifier
+	overran      map[string]time.Time // since when, of the hosts it was told of
+	forgotten    map[string]reminder  // by host
 	certificates map[string]time.Time // when a host's was told of
 	looked       time.Time            // at the certificates
+}
+
+// reminder is that a host was forgotten. It counts until the host was online.
+type reminder struct{ since, at time.Time }
+
+func newNoticeBoard(n *notify.Notifier) noticeBoard {
+	return noticeBoard{
+		notifier:     n,
+		overran:      make(map[string]time.Time),
+		forgotten:    make(map[string]reminder),
+		certificates: make(map[string]time.Time),
+	}
 }
 
 // target is who is told, as the configuration says.
@@ -144,13 +158,13 @@ func (k *keeper) remind(snap *snapshot, now time.Time) time.Time {
 // remindOverrun tells once that a window is over and the upstream is not back.
 func (k *keeper) remindOverrun(snap *snapshot, h *config.Host, now time.Time) time.Time {
 	host := k.hosts[h.Name]
-	if host.returning.IsZero() || host.told {
+	if host.returning.IsZero() || k.board.overran[h.Name].Equal(host.returning) {
 		return time.Time{}
 	}
 	if due := host.returning.Add(overrunPatience); now.Before(due) {
 		return due
 	}
-	host.told = true
+	k.board.overran[h.Name] = host.returning
 	k.g.log.Warn("maintenance overran, the host stays offline until its upstream answers", "host", h.Name, "since", host.returning)
 	k.send(snap.config, notify.Notice{
 		Event: eventOverran, Host: h.Name, Cause: string(state.ByOverrun),
@@ -162,33 +176,34 @@ func (k *keeper) remindOverrun(snap *snapshot, h *config.Host, now time.Time) ti
 // remindForgotten tells of a host that the operator took offline long ago
 // although its upstream is well, and again as long after that.
 func (k *keeper) remindForgotten(snap *snapshot, h *config.Host, now time.Time) time.Time {
-	due := k.hosts[h.Name].forgottenAt(snap, h.Name)
+	due := k.forgottenAt(snap, h.Name)
 	if due.IsZero() || now.Before(due) {
 		return due
 	}
 	if k.health(snap, h) != state.Healthy {
 		return time.Time{} // its check asks for a look when that changes
 	}
-	host := k.hosts[h.Name]
-	host.reminded = now
+	since := k.hosts[h.Name].since
+	k.board.forgotten[h.Name] = reminder{since, now}
 	k.send(snap.config, notify.Notice{
 		Event: eventForgotten, Host: h.Name, Cause: string(snap.conditions[h.Name].Cause),
-		Text: fmt.Sprintf("%s has been offline since %s although its upstream answers; was it forgotten?", h.Name, clock(snap.config, host.since)),
+		Text: fmt.Sprintf("%s has been offline since %s although its upstream answers; was it forgotten?", h.Name, clock(snap.config, since)),
 	})
-	return host.forgottenAt(snap, h.Name)
+	return k.forgottenAt(snap, h.Name)
 }
 
 // forgottenAt is when the host is due for a reminder; zero = never, as it is.
-func (k *kept) forgottenAt(snap *snapshot, name string) time.Time {
+func (k *keeper) forgottenAt(snap *snapshot, name string) time.Time {
 	c := snap.conditions[name]
 	after := snap.config.Notify.ForgottenAfter
 	if after == 0 || target(snap.config).IsZero() || c.Serving != state.Offline || c.Cause != state.ByFlag && c.Cause != state.ByAll {
 		return time.Time{}
 	}
-	if !k.reminded.IsZero() {
-		return k.reminded.Add(after)
+	since := k.hosts[name].since
+	if told, ok := k.board.forgotten[name]; ok && told.since.Equal(since) {
+		return told.at.Add(after)
 	}
-	return k.since.Add(after)
+	return since.Add(after)
 }
 
 // remindCertificates tells of certificates that visitors are or soon will be

@@ -82,7 +82,7 @@ func (k *keeper) watch(ctx context.Context, snap *snapshot, now time.Time) {
 // same: it wants to return from a window, or it may be forgotten.
 func (k *keeper) asksAnyAnswer(snap *snapshot, h *config.Host, now time.Time) bool {
 	host := k.hosts[h.Name]
-	forgotten := host.forgottenAt(snap, h.Name)
+	forgotten := k.forgottenAt(snap, h.Name)
 	return !host.returning.IsZero() || !forgotten.IsZero() && !now.Before(forgotten)
 }
 

@@ -137,9 +137,9 @@ func compare(old, next *config.Config) control.Report {
 			continue
 		}
 		switch {
-		case wantsOnline(old, was) && !wantsOnline(next, now):
+		case old.WantsOnline(was) && !next.WantsOnline(now):
 			r.Offline = append(r.Offline, now.Name)
-		case !wantsOnline(old, was) && wantsOnline(next, now):
+		case !old.WantsOnline(was) && next.WantsOnline(now):
 			r.Online = append(r.Online, now.Name)
 		}
 		if !sameEntry(was, now) {

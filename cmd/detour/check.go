@@ -50,7 +50,7 @@ Exit status 0 without a mistake, 2 with any.`,
 			}
 			up := 0
 			for i := range cfg.Hosts {
-				if !takenOffline(cfg, &cfg.Hosts[i]) {
+				if cfg.WantsOnline(&cfg.Hosts[i]) {
 					up++
 				}
 			}

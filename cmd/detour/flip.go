@@ -46,13 +46,7 @@ func (gw *peer) stateOf(h *config.Host, cfg *config.Config) string {
 			return now.State
 		}
 	}
-	return state(!takenOffline(cfg, h))
-}
-
-// takenOffline reports whether the operator's word takes h offline, windows
-// aside.
-func takenOffline(cfg *config.Config, h *config.Host) bool {
-	return !h.Online || cfg.Offline.All && !slices.Contains(cfg.Offline.Except, h.Name)
+	return state(cfg.WantsOnline(h))
 }
 
 // flip is what online and offline do: an edit of the file that the gateway

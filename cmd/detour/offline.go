@@ -207,7 +207,7 @@ func (p *program) plan(ctx context.Context, path string, hosts []string, o *outa
 	for _, w := range windows {
 		for _, name := range w.Hosts {
 			f.hosts = append(f.hosts, plannedHost(name, w, now, c))
-			if h := entry(cfg, name); !now && takenOffline(cfg, h) {
+			if h := entry(cfg, name); !now && !cfg.WantsOnline(h) {
 				fmt.Fprintf(p.stderr, "Warning: %s is offline without an end, so the window changes nothing before: detour online %s\n", h.Name, h.Key)
 			}
 		}

@@ -137,7 +137,7 @@ func (p *program) flipAll(ctx context.Context, path string, except []string, o *
 	for i := range after.Hosts {
 		h := &after.Hosts[i]
 		host := flipped{host: h.Name, want: "online", pending: "is online", changed: changed}
-		if takenOffline(after, h) {
+		if !after.WantsOnline(h) {
 			host.want, host.pending = "offline", "is offline"
 			f.drain(o, h, cfg)
 		}

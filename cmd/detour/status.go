@@ -82,7 +82,7 @@ func (p *program) statusOfFile(path string, notRunning error) error {
 		for _, u := range h.Standby {
 			upstreams = append(upstreams, u.String()+" (standby)")
 		}
-		t.row(h.Name, state(!takenOffline(cfg, h)), strings.Join(upstreams, ", "))
+		t.row(h.Name, state(cfg.WantsOnline(h)), strings.Join(upstreams, ", "))
 	}
 	t.end()
 	return notRunning
