@@ -34,10 +34,11 @@ type forwarding struct {
 
 	encoders *encoderBudget // of all answers together
 
-	trace  httptrace.ClientTrace
-	reused atomic.Bool          // the connection had served another request before
-	began  atomic.Bool          // a byte of the answer arrived
-	held   atomic.Pointer[held] // the place to give up when there is a connection; nil = none
+	trace      httptrace.ClientTrace
+	connecting atomic.Bool          // it waits for a connection, or did when the last attempt failed
+	reused     atomic.Bool          // the connection had served another request before
+	began      atomic.Bool          // a byte of the answer arrived
+	held       atomic.Pointer[held] // the place to give up when there is a connection; nil = none
 
 	interim  sync.Mutex // held while a 1xx is passed on
 	answered bool       // guarded by interim: the final answer is there, no more 1xx
@@ -127,7 +128,7 @@ func (f *forwarding) end() {
 // failHeld is fail for a request that may have waited: when its host went
 // offline meanwhile, it gets that answer.
 func (h *Handler) failHeld(f *forwarding, err error) {
-	if f.held.Load() != nil && !f.bypass && f.unsent(err) && f.r.Context().Err() == nil {
+	if f.held.Load() != nil && !f.bypass && f.unsent() {
 		if rt := h.Table().Lookup(f.rt.Host); rt != nil && !rt.Online {
 			answerOffline(f.w, f.r, rt, f.rec)
 			return
@@ -143,7 +144,9 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.trace.GetConn = func(string) { f.connecting.Store(true) }
 	f.trace.GotConn = func(info httptrace.GotConnInfo) {
+		f.connecting.Store(false)
 		f.reused.Store(info.Reused)
 		if place := f.held.Load(); place != nil {
 			f.rt.Stats.queue.leave(place)
@@ -259,6 +262,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		if f.upgrade {
 			rt = f.member.upgrades
 		}
+		f.connecting.Store(false) // nor does it when the RoundTripper will not have it
 		res, err := rt.RoundTrip(out)
 		if err != nil && f.repeatable(out, err) {
 			res, err = rt.RoundTrip(out)
@@ -267,7 +271,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 			return res, nil
 		}
 		f.tried = append(f.tried, attempt{f.member, err})
-		if out.Context().Err() != nil || !f.unsent(err) {
+		if !f.unsent() {
 			return nil, err
 		}
 		f.member.refused()
@@ -279,17 +283,12 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 	}
 }
 
-// unsent reports whether err says that there was no connection, so that
-// nothing of the request was sent, and puts its body back to the beginning.
-func (f *forwarding) unsent(err error) bool {
-	return dialFailed(err) && (f.body == nil || f.body.reopen())
-}
-
-// dialFailed reports whether err is that of a connection that did not come
-// about: refused, no way, no name, no answer.
-func dialFailed(err error) bool {
-	var op *net.OpError
-	return err == errNoConnection || errors.As(err, &op) && op.Op == "dial"
+// unsent reports whether the last attempt failed because no connection came
+// about (refused, no way, no name, no TLS), so that nothing of the request was
+// sent, and puts its body back to the beginning. Of a request that is over it
+// is false: there is nothing to be sent any more.
+func (f *forwarding) unsent() bool {
+	return f.connecting.Load() && f.ctx.Err() == nil && (f.body == nil || f.body.reopen())
 }
 
 // repeatable reports whether out may be sent once more: a kept-alive
@@ -297,8 +296,8 @@ func dialFailed(err error) bool {
 // method is idempotent. http.Transport itself repeats GET, HEAD, OPTIONS and
 // TRACE by the same rule, and any method when nothing of it was sent.
 func (f *forwarding) repeatable(out *http.Request, err error) bool {
-	return idempotent(out) && f.reused.Load() && !f.began.Load() &&
-		f.r.Context().Err() == nil && failureStatus(err) == http.StatusBadGateway && !dialFailed(err)
+	return idempotent(out) && !f.connecting.Load() && f.reused.Load() && !f.began.Load() &&
+		f.ctx.Err() == nil && failureStatus(err) == http.StatusBadGateway
 }
 
 // idempotent reports whether out has the same effect twice as once, and no

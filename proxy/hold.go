@@ -120,6 +120,7 @@ func (q *holdQueue) sentAway(h *held) bool {
 // route's time is over, the host goes offline, or the client leaves; that a client of HTTP/1 leaves in
 // the middle of a body cannot be seen without reading it.
 func (f *forwarding) hold(out *http.Request) (*http.Response, error) {
+	f.connecting.Store(true)
 	q := &f.rt.Stats.queue
 	h := &held{arrived: time.Now(), stays: f.bypass}
 	failure := errNoConnection
@@ -172,9 +173,9 @@ func (f *forwarding) hold(out *http.Request) (*http.Response, error) {
 // was stopped just then.
 func (f *forwarding) worthWaiting(out *http.Request, err error) bool {
 	switch {
-	case out.Context().Err() != nil:
+	case f.ctx.Err() != nil:
 		return false
-	case f.unsent(err):
+	case f.unsent():
 		return true
 	case f.resent || !idempotent(out) || f.began.Load() || failureStatus(err) != http.StatusBadGateway:
 		return false

@@ -2,10 +2,13 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"strings"
 	"sync"
@@ -83,6 +86,64 @@ func TestHoldLosesNothing(t *testing.T) {
 		if n := r.route.Stats.Held(); n != 0 {
 			t.Errorf("%d requests still wait", n)
 		}
+	}
+}
+
+// hangingUp is a listener that resets its first connections.
+type hangingUp struct {
+	net.Listener
+	left atomic.Int32
+}
+
+func (l *hangingUp) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil || l.left.Add(-1) < 0 {
+			return conn, err
+		}
+		conn.(*net.TCPConn).SetLinger(0)
+		conn.Close()
+	}
+}
+
+// While a machine starts, something may take connections and not get as far as
+// a handshake. Nothing was sent then, so also a form waits.
+func TestHoldThroughBrokenHandshakes(t *testing.T) {
+	cert, _ := testCertificate()
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	ln := &hangingUp{Listener: srv.Listener}
+	srv.Listener = ln
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	r := newRig(t, nil, rigOptions{
+		upstream: UpstreamOptions{Scheme: "https", Address: ln.Addr().String(), RootsPEM: testRootsPEM()},
+		route:    func(rt *Route) { rt.Hold = 10 * time.Second },
+	})
+	ln.left.Store(2)
+	res, body := do(t, r.client(t, "h2"), newRequest(t, "POST", "https://"+host+"/", strings.NewReader("order")))
+	if res.StatusCode != 200 || body != "order" {
+		t.Errorf("POST = %d %q; want 200 after two broken handshakes", res.StatusCode, body)
+	}
+}
+
+// unwilling is a RoundTripper that refuses every request before it looks for a
+// connection.
+type unwilling struct{}
+
+func (unwilling) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, &net.OpError{Op: "dial", Err: errors.New("not this request")}
+}
+
+// A request that can never be sent does not stand in the way of others.
+func TestHoldIsForWantOfAConnection(t *testing.T) {
+	r := newRig(t, nil, rigOptions{
+		upstream: UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"},
+		rt:       func(UpstreamOptions) http.RoundTripper { return unwilling{} },
+		route:    func(rt *Route) { rt.Hold = time.Minute },
+	})
+	if res, _ := get(t, r.client(t, "h2"), "https://"+host+"/"); res.StatusCode != 502 {
+		t.Errorf("GET = %d; want 502 at once", res.StatusCode)
 	}
 }
 
@@ -206,8 +267,9 @@ func TestHoldGivesUp(t *testing.T) {
 // refusing is a RoundTripper that finds nobody, and counts how often.
 type refusing struct{ tries atomic.Int64 }
 
-func (f *refusing) RoundTrip(*http.Request) (*http.Response, error) {
+func (f *refusing) RoundTrip(r *http.Request) (*http.Response, error) {
 	f.tries.Add(1)
+	httptrace.ContextClientTrace(r.Context()).GetConn("")
 	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 }
 
@@ -253,13 +315,15 @@ type orderly struct {
 }
 
 func (o *orderly) RoundTrip(r *http.Request) (*http.Response, error) {
+	trace := httptrace.ContextClientTrace(r.Context())
+	trace.GetConn("")
 	if !o.up.Load() {
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	}
 	o.mu.Lock()
 	o.asked = append(o.asked, r.URL.RequestURI())
 	o.mu.Unlock()
-	httptrace.ContextClientTrace(r.Context()).GotConn(httptrace.GotConnInfo{})
+	trace.GotConn(httptrace.GotConnInfo{})
 	return &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 }
 

@@ -169,6 +169,32 @@ func TestPoolTriesTheNextMember(t *testing.T) {
 	}
 }
 
+// A member whose TLS handshake fails was sent nothing either.
+func TestPoolTriesTheNextMemberAfterAHandshake(t *testing.T) {
+	member := func(text, roots string) *Upstream {
+		u, err := NewUpstream(UpstreamOptions{Scheme: "https", RootsPEM: roots, Address: startTLSUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			io.WriteString(w, text+" "+string(body))
+		}))}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(u.Retire)
+		return u
+	}
+	pool := NewPool([]*Upstream{member("untrusted", ""), member("trusted", testRootsPEM())}, nil)
+	c := poolRig(t, pool, nil).client(t, "h2")
+	for range 4 {
+		for _, m := range pool.Members() {
+			m.SetHealthy(true) // do not let it rest
+		}
+		res, body := do(t, c, newRequest(t, "POST", "https://"+host+"/", strings.NewReader("order")))
+		if res.StatusCode != 200 || body != "trusted order" {
+			t.Errorf("POST = %d %q; want 200 by the member that is trusted", res.StatusCode, body)
+		}
+	}
+}
+
 // What was sent to a member is not sent to another one.
 func TestPoolDoesNotRepeatWhatWasSent(t *testing.T) {
 	var mu sync.Mutex

@@ -67,7 +67,10 @@ type Upstream struct {
 
 // NewUpstream makes an Upstream; nothing is dialled yet. rt takes the place of
 // the connections, also for upgrades, when it is not nil: http.Transport is
-// the default, and what else there may be is held to its behaviour.
+// the default, and what else there may be is held to its behaviour. That
+// includes httptrace's GetConn, called before each attempt to get a connection,
+// and GotConn: what fails between the two was not sent and goes to another
+// member, or waits.
 func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	u := &Upstream{name: o.Address, scheme: "http", address: o.Address, transport: rt, upgrades: rt}
 	switch o.Scheme {
