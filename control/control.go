@@ -18,7 +18,8 @@ type Switchboard interface {
 	// serves, or when it was refused.
 	Reload(ctx context.Context, o ReloadOptions) Report
 	// Bypass makes a link by which one person reaches the upstream of an
-	// offline host for d, counted from now. host is a key, a name or an alias.
+	// offline host for d, counted from now. host is a key, a name, an alias, or a
+	// name below a wildcard; the link is for that name alone.
 	// An error says why there is no such link, and is shown to the operator.
 	Bypass(host string, d time.Duration) (link string, err error)
 	// Explain says what the gateway would do with a request at this moment, and
@@ -93,7 +94,8 @@ type Host struct {
 	Upstream  string     `json:"upstream"`         // the first of Upstreams
 	Upstreams []Upstream `json:"upstreams,omitempty"`
 
-	InFlight    int64        `json:"in_flight"` // requests being served, upgraded connections included
+	InFlight    int64        `json:"in_flight"` // requests being served, upgraded connections included, bypassed ones not
+	Bypassed    int64        `json:"bypassed"`  // the same of those who are let through although the host is not online: the end of a drain spares them
 	Streams     int64        `json:"streams"`   // of these: WebSockets, other tunnels and event streams
 	Sessions    int64        `json:"sessions"`  // while draining: requests of running sessions since it began
 	Requests    uint64       `json:"requests"`  // since start

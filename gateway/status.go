@@ -63,6 +63,7 @@ func (g *Gateway) hostStatus(snap *snapshot, h *config.Host, now time.Time) cont
 		StatusPage: h.StatusPage,
 		Upstream:   h.Upstream.String(),
 		InFlight:   stats.InFlight.Load(),
+		Bypassed:   stats.Bypassed.Load(),
 		Streams:    stats.Streams.Load(),
 		Requests:   stats.Requests.Load(),
 	}

@@ -90,7 +90,7 @@ func sentence(h *control.Host, c clock) string {
 
 // counts are what keeps a host from being quiet.
 func counts(h *control.Host) string {
-	return fmt.Sprintf("%d in flight, %s, %s open", h.InFlight, count(int(h.Sessions), "session request"), count(int(h.Streams), "stream"))
+	return fmt.Sprintf("%s in flight, %s, %s open", inFlight(h), count(int(h.Sessions), "session request"), count(int(h.Streams), "stream"))
 }
 
 // planned says when a host goes offline next; "" = nothing is planned.

@@ -104,7 +104,7 @@ func writeStatus(w io.Writer, st control.Status, c clock) {
 		span(now.Sub(st.Started)), st.Generation, span(now.Sub(st.Reloaded)), printable(st.Config))
 	t := newTable(w, "HOST", "STATE", "WHY", "UPSTREAM", "CERTIFICATE", "IN FLIGHT", "LAST ERROR")
 	for _, h := range st.Hosts {
-		t.row(h.Host, standing(&h, c), why(&h), upstreams(&h), certificate(h.Certificate, now), strconv.FormatInt(h.InFlight, 10), lastError(h, now))
+		t.row(h.Host, standing(&h, c), why(&h), upstreams(&h), certificate(h.Certificate, now), inFlight(&h), lastError(h, now))
 	}
 	t.end()
 	for _, line := range slices.Concat(detours(st, c), attention(st, now)) {
@@ -162,6 +162,15 @@ func detours(st control.Status, c clock) []string {
 		lines = append([]string{""}, lines...)
 	}
 	return lines
+}
+
+// inFlight is what a host is busy with.
+func inFlight(h *control.Host) string {
+	s := strconv.FormatInt(h.InFlight, 10)
+	if h.Bypassed > 0 {
+		s += fmt.Sprintf(" + %d bypassed", h.Bypassed)
+	}
+	return s
 }
 
 // certificate is a certificate's state in a few words.

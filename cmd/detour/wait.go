@@ -15,7 +15,8 @@ import (
 const waitInterval = 500 * time.Millisecond
 
 // awaitQuiet shows a live count until the hosts that should be offline are, and
-// nothing of theirs is in flight any more. The end of ctx ends only the waiting.
+// nothing of theirs is in flight any more, except for those who are let through
+// nevertheless: they stay. The end of ctx ends only the waiting.
 func (p *program) awaitQuiet(ctx context.Context, f *flip) (control.Status, error) {
 	display := liveLine{p: p, terminal: isTerminal(p.stderr)}
 	defer display.end()
@@ -68,12 +69,13 @@ func (f *flip) progress(st control.Status) (text string, quiet bool, err error) 
 		}
 		quiet = quiet && h.State == "offline" && h.InFlight == 0
 		sum.InFlight += h.InFlight
+		sum.Bypassed += h.Bypassed
 		sum.Sessions += h.Sessions
 		sum.Streams += h.Streams
 	}
 	switch draining {
 	case 0:
-		return fmt.Sprintf("offline: %d in flight, %s open", sum.InFlight, count(int(sum.Streams), "stream")), quiet, nil
+		return fmt.Sprintf("offline: %s in flight, %s open", inFlight(&sum), count(int(sum.Streams), "stream")), quiet, nil
 	case 1:
 		return fmt.Sprintf("draining until %s: %s", f.clock.show(end), counts(&sum)), false, nil
 	}
