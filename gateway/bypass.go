@@ -43,17 +43,17 @@ func (g *Gateway) bypassKey(storage string) []byte {
 const longestBypass = 7 * 24 * time.Hour
 
 // Bypass makes a link by which one person reaches the upstream of an offline
-// host for d. host is a key, a name or an alias.
+// host for d. host is a key, a name, an alias, or a name below a wildcard; the
+// link is for that name alone.
 func (g *Gateway) Bypass(host string, d time.Duration) (string, error) {
 	if d <= 0 || d > longestBypass {
 		return "", fmt.Errorf("a bypass lasts for more than nothing and at most %s; %s is not possible", longestBypass, d)
 	}
 	snap := g.current.Load()
-	i := slices.IndexFunc(snap.config.Hosts, func(h config.Host) bool {
-		return h.Key == host || slices.Contains(h.Names(), host)
-	})
-	if i < 0 {
+	if i := slices.IndexFunc(snap.config.Hosts, func(h config.Host) bool { return h.Key == host }); i >= 0 {
+		host = snap.config.Hosts[i].Name
+	} else if snap.table.Lookup(host) == nil {
 		return "", fmt.Errorf("there is no host %q", host)
 	}
-	return g.handler.MintBypass(snap.config.Hosts[i].Name, time.Now().Add(d))
+	return g.handler.MintBypass(host, time.Now().Add(d))
 }

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +77,53 @@ func TestBypassLink(t *testing.T) {
 	r.run(t, gateway.Options{})
 	if got := through(r.client(t, "h2")); got != "bypass" {
 		t.Errorf("after a restart X-Detour = %q; want bypass", got)
+	}
+}
+
+// A cookie is of use for the name it was set by alone, so the link is for the
+// name that was asked for, also for an alias and for a name below a wildcard.
+func TestBypassNames(t *testing.T) {
+	t.Parallel()
+	r := start(t, fmt.Sprintf("[hosts]\nshop = { upstream = %[1]q, online = false, aliases = [\"store\"] }\n\"*.pages.example.test\" = { upstream = %[1]q, online = false }\n", says(t, "shop")))
+	for _, test := range []struct{ host, want string }{
+		{"shop", "shop.example.test"},
+		{"shop.example.test", "shop.example.test"},
+		{"store.example.test", "store.example.test"},
+		{"me.pages.example.test", "me.pages.example.test"},
+	} {
+		link, err := r.Bypass(test.host, time.Hour)
+		if err != nil {
+			t.Errorf("Bypass(%q): %v", test.host, err)
+			continue
+		}
+		u, err := url.Parse(link)
+		if err != nil || u.Hostname() != test.want {
+			t.Errorf("Bypass(%q) = %q; want a link to %s", test.host, link, test.want)
+			continue
+		}
+		u.Host = u.Hostname()
+		client := r.client(t, "h2")
+		resp, err := client.Get(u.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+u.Host+"/", nil)
+		for _, c := range resp.Cookies() {
+			req.AddCookie(c)
+		}
+		if resp, err = client.Do(req); err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("X-Detour"); got != "bypass" {
+			t.Errorf("with the cookie of %s X-Detour = %q; want bypass", test.host, got)
+		}
+	}
+	for _, host := range []string{"*.pages.example.test"} {
+		if link, err := r.Bypass(host, time.Hour); err == nil || !strings.Contains(err.Error(), "one of them") {
+			t.Errorf("Bypass(%q) = %q, %v; want to be asked for one of its names", host, link, err)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"detour/control"
@@ -19,8 +21,9 @@ func (p *program) bypassCommand() *cobra.Command {
 		Short: "Make a link by which you reach a host that is offline",
 		Long: `Make a link by which one browser reaches a host that is offline, to test it
 before it comes back. Opening the link sets a cookie and leads to the host's
-clean address. It works once, for this host, until its time is over or the host
-is online again. Whoever gets it first can use it, so treat it as a password.
+clean address. It works once, for this name, until its time is over or the host
+is online again. HOST is a name as in [hosts], a full name, an alias, or a name
+below a wildcard. Whoever gets it first can use it, so treat it as a password.
 
 To let a whole network in instead, use [bypass] networks in the configuration.`,
 		Example: `  detour bypass shop
@@ -38,17 +41,17 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 		if length.Duration <= 0 {
 			return usageError(errors.New("--for must be longer than nothing"), "detour bypass --help")
 		}
-		names, err := fullNames(ctx, gw, hosts)
+		name, err := nameFor(ctx, gw, hosts[0])
 		if err != nil {
 			return err
 		}
 		until := time.Now().Add(length.Duration)
-		link, err := gw.Bypass(ctx, names[0], length.Duration)
+		link, err := gw.Bypass(ctx, name, length.Duration)
 		switch {
 		case err != nil:
 			return err
 		case asJSON:
-			return p.printJSON(bypassLink{names[0], link, until.Truncate(time.Second)})
+			return p.printJSON(bypassLink{name, link, until.Truncate(time.Second)})
 		}
 		fmt.Fprintln(p.stdout, printable(link))
 		path, err := p.configPath()
@@ -56,12 +59,34 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 			return err
 		}
 		c := clockOf(path)
-		fmt.Fprintf(p.stderr, "Open it once: that browser then reaches %s until %s.\n", printable(names[0]), c.show(until))
+		fmt.Fprintf(p.stderr, "Open it once: that browser then reaches %s until %s.\n", printable(name), c.show(until))
 		return nil
 	})
 	cmd.Flags().Var(&length, "for", "let it work for `DURATION` (default 1h)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
 	return cmd
+}
+
+// nameFor is the full name that the link is for: a cookie is of use for the name
+// it was set by alone, so an alias stays one.
+func nameFor(ctx context.Context, gw *control.Client, named string) (string, error) {
+	st, err := gw.Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	for i := range st.Hosts {
+		if st.Hosts[i].Key == named {
+			return st.Hosts[i].Host, nil
+		}
+	}
+	_, zone, _ := strings.Cut(named, ".")
+	for i := range st.Hosts {
+		names := append([]string{st.Hosts[i].Host}, st.Hosts[i].Aliases...)
+		if slices.Contains(names, named) || slices.Contains(names, "*."+zone) {
+			return named, nil
+		}
+	}
+	return "", noSuchHost(named)
 }
 
 // bypassLink is what bypass prints with --json.

@@ -88,11 +88,15 @@ func fullNames(ctx context.Context, gw *control.Client, hosts []string) ([]strin
 			return h.Key == named || h.Host == named || slices.Contains(h.Aliases, named)
 		})
 		if i < 0 {
-			return nil, usageError(fmt.Errorf("the running gateway has no host %q", named), "detour status, which lists them")
+			return nil, noSuchHost(named)
 		}
 		names = append(append(names, st.Hosts[i].Host), st.Hosts[i].Aliases...)
 	}
 	return names, nil
+}
+
+func noSuchHost(named string) error {
+	return usageError(fmt.Errorf("the running gateway has no host %q", named), "detour status, which lists them")
 }
 
 // asking makes a command of what is done with a client of the gateway.
