@@ -105,7 +105,7 @@ func (w *response) frame(allowed bool) {
 	switch {
 	case w.options.head || !allowed || w.length >= 0:
 	case w.options.old || coding == "identity":
-		w.closing, w.delimited = true, true
+		w.closing, w.conn.delimited = true, true
 	default:
 		w.chunking = true
 		w.remove(&f.length)

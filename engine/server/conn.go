@@ -24,7 +24,8 @@ type conn struct {
 	remote string
 	base   *connContext
 
-	in input
+	in        input
+	delimited bool // the answer under way ends with the connection
 
 	mu       sync.Mutex // guards the rest
 	phase    phase

@@ -77,6 +77,14 @@ func (c *conn) setWriteDeadline(t time.Time) error {
 	return c.rwc.SetWriteDeadline(t)
 }
 
+// limitWrites limits the last thing that is written.
+func (c *conn) limitWrites(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writeBy, c.writeSet = time.Now().Add(d), true
+	_ = c.rwc.SetWriteDeadline(c.writeBy)
+}
+
 // unlimitWrites lifts the write deadline of an earlier request.
 func (c *conn) unlimitWrites() error {
 	c.mu.Lock()

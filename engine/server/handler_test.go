@@ -205,14 +205,49 @@ func TestPanics(t *testing.T) {
 		for _, path := range []string{"/", "/flushed", "/?abort", "/flushed?abort"} {
 			c := s.dialTLS(t)
 			fmt.Fprintf(c, "GET %s %s\r\nHost: a\r\n\r\n", path, proto)
-			got, err := io.ReadAll(c)
-			if err == nil || !strings.HasPrefix(path, "/flushed") && len(got) > 0 {
-				t.Errorf("%s %s: %q, %v; want an error", proto, path, got, err)
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				continue // nothing was sent
+			}
+			if !strings.HasPrefix(path, "/flushed") {
+				t.Errorf("%s %s: a panic was answered %s", proto, path, res.Status)
+			}
+			if got, err := io.ReadAll(res.Body); err == nil {
+				t.Errorf("%s %s: the answer ends well after %q; want an error", proto, path, got)
 			}
 		}
 	}
 	if n := strings.Count(s.log.String(), `level=ERROR msg="handler panicked"`); n != 4 {
 		t.Errorf("%d lines about 4 panics and 4 aborts\n%s", n, s.log)
+	}
+}
+
+// On plaintext only a reset tells that an answer without a length is cut short.
+func TestAbortedAnswersLookIncomplete(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/identity" {
+			w.Header().Set("Transfer-Encoding", "identity")
+		}
+		io.WriteString(w, "x")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done() // the client has read what there is
+		panic(http.ErrAbortHandler)
+	}), nil)
+	for _, request := range []string{"GET / HTTP/1.0\r\n\r\n", "GET /identity HTTP/1.1\r\nHost: a\r\n\r\n", get} {
+		c := s.dial(t)
+		io.WriteString(c, request)
+		br := bufio.NewReader(c)
+		res, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(res.Body, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		c.CloseWrite()
+		if rest, err := io.ReadAll(res.Body); err == nil {
+			t.Errorf("%q: an aborted answer ends well after %q", request, rest)
+		}
 	}
 }
 

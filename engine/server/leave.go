@@ -36,10 +36,10 @@ func (c *conn) leave(f fate) {
 	}
 }
 
-// sever closes the connection with a reset and without TLS's farewell, so that
-// an answer that ends with its connection does not look complete.
+// sever closes the connection without TLS's farewell, and with a reset if an
+// answer would look complete without.
 func (c *conn) sever() {
-	if tcp, ok := c.raw.(interface{ SetLinger(int) error }); ok {
+	if tcp, ok := c.raw.(interface{ SetLinger(int) error }); ok && c.delimited {
 		_ = tcp.SetLinger(0)
 	}
 	_ = c.raw.Close()

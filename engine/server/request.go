@@ -24,6 +24,9 @@ const (
 	errHeadCut = wire.Malformed("end of the connection within a head")
 )
 
+// maxScratch is how many fields a store keeps room for; few requests have more.
+const maxScratch = 64
+
 // exchange is what one request takes, in one piece of memory. Nothing of it is
 // used again: handlers may keep what they like.
 type exchange struct {
@@ -44,7 +47,9 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.in.store.fields = fields
+	if len(fields) <= maxScratch {
+		c.in.store.fields = fields
+	}
 	// One string holds the whole head; all that the request says are parts of
 	// it. The parts are found again by the capacity behind them.
 	text := string(head)
