@@ -53,11 +53,8 @@ const toStatusPage = "https://status.example.net/"
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	shop := says(t, "shop")
-	from := time.Now().Add(1500 * time.Millisecond).Truncate(time.Second)
-	if time.Until(from) < 500*time.Millisecond {
-		from = from.Add(time.Second)
-	}
-	until := from.Add(2 * time.Second)
+	from := time.Now().Add(3 * time.Second) // for a slow machine to ask before it
+	until := from.Add(3 * time.Second)
 	r := start(t, window("shop", from, until, `reason = "upgrade"`)+fmt.Sprintf("[hosts]\nshop = { upstream = %q }\nblog = { upstream = %q }\n", shop, shop))
 
 	if next := r.host(t, "shop").Next; next == nil || !next.From.Equal(from) || !next.Until.Equal(until) || next.Reason != "upgrade" {
@@ -200,8 +197,8 @@ wanted = { upstream = %q }
 	}
 }
 
-// An upstream that flaps takes its host offline and back at most once a
-// period, and when it stays well the host comes back by itself.
+// A sick upstream takes its host offline, and when it is well the host comes
+// back by itself. TestFlappingHost holds how often.
 func TestAutoOffline(t *testing.T) {
 	t.Parallel()
 	var sick atomic.Bool
@@ -219,23 +216,6 @@ manual = { upstream = %[1]q, health = { path = "/healthz", interval = "1s", time
 `, app))
 	eventually(t, "the first probe passed", func() bool { return r.host(t, "auto").Health == "healthy" })
 
-	const period = time.Second // fails × interval
-	var last time.Time
-	changes := 0
-	before := "online"
-	for began := time.Now(); time.Since(began) < 4*period; time.Sleep(5 * time.Millisecond) {
-		sick.Store(time.Since(began).Milliseconds()/1300%2 == 0) // 1.3 s sick, 1.3 s well
-		if is := r.host(t, "auto").State; is != before {
-			if !last.IsZero() && time.Since(last) < period-50*time.Millisecond {
-				t.Errorf("%s %s after the change before", is, time.Since(last))
-			}
-			last, before = time.Now(), is
-			changes++
-		}
-	}
-	if changes == 0 {
-		t.Error("the host never followed its upstream")
-	}
 	sick.Store(true)
 	asked := probes.Load()
 	eventually(t, "each was asked twice", func() bool { return probes.Load() >= asked+4 })
@@ -372,7 +352,7 @@ func TestIdleKeeper(t *testing.T) {
 		stacks = string(buf[:runtime.Stack(buf, true)])
 		return strings.Contains(stacks, "(*keeper).run(") && !strings.Contains(stacks, "(*keeper).look(")
 	})
-	for what, want := range map[string]int{"(*keeper).run(": 1, "(*keeper).probe(": 0, "detour/notify.": 0, "detour/state.": 0} {
+	for what, want := range map[string]int{"(*keeper).run(": 1, "(*check).repeat(": 0, "detour/notify.": 0, "detour/state.": 0} {
 		if n := strings.Count(stacks, what); n != want {
 			t.Errorf("%d goroutines in %s; want %d", n, what, want)
 		}

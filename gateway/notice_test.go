@@ -26,7 +26,7 @@ func TestNotices(t *testing.T) {
 		notices <- n
 	})
 	now := time.Now()
-	r := start(t, window("planned", now.Add(time.Second), now.Add(2*time.Second), `reason = "line one\nline <two>"`)+fmt.Sprintf(`
+	r := start(t, window("planned", now.Add(3*time.Second), now.Add(4*time.Second), `reason = "line one\nline <two>"`)+fmt.Sprintf(`
 [notify]
 url = "http://%s"
 format = "json"

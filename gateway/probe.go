@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
+	"syscall"
 	"time"
 
 	"detour/config"
@@ -14,11 +17,13 @@ import (
 // check counts what is heard of one upstream of one host: probes, and the
 // requests of visitors. Its health survives every reload that changes neither.
 type check struct {
-	key  checkKey
-	stop context.CancelFunc
+	key   checkKey
+	stop  context.CancelFunc
+	hurry chan struct{} // asks for a probe before the interval is over; holds one
 
 	mu     sync.Mutex // guards what follows
 	streak state.Streak
+	blamed bool // for a visitor's request that counted; none succeeded since
 	ended  bool // nothing is counted any more
 }
 
@@ -88,8 +93,14 @@ func (k *keeper) asksAnyAnswer(snap *snapshot, h *config.Host, now time.Time) bo
 
 func (k *keeper) startCheck(ctx context.Context, key checkKey) *check {
 	ctx, cancel := context.WithCancel(ctx)
-	c := &check{key: key, stop: cancel}
-	k.work.Go(func() { k.probe(ctx, c) })
+	c := &check{key: key, stop: cancel, hurry: make(chan struct{}, 1)}
+	k.work.Go(func() {
+		c.repeat(ctx, func() {
+			if err := probeOnce(ctx, key); ctx.Err() == nil {
+				k.count(c, err)
+			}
+		})
+	})
 	return c
 }
 
@@ -100,21 +111,39 @@ func (k *keeper) stopChecks() {
 	}
 }
 
-// probe asks c's upstream at once and then every interval, until ctx ends.
-func (k *keeper) probe(ctx context.Context, c *check) {
+// hurryGap is the time between a probe and one that is asked for. It leaves an
+// upstream that restarts a few seconds, as fails times the interval does.
+const hurryGap = time.Second
+
+// repeat probes at once, then every interval and when asked to, until ctx ends.
+func (c *check) repeat(ctx context.Context, probe func()) {
 	tick := time.NewTicker(c.key.health.Interval)
 	defer tick.Stop()
-	for {
-		err := probeOnce(ctx, c.key)
-		if ctx.Err() != nil {
-			return
+	for ctx.Err() == nil {
+		select {
+		case <-c.hurry: // by this one
+		default:
 		}
-		k.count(c, err)
+		probe()
+		gap := time.After(hurryGap)
 		select {
 		case <-ctx.Done():
-			return
 		case <-tick.C:
+		case <-c.hurry:
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			case <-gap:
+			}
 		}
+	}
+}
+
+// ask asks for a probe soon. It may be called by anybody at any time.
+func (c *check) ask() {
+	select {
+	case c.hurry <- struct{}{}:
+	default: // it is asked for
 	}
 }
 
@@ -132,13 +161,35 @@ func probeOnce(ctx context.Context, key checkKey) error {
 	return nil
 }
 
-// observe is the proxy.Observer: it counts what visitors' requests met.
+// observe is the proxy.Observer: it hears what visitors' requests met.
 func (k *keeper) observe(host string, u *proxy.Upstream, err error) {
 	for key, c := range *k.checks.Load() {
-		if key.host == host && key.member.Upstream == u {
+		switch {
+		case key.host != host || key.member.Upstream != u:
+		case c.heeds(err):
 			k.count(c, err)
+		case err != nil:
+			c.ask()
 		}
 	}
+}
+
+// heeds reports whether what a visitor's request met counts by itself: that
+// nobody listens there, a status that the operator wants to count, and the
+// success that takes these back. Anything else may be a single path's fault,
+// which a stranger knows how to ask for: then a probe decides.
+func (c *check) heeds(err error) bool {
+	var status *proxy.StatusError
+	counts := errors.Is(err, syscall.ECONNREFUSED) ||
+		errors.Is(err, fs.ErrNotExist) || // no unix socket
+		errors.As(err, &status)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		counts = c.blamed
+	}
+	c.blamed = err != nil && (counts || c.blamed)
+	return counts
 }
 
 // count adds one result to c, nil = passed.
