@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -179,7 +180,8 @@ func (c *conn) rest() fate {
 func (c *conn) await() bool {
 	if c.in.len() == 0 {
 		c.mu.Lock()
-		if c.phase == fresh {
+		first := c.phase == fresh
+		if first {
 			d := min(c.server.Limits.HeaderTimeout, c.server.Limits.IdleTimeout)
 			if c.server.stopping.Load() {
 				d = shutdownPatience
@@ -190,6 +192,13 @@ func (c *conn) await() bool {
 		c.mu.Unlock()
 		n := 0
 		if err == nil && !early {
+			if !first {
+				// On a busy server the others' turn is the time this client
+				// needs for its next request: the read then finds it, and
+				// saves the wait (a tenth of a small request's cost with 64
+				// connections; nothing when there are no others).
+				runtime.Gosched()
+			}
 			n, err = c.rwc.Read(c.watch.one[:])
 		}
 		if n == 0 && !early && err == nil {
