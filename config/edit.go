@@ -13,9 +13,10 @@ type Change struct {
 	Key      string // as written in the file
 	From, To bool
 
-	// What BringOnline did besides the flag.
+	// What BringOnline and MoveMaintenance did besides the flag.
 	Ended    []Maintenance // windows in force, or in their drain, that are over now for this host
 	Excepted bool          // added to offline.except, because offline.all is true
+	Moved    bool          // the window in force has another end
 }
 
 // SetOnline returns data with the flag of the given hosts set, and every other

@@ -51,13 +51,8 @@ func AddMaintenance(name string, data []byte, m Maintenance) ([]byte, error) {
 	m.Reason = strings.ToValidUTF8(m.Reason, string(utf8.RuneError))
 
 	if i := c.prolonged(&m); i >= 0 {
-		entry, longer := d.root.member("maintenance").members[i], &want.Maintenance[i]
-		longer.Until = m.Until
-		edits := []edit{setValue(entry.member("until"), m.Until.In(c.TimeZone).Format(time.RFC3339))}
-		if m.Reason != "" && m.Reason != longer.Reason {
-			longer.Reason = m.Reason
-			edits = append(edits, setMember(data, entry, "reason", tomlText(m.Reason)))
-		}
+		entry := d.root.member("maintenance").members[i]
+		edits := want.Maintenance[i].move(Maintenance{Until: m.Until, Reason: m.Reason}, data, entry, c.TimeZone)
 		return revise(name, data, edits, &want)
 	}
 	members := m.members(keys, c.TimeZone)
@@ -125,6 +120,28 @@ func appendTable(data []byte, header string, members []string) edit {
 // Hosts are named as in SetOnline, and the errors are the same. All are changed
 // or none.
 func BringOnline(name string, data []byte, hosts []string, now time.Time) ([]byte, []Change, error) {
+	b, changes, err := newBringer(name, data, hosts, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	b.except(changes)
+	for i := range b.config.Maintenance {
+		b.endWindow(i, changes)
+	}
+	return b.revise(name, changes)
+}
+
+// bringer collects what BringOnline and MoveMaintenance have to edit.
+type bringer struct {
+	*document
+	config *Config
+	want   Config
+	now    time.Time
+	edits  []edit
+}
+
+// newBringer begins with the flags of the hosts.
+func newBringer(name string, data []byte, hosts []string, now time.Time) (*bringer, []Change, error) {
 	c, d := parse(name, data)
 	if err := d.err(); err != nil {
 		return nil, nil, err
@@ -133,7 +150,7 @@ func BringOnline(name string, data []byte, hosts []string, now time.Time) ([]byt
 	if err != nil {
 		return nil, nil, err
 	}
-	b := bringer{document: d.document, config: c, want: c.meaning(), now: now.Round(0)} // without the monotonic clock, as in a file
+	b := &bringer{document: d.document, config: c, want: c.meaning(), now: now.Round(0)} // without the monotonic clock, as in a file
 	changes := make([]Change, len(chosen))
 	for i, at := range chosen {
 		h := &c.Hosts[at]
@@ -143,24 +160,15 @@ func BringOnline(name string, data []byte, hosts []string, now time.Time) ([]byt
 			b.want.Hosts[at].Online = true
 		}
 	}
-	b.except(changes)
-	for i := range c.Maintenance {
-		b.endWindow(i, changes)
-	}
-	edited, err := revise(name, data, b.edits, &b.want)
+	return b, changes, nil
+}
+
+func (b *bringer) revise(name string, changes []Change) ([]byte, []Change, error) {
+	edited, err := revise(name, b.places.data, b.edits, &b.want)
 	if err != nil {
 		return nil, nil, err
 	}
 	return edited, changes, nil
-}
-
-// bringer collects what BringOnline has to edit.
-type bringer struct {
-	*document
-	config *Config
-	want   Config
-	now    time.Time
-	edits  []edit
 }
 
 // except excepts the hosts from offline.all.

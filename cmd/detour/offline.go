@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -34,7 +33,8 @@ HOST is a name as in [hosts], a full name or an alias. Without a time its online
 value becomes false in the configuration, until detour online. With --for,
 --until or --from a [[maintenance]] entry is written instead: it begins and ends
 by itself, visitors are told the end, and it takes the place of what keeps the
-host offline now. detour online ends it early.
+host offline now. Asked again while it lasts, it moves the end, and a drain that
+is under way goes on. detour online ends it early.
 
 TIME is "22:00", the next such time, or "2026-11-30 22:00", both in the file's
 time_zone, or RFC 3339. DURATION is for example 90s, 10m, 2h, 3d or 2w.
@@ -160,132 +160,4 @@ func (f *flip) drain(o *outage, h *config.Host, cfg *config.Config) {
 // entry is a host that is known to be there, by its canonical name.
 func entry(cfg *config.Config, name string) *config.Host {
 	return &cfg.Hosts[slices.IndexFunc(cfg.Hosts, func(h config.Host) bool { return h.Name == name })]
-}
-
-// plan writes a window for hosts.
-func (p *program) plan(ctx context.Context, path string, hosts []string, o *outage) error {
-	cfg, data, err := parse(path)
-	if err != nil {
-		return err
-	}
-	c := clock{time.Now().Truncate(time.Second), cfg.TimeZone} // the file has whole seconds
-	_, found, err := config.BringOnline(path, data, hosts, c.now)
-	if err != nil {
-		return refusedEdit(err) // no such host; otherwise this only names them
-	}
-	gw, err := meet(ctx, path, cfg)
-	if err != nil {
-		return err
-	}
-	f := &flip{path: path, clock: c, gateway: gw, wait: o.wait, asJSON: o.asJSON}
-	windows, now, err := o.windows(c, cfg, found, gw)
-	if err != nil {
-		return usageError(err, "detour offline --help")
-	}
-	edit := func(data []byte) ([]byte, error) {
-		var err error
-		if now && !cfg.Offline.All {
-			// What keeps the hosts offline now gives way to the window, in the
-			// same edit: nobody gets in between.
-			if data, _, err = config.BringOnline(path, data, hosts, c.now); err != nil {
-				return nil, err
-			}
-		}
-		for _, w := range windows {
-			if data, err = config.AddMaintenance(path, data, w); err != nil {
-				return nil, err
-			}
-		}
-		return data, nil
-	}
-	if _, err := edit(data); err != nil {
-		return refusedEdit(err)
-	}
-	if err := config.EditFile(path, edit); err != nil {
-		return err
-	}
-	for _, w := range windows {
-		for _, name := range w.Hosts {
-			f.hosts = append(f.hosts, plannedHost(name, w, now, c))
-			if h := entry(cfg, name); !now && !cfg.WantsOnline(h) {
-				fmt.Fprintf(p.stderr, "Warning: %s is offline without an end, so the window changes nothing before: detour online %s\n", h.Name, h.Key)
-			}
-		}
-	}
-	return p.follow(ctx, f)
-}
-
-func plannedHost(name string, w config.Maintenance, now bool, c clock) flipped {
-	host := flipped{host: name, changed: true}
-	if now {
-		host.want = "offline"
-		host.pending = "is now offline until " + c.show(w.Until)
-		return host
-	}
-	host.pending = fmt.Sprintf("goes offline at %s until %s", c.show(w.From), c.show(w.Until))
-	if w.Drain > 0 {
-		host.pending += ", draining from " + c.show(w.From.Add(-w.Drain))
-	}
-	return host
-}
-
-// windows are the entries to write, and whether they begin now. Hosts that are
-// offline already get one of their own, without a drain: nobody is let in again.
-func (o *outage) windows(c clock, cfg *config.Config, found []config.Change, gw *peer) (list []config.Maintenance, now bool, err error) {
-	var up, down []string
-	drain := o.drain.Duration
-	for _, ch := range found {
-		h := entry(cfg, ch.Host)
-		if gw.stateOf(h, cfg) == "offline" {
-			down = append(down, h.Name)
-			continue
-		}
-		up = append(up, h.Name)
-		if !o.drain.given {
-			drain = max(drain, h.Drain)
-		}
-	}
-	from := c.now
-	if o.from != "" {
-		if from, err = c.moment(o.from, c.now, false); err != nil {
-			return nil, false, fmt.Errorf("--from: %w", err)
-		}
-	}
-	now = !from.After(c.now)
-	until := from.Add(o.length.Duration)
-	if o.until != "" {
-		if until, err = c.moment(o.until, latest(from, c.now), true); err != nil {
-			return nil, false, fmt.Errorf("--until: %w", err)
-		}
-	}
-	switch {
-	case !until.After(c.now):
-		return nil, false, fmt.Errorf("the end, %s, is in the past: it is %s now", c.show(until), c.show(c.now))
-	case !until.After(from):
-		return nil, false, fmt.Errorf("the end, %s, is not after the beginning, %s", c.show(until), c.show(from))
-	case !now && o.wait:
-		return nil, false, errors.New("--wait is for what begins now")
-	}
-	if !now { // a drain before it, for all alike
-		return []config.Maintenance{{Hosts: append(up, down...), From: from, Until: until, Drain: drain, Reason: o.reason}}, false, nil
-	}
-	if len(up) > 0 {
-		w := config.Maintenance{Hosts: up, From: c.now.Add(drain), Until: until, Drain: drain, Reason: o.reason}
-		if !until.After(w.From) {
-			return nil, false, fmt.Errorf("the drain of %s is not over before the end, %s; give a shorter --drain", span(drain), c.show(until))
-		}
-		list = append(list, w)
-	}
-	if len(down) > 0 {
-		list = append(list, config.Maintenance{Hosts: down, From: c.now, Until: until, Reason: o.reason})
-	}
-	return list, true, nil
-}
-
-// latest is the later of two times.
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

@@ -1,0 +1,92 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// MoveMaintenance returns data changed so that the windows which keep m.Hosts
+// offline at now, or drain them, and nobody else, end at m.Until instead; Moved
+// of their changes is true. What the file says besides to take the hosts offline
+// gives way, as in BringOnline, except for offline.all: the caller adds windows
+// for the hosts that are not moved. Every other byte is as it was.
+//
+// The reason stays unless m has one. A drain that is under way stays, too,
+// unless m.From is set: then m.From and m.Drain take its place.
+//
+// Hosts are named as in SetOnline, and the errors are the same.
+func MoveMaintenance(name string, data []byte, m Maintenance, now time.Time) ([]byte, []Change, error) {
+	b, changes, err := newBringer(name, data, m.Hosts, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	m.From, m.Until = m.From.Truncate(time.Second), m.Until.Truncate(time.Second)
+	m.Reason = strings.ToValidUTF8(m.Reason, string(utf8.RuneError))
+	moved := b.ownWindows(changes)
+	for i := range b.config.Maintenance {
+		if !slices.Contains(moved, i) {
+			b.endWindow(i, changes)
+			continue
+		}
+		to := m
+		if !b.want.Maintenance[i].From.After(b.now) {
+			to.From = time.Time{} // nobody is let in again
+		}
+		entry := b.root.member("maintenance").members[i]
+		b.edits = append(b.edits, b.want.Maintenance[i].move(to, data, entry, b.config.TimeZone)...)
+	}
+	return b.revise(name, changes)
+}
+
+// ownWindows returns which entries with times are in force for hosts of changes
+// alone, at most one for each host, and marks these. Of two, the one that began
+// first counts: it is the stricter.
+func (b *bringer) ownWindows(changes []Change) (own []int) {
+	list := b.config.Maintenance
+	order := make([]int, len(list))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return list[i].From.Compare(list[j].From) })
+	for _, i := range order {
+		var hosts []int // in changes
+		others := list[i].Cron != ""
+		for _, host := range list[i].Hosts {
+			if _, ok := list[i].inForce(host, b.config.TimeZone, b.now); !ok {
+				continue
+			}
+			at := slices.IndexFunc(changes, func(ch Change) bool { return ch.Host == host && !ch.Moved })
+			others = others || at < 0
+			hosts = append(hosts, at)
+		}
+		if others || len(hosts) == 0 {
+			continue
+		}
+		own = append(own, i)
+		for _, at := range hosts {
+			changes[at].Moved = true
+		}
+	}
+	return own
+}
+
+// move has the window, written as entry, end with to, and for to's reason and
+// after to's drain where it has these. It returns the edits.
+func (m *Maintenance) move(to Maintenance, data []byte, entry *node, zone *time.Location) []edit {
+	m.Until = to.Until
+	edits := []edit{setValue(entry.member("until"), to.Until.In(zone).Format(time.RFC3339))}
+	if !to.From.IsZero() {
+		edits = append(edits, setValue(entry.member("from"), to.From.In(zone).Format(time.RFC3339)))
+		if to.Drain != m.Drain {
+			edits = append(edits, setMember(data, entry, "drain", tomlText(short(to.Drain))))
+		}
+		m.From, m.Drain = to.From, to.Drain
+	}
+	if to.Reason != "" && to.Reason != m.Reason {
+		edits = append(edits, setMember(data, entry, "reason", tomlText(to.Reason)))
+		m.Reason = to.Reason
+	}
+	return edits
+}
