@@ -22,7 +22,7 @@ var rooms = map[string][]string{
 	"proxy":   {"logging"},
 	"acme":    {"logging"},
 	"control": {"logging"},
-	"config":  {},
+	"config":  {"state"},
 	"logging": {},
 	"engine":  {},
 	"state":   {},

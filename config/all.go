@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // allMark stands behind the lines that SetAll adds, which SetAll takes away
@@ -13,8 +14,8 @@ const allMark = "  # detour offline --all"
 
 // SetAll returns data with offline.all set, and offline.except unless except is
 // nil, and every other byte as it was. The flags of the hosts stay, so all =
-// false restores who was online before. Lines that SetAll added go again; an
-// except of the operator's own stays when except is nil.
+// false restores who was online before. What SetAll and BringOnline added goes
+// again; an except of the operator's own stays when except is nil.
 //
 // Hosts are named as in SetOnline, and the errors are the same.
 func SetAll(name string, data []byte, all bool, except []string) ([]byte, error) {
@@ -53,6 +54,10 @@ func SetAll(name string, data []byte, all bool, except []string) ([]byte, error)
 	case n != nil && !own(n) && len(names) == 0:
 		lines = append(lines, n)
 		want.Offline.Except = nil
+	case n != nil && except == nil && !all:
+		removed, rest := removeExceptions(data, n, c.Offline.Except)
+		edits = append(edits, removed...)
+		want.Offline.Except = rest
 	case except == nil || slices.Equal(c.Offline.Except, names):
 	case n != nil:
 		edits = append(edits, setValue(n, tomlTexts(keys)))
@@ -83,6 +88,36 @@ func insertOffline(data []byte, root *node, members ...string) edit {
 	e, _ := insert(data, root, allMark, dotted...)
 	return e
 }
+
+// insertExceptions adds hosts to offline.except. In a list of the operator's own
+// each gets a line with the mark.
+func insertExceptions(data []byte, list *node, keys []string) edit {
+	var text strings.Builder
+	for _, key := range keys {
+		if marked(data, list) { // goes as a whole
+			text.WriteString(tomlText(key) + ", ")
+		} else {
+			text.WriteString(exception(key) + lineEnd(data))
+		}
+	}
+	return edit{list.at + 1, list.at + 1, text.String()}
+}
+
+// removeExceptions takes away what insertExceptions added to a list of the
+// operator's own, of which names is the meaning. rest is what stays.
+func removeExceptions(data []byte, list *node, names []string) (edits []edit, rest []string) {
+	for i, n := range list.members {
+		end := endOfText(data, n.at)
+		if string(data[n.at:end]) == exception(n.text) {
+			edits = append(edits, edit{n.at, endOfLine(data, end) + 1, ""})
+		} else {
+			rest = append(rest, names[i])
+		}
+	}
+	return edits, rest
+}
+
+func exception(key string) string { return tomlText(key) + "," + allMark }
 
 // marked reports whether a member stands on a line of its own that SetAll added.
 func marked(data []byte, n *node) bool {

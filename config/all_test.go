@@ -93,6 +93,38 @@ func TestBringOnlineWhileAllAreOffline(t *testing.T) {
 	}
 }
 
+// A list of exceptions of the operator's own is afterwards what it was before.
+func TestBringOnlineKeepsTheOperatorsExcept(t *testing.T) {
+	const mark = "  # detour offline --all\n"
+	for _, test := range []struct{ name, own, between string }{
+		{"a line", "except = [\"blog\"] # always", "except = [\"shop\"," + mark + "\"git.example.com\"," + mark + "\"blog\"] # always"},
+		{"none", "except = []", "except = [\"shop\"," + mark + "\"git.example.com\"," + mark + "]"},
+		{"lines", "except = [ # always\n  \"blog\",\n]", "except = [\"shop\"," + mark + "\"git.example.com\"," + mark + " # always\n  \"blog\",\n]"},
+	} {
+		for form, change := range forms() {
+			t.Run(test.name+"/"+form, func(t *testing.T) {
+				in := []byte(change(planHead + planHosts + "[offline]\n" + test.own + "\n"))
+				off := setAll(t, in, true, nil)
+				now := at(t, "2026-11-30T22:00:00+11:00")
+				one, _, err := BringOnline("p", off, []string{"git.example.com"}, now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if one, _, err = BringOnline("p", one, []string{"shop"}, now); err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(string(one), strings.TrimPrefix(change(test.between), string(bom))) {
+					t.Errorf("the hosts are not excepted, or not marked:\n%s", one)
+				}
+				want := strings.Replace(string(in), "false", "true", 1) // git's flag
+				if diff := cmp.Diff(want, string(setAll(t, one, false, nil))); diff != "" {
+					t.Errorf("back (-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
 func TestSetAllRefuses(t *testing.T) {
 	own := "domain = \"example.org\"\nstatus_page = \"https://status.example.org{uri}\"\n[hosts]\nstatus = { upstream = \"10.1.1.4\", status_page = \"https://example.net\" }\nshop.upstream = \"10.1.1.5\"\n"
 	if _, err := SetAll("p", []byte(own), true, nil); err == nil || !strings.Contains(err.Error(), `add "status" to except`) {

@@ -1,6 +1,7 @@
 // Package config turns proxy.toml into a validated, immutable Config, reports
 // every mistake of the file at once with its place, and edits single values
-// while keeping every other byte. It knows nothing of the other rooms.
+// while keeping every other byte. Of the other rooms it knows state alone, which
+// says what a maintenance means.
 package config
 
 import (

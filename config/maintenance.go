@@ -7,7 +7,25 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"detour/state"
+
+	"github.com/robfig/cron/v3"
 )
+
+// Plan is what the entry means for one of its hosts; zone is Config.TimeZone.
+// There is an error only for a cron line that Load would not take.
+func (m *Maintenance) Plan(host string, zone *time.Location) (state.Plan, error) {
+	plan := state.Plan{From: m.From, Until: m.Until, Location: zone, For: m.For, Drain: m.Drain, Reason: m.Reason, Ended: m.Ended[host]}
+	if m.Cron != "" {
+		schedule, err := cron.ParseStandard(m.Cron)
+		if err != nil {
+			return state.Plan{}, fmt.Errorf("maintenance: cron %q: %w", m.Cron, err)
+		}
+		plan.Cron = schedule
+	}
+	return plan, nil
+}
 
 // hostList returns the canonical names of the hosts that a list names.
 func (d *decoder) hostList(c *Config, n *node) []string {

@@ -6,7 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/robfig/cron/v3"
+	"detour/state"
 )
 
 // AddMaintenance returns data with a [[maintenance]] entry more, and every other
@@ -193,11 +193,7 @@ func (b *bringer) except(changes []Change) {
 		b.edits = append(b.edits, insertOffline(data, b.root, "except = "+tomlTexts(keys)))
 		return
 	}
-	text := strings.Trim(tomlTexts(keys), "[]")
-	if len(list.members) > 0 {
-		text += ", "
-	}
-	b.edits = append(b.edits, edit{list.at + 1, list.at + 1, text})
+	b.edits = append(b.edits, insertExceptions(data, list, keys))
 }
 
 // endWindow ends the i-th [[maintenance]] entry for those of the hosts for which
@@ -258,39 +254,10 @@ func (m *Maintenance) inForce(host string, zone *time.Location, now time.Time) (
 	if !slices.Contains(m.Hosts, host) {
 		return begin, false
 	}
-	covers := func(from, until time.Time) bool {
-		begin = from.Add(-m.Drain)
-		return !now.Before(begin) && now.Before(until) && begin.After(m.Ended[host])
-	}
-	if m.Cron == "" {
-		return begin, covers(m.From, m.Until)
-	}
-	schedule, err := cron.ParseStandard(m.Cron)
+	plan, err := m.Plan(host, zone)
 	if err != nil {
 		return begin, false
 	}
-	// Cron means the clock on the wall: it is asked in a zone without changes,
-	// from a change of the clocks before the oldest window that can be in force.
-	const change = 3 * time.Hour
-	wall := asUTC(now.Add(-m.For).In(zone)).Add(-change)
-	for {
-		if wall = schedule.Next(wall); wall.IsZero() {
-			return begin, false
-		}
-		from, err := inZone(wall, zone, false)
-		if err != nil { // the clocks jump over it: it moves with them
-			from = time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), 0, 0, zone)
-		}
-		if covers(from, from.Add(m.For)) {
-			return begin, true
-		}
-		if begin.After(now) {
-			return begin, false
-		}
-	}
-}
-
-// asUTC is the time at which a clock in UTC shows what t shows.
-func asUTC(t time.Time) time.Time {
-	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+	w, ok := plan.Near(now)
+	return w.Begin(), ok && w.Serving(now) != state.Online
 }

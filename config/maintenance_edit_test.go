@@ -140,7 +140,7 @@ func TestBringOnline(t *testing.T) {
 		{"all are offline", "offline.all = true\n" + planHosts, []string{"git.example.com", "shop"}, "2026-11-30T22:30:00+11:00",
 			"offline.all = true\noffline.except = [\"git.example.com\", \"shop\"]  # detour offline --all\n" + strings.Replace(planHosts, "false", "true", 1)},
 		{"all but some are offline", "offline = { all = true, except = [\n\"blog\", # ours\n] }\n" + planHosts, []string{"shop", "blog"}, "2026-11-30T22:30:00+11:00",
-			"offline = { all = true, except = [\"shop\", \n\"blog\", # ours\n] }\n" + planHosts},
+			"offline = { all = true, except = [\"shop\",  # detour offline --all\n\n\"blog\", # ours\n] }\n" + planHosts},
 	}
 	for _, tt := range tests {
 		for form, change := range forms() {

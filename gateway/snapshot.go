@@ -14,8 +14,6 @@ import (
 	"detour/logging"
 	"detour/proxy"
 	"detour/state"
-
-	"github.com/robfig/cron/v3"
 )
 
 // snapshot is one configuration, what was built from it, and the state its
@@ -210,17 +208,13 @@ func findUpstream(h *config.Host, address config.Upstream, next, old *snapshot) 
 // plans are the maintenances of cfg by host.
 func plans(cfg *config.Config) (map[string][]state.Plan, error) {
 	plans := make(map[string][]state.Plan)
-	for _, m := range cfg.Maintenance {
-		plan := state.Plan{From: m.From, Until: m.Until, Location: cfg.TimeZone, For: m.For, Drain: m.Drain, Reason: m.Reason}
-		if m.Cron != "" {
-			schedule, err := cron.ParseStandard(m.Cron)
-			if err != nil {
-				return nil, fmt.Errorf("maintenance: cron %q: %w", m.Cron, err)
-			}
-			plan.Cron = schedule
-		}
+	for i := range cfg.Maintenance {
+		m := &cfg.Maintenance[i]
 		for _, host := range m.Hosts {
-			plan.Ended = m.Ended[host]
+			plan, err := m.Plan(host, cfg.TimeZone)
+			if err != nil {
+				return nil, err
+			}
 			plans[host] = append(plans[host], plan)
 		}
 	}
