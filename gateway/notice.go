@@ -82,6 +82,7 @@ func (k *keeper) tell(old, next *snapshot, log bool) {
 }
 
 func (k *keeper) send(cfg *config.Config, n notify.Notice) {
+	n.Time = time.Now().In(cfg.TimeZone)
 	k.board.notifier.Send(target(cfg), n)
 }
 

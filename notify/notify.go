@@ -20,7 +20,7 @@ type Notice struct {
 	Cause  string    `json:"cause,omitempty"`  // one lower-case word
 	Reason string    `json:"reason,omitempty"` // the operator's words; they may hold anything
 	Until  time.Time `json:"until,omitzero"`   // the announced end
-	Time   time.Time `json:"time"`             // when it happened
+	Time   time.Time `json:"time"`             // when it happened, in the zone of its readers; zero = now
 }
 
 // Target is where a notice goes; either, both or none.
@@ -38,7 +38,7 @@ type Format string
 
 // The Formats. "" is FormatText.
 const (
-	FormatText Format = "text" // Text as the body and a Title field, as ntfy likes it
+	FormatText Format = "text" // Text as the body, with the time if it is late, and a Title field, as ntfy likes it
 	FormatJSON Format = "json"
 )
 
@@ -53,6 +53,8 @@ const (
 	tries      = 8
 	firstPause = 3 * time.Second
 	longPause  = 2 * time.Minute
+	// late is when the time of arrival does not tell any more when it happened.
+	late = time.Minute
 	// waiting is how many notices a queue holds. It is more than a small house
 	// has hosts; beyond it the oldest is dropped, as the newest says how it is.
 	waiting = 128
@@ -121,6 +123,14 @@ func (n *Notifier) Close(ctx context.Context) {
 	n.posts.close()
 	n.runs.close()
 	n.cancel()
+}
+
+// text is the notice as a URL with FormatText gets it now.
+func (notice Notice) text() string {
+	if time.Since(notice.Time) < late {
+		return notice.Text
+	}
+	return notice.Text + " (" + notice.Time.Format("2006-01-02 15:04 MST") + ")"
 }
 
 // json is the notice as a URL with FormatJSON and a command get it.

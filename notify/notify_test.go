@@ -29,7 +29,7 @@ var notice = notify.Notice{
 	Cause:  "window",
 	Reason: "grüße \"; rm -rf /\x00",
 	Until:  time.Date(2026, 11, 30, 23, 30, 0, 0, time.UTC),
-	Time:   time.Date(2026, 11, 30, 22, 0, 0, 0, time.UTC),
+	Time:   time.Date(2025, 11, 30, 22, 0, 0, 0, time.UTC),
 }
 
 func TestPost(t *testing.T) {
@@ -41,15 +41,19 @@ func TestPost(t *testing.T) {
 	}))
 	defer s.Close()
 	asJSON, _ := json.Marshal(notice)
+	fresh := notice
+	fresh.Time = time.Time{} // now
 	for _, test := range []struct {
 		format notify.Format
+		notice notify.Notice
 		want   request
 	}{
-		{notify.FormatText, request{"POST", "text/plain; charset=utf-8", "detour: shop.example.test offline", notice.Text}},
-		{notify.FormatJSON, request{"POST", "application/json", "", string(asJSON)}},
+		{notify.FormatText, fresh, request{"POST", "text/plain; charset=utf-8", "detour: shop.example.test offline", notice.Text}},
+		{notify.FormatText, notice, request{"POST", "text/plain; charset=utf-8", "detour: shop.example.test offline", notice.Text + " (2025-11-30 22:00 UTC)"}},
+		{notify.FormatJSON, notice, request{"POST", "application/json", "", string(asJSON)}},
 	} {
 		n := notify.New(notify.Options{})
-		n.Send(notify.Target{URL: s.URL + "/topic", Format: test.format}, notice)
+		n.Send(notify.Target{URL: s.URL + "/topic", Format: test.format}, test.notice)
 		n.Close(t.Context())
 		if diff := cmp.Diff(test.want, <-got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.format, diff)

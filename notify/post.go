@@ -37,7 +37,7 @@ func (n *Notifier) post(ctx context.Context, t Target, notice Notice) {
 func (n *Notifier) postOnce(ctx context.Context, t Target, notice Notice) (hope bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, n.timeLimit)
 	defer cancel()
-	body, contentType := []byte(notice.Text), "text/plain; charset=utf-8"
+	body, contentType := []byte(notice.text()), "text/plain; charset=utf-8"
 	if t.Format == FormatJSON {
 		body, contentType = notice.json(), "application/json"
 	}
