@@ -42,6 +42,9 @@ func (d *decoder) check(c *Config, hosts []*hostEntry, windows []*maintenanceEnt
 	for _, m := range windows {
 		d.checkWindowLoop(c, m, names)
 	}
+	for _, h := range hosts {
+		d.checkHealthLoop(c, h, names)
+	}
 	d.resolvePaths(c)
 }
 
@@ -265,6 +268,41 @@ func (d *decoder) checkLoop(c *Config, h *hostEntry, names map[string]*hostEntry
 		what = fmt.Sprintf("lies on this host itself, as %s", target)
 	}
 	d.fail(n, fmt.Errorf("redirect loop: the status page of %s %s; use a page that this gateway does not serve, or an online host", quote(h.Key), what))
+}
+
+// checkHealthLoop reports auto_offline where it would send visitors round in a
+// circle: from page to page over hosts that are offline, or can be at the same
+// time, back to the host itself.
+func (d *decoder) checkHealthLoop(c *Config, h *hostEntry, names map[string]*hostEntry) {
+	if !h.AutoOffline || !c.WantsOnline(&h.Host) {
+		return // what is offline by the operator's word is reported already
+	}
+	first, _ := pageTarget(h.StatusPage)
+	seen := map[*hostEntry]bool{}
+	for at := h; !seen[at]; {
+		seen[at] = true
+		target, port := pageTarget(at.StatusPage)
+		to := servedBy(target, names)
+		if to == nil || !c.serves(port) || !c.mayGoOffline(&to.Host) {
+			return // visitors arrive there
+		}
+		if to != h {
+			at = to
+			continue
+		}
+		what := "this host itself"
+		if at != h {
+			what = "a host whose visitors come back here when it is offline, too"
+		}
+		d.fail(h.node.member("auto_offline"), fmt.Errorf("redirect loop: while the upstream is unhealthy, visitors of %s would be sent to %s, %s; use a status page that this gateway does not serve, or leave auto_offline out",
+			quote(h.Key), first, what))
+		return
+	}
+}
+
+// mayGoOffline reports whether the file can take a host offline at some time.
+func (c *Config) mayGoOffline(h *Host) bool {
+	return h.AutoOffline || !c.WantsOnline(h) || slices.ContainsFunc(c.Maintenance, func(m Maintenance) bool { return slices.Contains(m.Hosts, h.Name) })
 }
 
 // serves reports whether a visitor's port is one of this gateway's.
