@@ -76,8 +76,18 @@ type Listen struct {
 	HTTP3          bool
 	AdvertisePort  int // port in Alt-Svc and redirects; never 0 after Load
 	TrustedProxies TrustedProxies
+	Engine         Engine
 	Grace          time.Duration // how long SIGTERM drains
 }
+
+// Engine is what serves HTTP/1.1 and HTTP/2.
+type Engine string
+
+// The values of listen.engine.
+const (
+	NetHTTP Engine = "net/http" // the standard library's
+	Detour  Engine = "detour"   // ours
+)
 
 // TrustedProxies says which peers are believed when they name a client.
 type TrustedProxies struct {
