@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // Change is what an edit did to one host. From equals To when the flag already
@@ -82,7 +81,7 @@ func (c *Config) choose(hosts []string) ([]int, error) {
 		}
 	}
 	if len(unknown) > 0 {
-		return nil, c.unknownHosts(unknown)
+		return nil, fmt.Errorf("%s: %w", c.File, c.noHost(unknown...))
 	}
 	return chosen, nil
 }
@@ -98,18 +97,30 @@ func (c *Config) index(s string) int {
 	return slices.IndexFunc(c.Hosts, func(h Host) bool { return slices.Contains(h.Names(), name) })
 }
 
-func (c *Config) unknownHosts(unknown []string) error {
+// noHost says that names are nobody's, and whose may have been meant.
+func (c *Config) noHost(names ...string) error {
 	var known []string
 	for i := range c.Hosts {
 		known = append(known, c.Hosts[i].Key)
 	}
 	var quoted []string
-	for _, s := range unknown {
+	sure := true // what was meant
+	for _, s := range names {
 		q := quote(s)
 		if near := nearest(s, known); near != "" {
 			q += fmt.Sprintf(" (did you mean %q?)", near)
+		} else {
+			sure = false
 		}
 		quoted = append(quoted, q)
 	}
-	return fmt.Errorf("no host %s in %s; its hosts are %s", enumerate(quoted, "or"), c.File, strings.Join(known, ", "))
+	hosts := ""
+	if !sure {
+		const enough = 8 // a line of hosts; more would not help
+		if len(known) > enough {
+			known = append(known[:enough:enough], "more")
+		}
+		hosts = "; the hosts are " + enumerate(known, "and")
+	}
+	return fmt.Errorf("there is no host %s%s", enumerate(quoted, "or"), hosts)
 }

@@ -114,8 +114,8 @@ func TestSetOnlineRefuses(t *testing.T) {
 		want     string
 		problems bool
 	}{
-		{"unknown host", string(readSeed(t)), []string{"blog", "shpo", "zzz"}, `no host "shpo" (did you mean "shop"?) or "zzz" in proxy.toml; its hosts are blog, shop, cloud, git.example.org`, false},
-		{"nonsense", string(readSeed(t)), []string{"a b"}, `no host "a b" in proxy.toml; its hosts are blog, shop, cloud, git.example.org`, false},
+		{"unknown host", string(readSeed(t)), []string{"blog", "shpo", "zzz"}, `proxy.toml: there is no host "shpo" (did you mean "shop"?) or "zzz"; the hosts are blog, shop, cloud and git.example.org`, false},
+		{"nonsense", string(readSeed(t)), []string{"a b"}, `proxy.toml: there is no host "a b"; the hosts are blog, shop, cloud and git.example.org`, false},
 		{"invalid file", "[hosts]\nblog = {}\n", []string{"blog"}, "needs upstream", true},
 		{"would be a redirect loop", loop, []string{"status"}, "nothing was changed, because the configuration would not be valid any more: proxy.toml:5:17: hosts.status.online: redirect loop", true},
 	}

@@ -32,19 +32,9 @@ func Load(path string) (*Config, error) {
 	return c, nil
 }
 
-// ParseFile is Parse of the file at path. It needs the right to read that file
-// only: unlike Load it does not look at the certificates, tokens and roots it
-// names, which are none of the business of someone who flips a host.
-func ParseFile(path string) (*Config, error) {
-	data, err := read(path)
-	if err != nil {
-		return nil, err
-	}
-	return Parse(path, data)
-}
-
-// Parse validates a configuration's bytes. It touches no file and no network;
-// name stands in messages, and relative paths are taken from its directory. The
+// Parse validates a configuration's bytes. It touches no file and no network,
+// so who flips a host needs no right to read the gateway's secrets; name stands
+// in messages, and relative paths are taken from its directory. The
 // error is Problems.
 func Parse(name string, data []byte) (*Config, error) {
 	c, d := parse(name, data)

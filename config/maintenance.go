@@ -52,22 +52,6 @@ func (d *decoder) hostList(c *Config, n *node) []string {
 	return all
 }
 
-// noHost says that a name in the file is nobody's.
-func (c *Config) noHost(s string) error {
-	var known []string
-	for i := range c.Hosts {
-		known = append(known, c.Hosts[i].Key)
-	}
-	if near := nearest(s, known); near != "" {
-		return fmt.Errorf("there is no host %s; did you mean %q?", quote(s), near)
-	}
-	const enough = 8 // a line of hosts; more would not help
-	if len(known) > enough {
-		known = append(known[:enough:enough], "more")
-	}
-	return fmt.Errorf("there is no host %s; the hosts are %s", quote(s), enumerate(known, "and"))
-}
-
 // everyHost reports whether an entry is for all hosts: hosts = ["*"].
 func (m *maintenanceEntry) everyHost() bool {
 	n := m.node.member("hosts")

@@ -42,12 +42,6 @@ func BringOnlineFile(path string, hosts []string, now time.Time) (changes []Chan
 	return changes, nil
 }
 
-// AddMaintenanceFile is AddMaintenance on the file at path, replaced as by
-// SetOnlineFile.
-func AddMaintenanceFile(path string, m Maintenance) error {
-	return EditFile(path, func(data []byte) ([]byte, error) { return AddMaintenance(path, data, m) })
-}
-
 // SetAllFile is SetAll on the file at path, replaced as by SetOnlineFile.
 // SetAllFile(path, false, nil) restores what was before SetAllFile(path, true, …).
 func SetAllFile(path string, all bool, except []string) error {

@@ -260,7 +260,11 @@ func TestKillDuringEdit(t *testing.T) {
 func TestEditsOfAFile(t *testing.T) {
 	path := seedFile(t)
 	now := time.Date(2026, time.November, 30, 11, 0, 0, 0, time.UTC)
-	if err := AddMaintenanceFile(path, Maintenance{Hosts: []string{"shop"}, From: now, Until: now.Add(time.Hour)}); err != nil {
+	add := func(host string) error {
+		m := Maintenance{Hosts: []string{host}, From: now, Until: now.Add(time.Hour)}
+		return EditFile(path, func(data []byte) ([]byte, error) { return AddMaintenance(path, data, m) })
+	}
+	if err := add("shop"); err != nil {
 		t.Fatal(err)
 	}
 	changes, err := BringOnlineFile(path, []string{"shop", "cloud"}, now.Add(time.Minute))
@@ -271,7 +275,7 @@ func TestEditsOfAFile(t *testing.T) {
 	if err := SetAllFile(path, true, []string{"blog"}); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := ParseFile(path); err != nil || !c.Offline.All || len(c.Offline.Except) != 1 {
+	if c, err := Parse(path, readFile(t, path)); err != nil || !c.Offline.All || len(c.Offline.Except) != 1 {
 		t.Errorf("offline.all = %+v, %v; want all but one", c, err)
 	}
 	if err := SetAllFile(path, false, nil); err != nil {
@@ -286,8 +290,8 @@ func TestEditsOfAFile(t *testing.T) {
 	alone(t, path)
 
 	for name, err := range map[string]error{
-		"AddMaintenanceFile": AddMaintenanceFile(path, Maintenance{Hosts: []string{"nobody"}, From: now, Until: now.Add(time.Hour)}),
-		"SetAllFile":         SetAllFile(path, true, []string{"nobody"}),
+		"EditFile":   add("nobody"),
+		"SetAllFile": SetAllFile(path, true, []string{"nobody"}),
 	} {
 		if err == nil {
 			t.Errorf("%s with an unknown host: no error", name)
@@ -302,19 +306,13 @@ func TestEditsOfAFile(t *testing.T) {
 }
 
 // Who flips a host needs no right to read the secrets of the gateway.
-func TestParseFileAndEditsLookAtNoOtherFile(t *testing.T) {
+func TestEditsLookAtNoOtherFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "proxy.toml")
 	write(t, path, "acme.token_file = \"none\"\nstatus_page = \"https://status.example.net\"\nhosts.\"a.example.org\" = { upstream = \"10.1.1.4\", online = false, cert = \"none\", key = \"none\" }\n")
 	if _, err := Load(path); err == nil {
 		t.Fatal("Load without the files: no error")
 	}
-	if _, err := ParseFile(path); err != nil {
-		t.Errorf("ParseFile: %v", err)
-	}
 	if _, err := BringOnlineFile(path, []string{"a.example.org"}, time.Now()); err != nil {
 		t.Errorf("BringOnlineFile: %v", err)
-	}
-	if _, err := ParseFile(path + "x"); err == nil {
-		t.Error("ParseFile of no file: no error")
 	}
 }
