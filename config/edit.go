@@ -15,6 +15,7 @@ type Change struct {
 	// What BringOnline and MoveMaintenance did besides the flag.
 	Ended    []Maintenance // windows in force, or in their drain, that are over now for this host
 	Excepted bool          // added to offline.except, because offline.all is true
+	Over     bool          // a window that was over is marked as ended, so that no upstream is waited for
 	Moved    bool          // the window in force has another end
 }
 

@@ -115,7 +115,9 @@ func appendTable(data []byte, header string, members []string) edit {
 // BringOnline returns data changed so that it means: the given hosts are online
 // at now. Flags that are false become true, hosts that offline.all takes offline
 // are added to offline.except, and windows that are in force, or in their drain,
-// end for these hosts; later windows stay. Every other byte is as it was.
+// end for these hosts; later windows stay. One that is over by itself ends, too,
+// if a gateway that starts would still wait for the upstream: the operator does
+// not. Every other byte is as it was.
 //
 // Hosts are named as in SetOnline, and the errors are the same. All are changed
 // or none.
@@ -126,7 +128,7 @@ func BringOnline(name string, data []byte, hosts []string, now time.Time) ([]byt
 	}
 	b.except(changes)
 	for i := range b.config.Maintenance {
-		b.endWindow(i, changes)
+		b.endWindow(i, changes, true)
 	}
 	return b.revise(name, changes)
 }
@@ -197,15 +199,20 @@ func (b *bringer) except(changes []Change) {
 }
 
 // endWindow ends the i-th [[maintenance]] entry for those of the hosts for which
-// a window of it is in force.
-func (b *bringer) endWindow(i int, changes []Change) {
+// a window of it is in force or, where that counts, just over.
+func (b *bringer) endWindow(i int, changes []Change, over bool) {
 	m, entry := &b.config.Maintenance[i], b.root.member("maintenance").members[i]
 	ended := entry.member("ended")
 	var missing []string
 	for j := range changes {
 		ch := &changes[j]
 		begin, ok := m.inForce(ch.Host, b.config.TimeZone, b.now)
-		if !ok {
+		switch {
+		case ok:
+			ch.Ended = append(ch.Ended, *m)
+		case over && m.justOver(ch.Host, b.config.TimeZone, b.now):
+			ch.Over = true
+		default:
 			continue
 		}
 		at := b.now.Truncate(time.Second)
@@ -216,7 +223,6 @@ func (b *bringer) endWindow(i int, changes []Change) {
 			b.want.Maintenance[i].Ended = map[string]time.Time{}
 		}
 		b.want.Maintenance[i].Ended[ch.Host] = at
-		ch.Ended = append(ch.Ended, *m)
 
 		text := at.In(b.config.TimeZone).Format(time.RFC3339Nano)
 		if n := b.endedMember(ended, ch.Host); n != nil {
@@ -260,4 +266,17 @@ func (m *Maintenance) inForce(host string, zone *time.Location, now time.Time) (
 	}
 	w, ok := plan.Near(now)
 	return w.Begin(), ok && w.Serving(now) != state.Online
+}
+
+// justOver reports whether a window of the entry ended a short time before now.
+func (m *Maintenance) justOver(host string, zone *time.Location, now time.Time) bool {
+	if !slices.Contains(m.Hosts, host) {
+		return false
+	}
+	plan, err := m.Plan(host, zone)
+	if err != nil {
+		return false
+	}
+	_, ok := plan.JustOver(now)
+	return ok
 }

@@ -27,7 +27,7 @@ func MoveMaintenance(name string, data []byte, m Maintenance, now time.Time) ([]
 	moved := b.ownWindows(changes)
 	for i := range b.config.Maintenance {
 		if !slices.Contains(moved, i) {
-			b.endWindow(i, changes)
+			b.endWindow(i, changes, false)
 			continue
 		}
 		to := m

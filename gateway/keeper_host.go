@@ -152,15 +152,10 @@ func (k *kept) followWindows(in state.Inputs, health state.Health, now time.Time
 	}
 }
 
-// justOverFor is how long after the end of a window a gateway that starts
-// still waits for the upstream: what was maintained may have been the machine
-// that both run on.
-const justOverFor = 30 * time.Minute
-
 // justOver is a window that ended while the gateway was off; zero = none.
 func justOver(plans []state.Plan, now time.Time) state.Window {
 	for _, plan := range plans {
-		if w, ok := plan.Near(now.Add(-justOverFor)); ok && !now.Before(w.Until) {
+		if w, ok := plan.JustOver(now); ok {
 			return w
 		}
 	}

@@ -74,6 +74,17 @@ func (p Plan) Near(now time.Time) (Window, bool) {
 	}
 }
 
+// lookBack is how long after the end of a window a gateway that starts still
+// waits for the upstream: what was maintained may have been the machine that
+// both run on.
+const lookBack = 30 * time.Minute
+
+// JustOver is a window that came to its end within the half hour before now.
+func (p Plan) JustOver(now time.Time) (Window, bool) {
+	w, ok := p.Near(now.Add(-lookBack))
+	return w, ok && !now.Before(w.Until)
+}
+
 // ahead reports whether w is neither past nor ended early.
 func (p Plan) ahead(w Window, now time.Time) bool {
 	return now.Before(w.Until) && w.Begin().After(p.Ended)

@@ -81,7 +81,7 @@ func (p *program) online(ctx context.Context, path string, hosts []string, asJSO
 	for _, c := range changes {
 		f.options.Online = append(f.options.Online, c.Host)
 		host := flipped{host: c.Host, want: "online", pending: "is now online", note: brought(c, f.clock)}
-		if host.changed = c.From != c.To || c.Excepted || len(c.Ended) > 0; !host.changed {
+		if host.changed = c.From != c.To || c.Excepted || c.Over || len(c.Ended) > 0; !host.changed {
 			host.pending = "is already online"
 		}
 		f.hosts = append(f.hosts, host)
