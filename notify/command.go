@@ -14,11 +14,14 @@ import (
 
 // run tells one notice to a command: as JSON on its standard input and as
 // variables. It is run once: half of what a command does may be done already.
-func (n *Notifier) run(ctx context.Context, command []string, notice Notice) {
-	ctx, cancel := context.WithTimeout(ctx, commandLimit)
-	defer cancel()
-	if err := runCommand(ctx, command, notice); err != nil {
-		n.log.Warn("the notice's command did not succeed", "event", notice.Event, "host", notice.Host, "program", command[0], "error", err)
+func (n *Notifier) run(command []string, notice Notice) func(context.Context) time.Duration {
+	return func(ctx context.Context) time.Duration {
+		ctx, cancel := context.WithTimeout(ctx, commandLimit)
+		defer cancel()
+		if err := runCommand(ctx, command, notice); err != nil {
+			n.log.Warn("the notice's command did not succeed", "event", notice.Event, "host", notice.Host, "program", command[0], "error", err)
+		}
+		return 0
 	}
 }
 
@@ -66,7 +69,7 @@ func environment(notice Notice) []string {
 		{"UNTIL", until},
 		{"TIME", notice.Time.Format(time.RFC3339)},
 	} {
-		env = append(env, "DETOUR_"+v[0]+"="+strings.ReplaceAll(v[1], "\x00", "")) // no variable can hold a zero byte
+		env = append(env, "DETOUR_"+v[0]+"="+plain(v[1]))
 	}
 	return env
 }

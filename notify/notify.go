@@ -1,6 +1,6 @@
 // Package notify tells people what happened: by POST to a URL and by running a
 // command. Telling is never in the way: notices wait in bounded queues and are
-// sent in the background, in their order.
+// sent in the background, those about one host in their order.
 package notify
 
 import (
@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Notice is something that people want to know. Its JSON is what a URL with
@@ -73,8 +76,8 @@ type Notifier struct {
 	log       *slog.Logger
 	client    *http.Client
 	timeLimit time.Duration
-	posts     queue // apart, so that a server that hangs does not hold back the command
-	runs      queue
+	posts     *queue // apart, so that a server that hangs does not hold back the command
+	runs      *queue
 	cancel    context.CancelFunc
 }
 
@@ -87,13 +90,12 @@ func New(o Options) *Notifier {
 		o.TimeLimit = timeLimit
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &Notifier{log: o.Log, timeLimit: o.TimeLimit, cancel: cancel}
+	n := &Notifier{log: o.Log, timeLimit: o.TimeLimit, posts: newQueue(ctx), runs: newQueue(ctx), cancel: cancel}
 	n.client = &http.Client{
 		Transport: o.Transport,
 		// A POST that follows a 302 becomes a GET and tells nobody.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	n.posts.ctx, n.runs.ctx = ctx, ctx
 	return n
 }
 
@@ -105,10 +107,10 @@ func (n *Notifier) Send(t Target, notice Notice) {
 	}
 	overflows := false
 	if t.URL != "" {
-		overflows = n.posts.add(func(ctx context.Context) { n.post(ctx, t, notice) })
+		overflows = n.posts.add(notice.Host, n.post(t, notice))
 	}
 	if len(t.Command) > 0 {
-		overflows = n.runs.add(func(ctx context.Context) { n.run(ctx, t.Command, notice) }) || overflows
+		overflows = n.runs.add(notice.Host, n.run(t.Command, notice)) || overflows
 	}
 	if overflows {
 		n.log.Warn("too many notices are waiting, the oldest are dropped", "limit", waiting)
@@ -116,21 +118,24 @@ func (n *Notifier) Send(t Target, notice Notice) {
 }
 
 // Close takes no more notices and lets those that wait be sent until ctx ends;
-// then they are given up. It returns when nothing is under way any more.
+// then they are given up, and the log says how many. It returns when nothing is
+// under way any more.
 func (n *Notifier) Close(ctx context.Context) {
 	stop := context.AfterFunc(ctx, n.cancel)
 	defer stop()
-	n.posts.close()
-	n.runs.close()
+	lost := n.posts.close() + n.runs.close()
 	n.cancel()
+	if lost > 0 {
+		n.log.Warn("notices still waited at the end and were not delivered", "count", lost)
+	}
 }
 
 // text is the notice as a URL with FormatText gets it now.
 func (notice Notice) text() string {
 	if time.Since(notice.Time) < late {
-		return notice.Text
+		return plain(notice.Text)
 	}
-	return notice.Text + " (" + notice.Time.Format("2006-01-02 15:04 MST") + ")"
+	return plain(notice.Text) + " (" + notice.Time.Format("2006-01-02 15:04 MST") + ")"
 }
 
 // json is the notice as a URL with FormatJSON and a command get it.
@@ -140,4 +145,18 @@ func (notice Notice) json() []byte {
 		return []byte("{}") // strings and times of four-digit years always can be encoded
 	}
 	return data
+}
+
+// plain shows control characters, and those that turn the direction of writing,
+// as escapes: a reason may hold anything, and shells and telephones show it.
+func plain(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsGraphic(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }

@@ -27,7 +27,7 @@ var notice = notify.Notice{
 	Host:   "shop.example.test",
 	Text:   "shop.example.test is offline: grüße \"; rm -rf /",
 	Cause:  "window",
-	Reason: "grüße \"; rm -rf /\x00",
+	Reason: "grüße \"; rm -rf /\x00\x1b[2J\a\n\u202e",
 	Until:  time.Date(2026, 11, 30, 23, 30, 0, 0, time.UTC),
 	Time:   time.Date(2025, 11, 30, 22, 0, 0, 0, time.UTC),
 }
@@ -43,12 +43,15 @@ func TestPost(t *testing.T) {
 	asJSON, _ := json.Marshal(notice)
 	fresh := notice
 	fresh.Time = time.Time{} // now
+	strange := fresh
+	strange.Text = "shop is offline (\x00\x1b[2J\a\r\nTitle: \u202e 閉店\u3000🛠)"
 	for _, test := range []struct {
 		format notify.Format
 		notice notify.Notice
 		want   request
 	}{
 		{notify.FormatText, fresh, request{"POST", "text/plain; charset=utf-8", "detour: shop.example.test offline", notice.Text}},
+		{notify.FormatText, strange, request{"POST", "text/plain; charset=utf-8", "detour: shop.example.test offline", "shop is offline (\\x00\\x1b[2J\\a\\r\\nTitle: \\u202e 閉店\u3000🛠)"}},
 		{notify.FormatText, notice, request{"POST", "text/plain; charset=utf-8", "detour: shop.example.test offline", notice.Text + " (2025-11-30 22:00 UTC)"}},
 		{notify.FormatJSON, notice, request{"POST", "application/json", "", string(asJSON)}},
 	} {
@@ -76,7 +79,7 @@ func TestCommand(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdin), &got); err != nil || got != notice {
 		t.Errorf("standard input = %q, %v; want the notice as JSON", stdin, err)
 	}
-	for _, want := range []string{"DETOUR_EVENT=offline", "DETOUR_HOST=shop.example.test", `DETOUR_REASON=grüße "; rm -rf /`, "DETOUR_UNTIL=2026-11-30T23:30:00Z", "PATH="} {
+	for _, want := range []string{"DETOUR_EVENT=offline", "DETOUR_HOST=shop.example.test", `DETOUR_REASON=grüße "; rm -rf /\x00\x1b[2J\a\n\u202e`, "DETOUR_UNTIL=2026-11-30T23:30:00Z", "PATH="} {
 		if !strings.Contains("\n"+env, "\n"+want) {
 			t.Errorf("the environment lacks %s:\n%s", want, env)
 		}
@@ -214,6 +217,56 @@ func TestOrderAndBound(t *testing.T) {
 		synctest.Wait()
 		if len(got) != 129 || got[0] != "first" || got[1] != string(rune('一'+172)) || got[128] != string(rune('一'+299)) {
 			t.Errorf("%d notices arrived, %.3q to %q; want the first and the last 128", len(got), got, got[len(got)-1])
+		}
+	})
+}
+
+// A notice that waits for its next try is passed by those of other hosts, not
+// by a newer one of its own.
+func TestRetryHoldsBackItsHostAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		began := time.Now()
+		n := notify.New(notify.Options{Transport: answers(func(r *http.Request) (*http.Response, error) {
+			body, _ := io.ReadAll(r.Body)
+			if strings.HasPrefix(string(body), "shop") && time.Since(began) < 20*time.Second {
+				return status(503), nil
+			}
+			got = append(got, fmt.Sprintf("%s after %s", body, time.Since(began)))
+			return status(200), nil
+		})})
+		send := func(host, text string) {
+			n.Send(notify.Target{URL: "https://example.test/"}, notify.Notice{Host: host, Text: text})
+		}
+		send("shop", "shop 1")
+		send("blog", "blog 1")
+		time.Sleep(time.Second)
+		send("shop", "shop 2")
+		send("blog", "blog 2")
+		n.Close(t.Context())
+		want := []string{"blog 1 after 0s", "blog 2 after 1s", "shop 1 after 21s", "shop 2 after 21s"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("notices (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// What waits at the end is not lost without a word.
+func TestCloseSaysWhatIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		n := notify.New(notify.Options{
+			Log:       slog.New(slog.NewTextHandler(&log, nil)),
+			Transport: answers(func(*http.Request) (*http.Response, error) { return nil, errors.New("network is unreachable") }),
+		})
+		for _, host := range []string{"shop", "blog", "blog"} {
+			n.Send(notify.Target{URL: "https://example.test/"}, notify.Notice{Host: host})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		n.Close(ctx)
+		if !strings.Contains(log.String(), `msg="notices still waited at the end and were not delivered" count=3`) {
+			t.Errorf("the log says %q; want that three are lost", &log)
 		}
 	})
 }

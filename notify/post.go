@@ -11,23 +11,22 @@ import (
 	"time"
 )
 
-// post sends one notice to t.URL, and again while there is hope.
-func (n *Notifier) post(ctx context.Context, t Target, notice Notice) {
-	pause := firstPause
-	for try := 1; ; try++ {
+// post returns the tries to send one notice to t.URL, while there is hope.
+func (n *Notifier) post(t Target, notice Notice) func(context.Context) time.Duration {
+	try, pause := 0, firstPause
+	return func(ctx context.Context) time.Duration {
+		try++
 		hope, err := n.postOnce(ctx, t, notice)
-		if err == nil {
-			return
+		switch {
+		case err == nil:
+			return 0
+		case hope && try < tries:
+			again := pause
+			pause = min(2*pause, longPause)
+			return again
 		}
-		if !hope || try == tries || ctx.Err() != nil {
-			n.log.Warn("a notice was not delivered", "event", notice.Event, "host", notice.Host, "tries", try, "error", err)
-			return
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, longPause)
+		n.log.Warn("a notice was not delivered", "event", notice.Event, "host", notice.Host, "tries", try, "error", err)
+		return 0
 	}
 }
 
