@@ -19,7 +19,7 @@ import (
 var rooms = map[string][]string{
 	"cmd":     {"gateway", "config", "control", "logging"},
 	"gateway": {"config", "proxy", "acme", "control", "logging", "engine", "state", "notify"},
-	"proxy":   {"logging"},
+	"proxy":   {"logging", "engine"},
 	"acme":    {"logging"},
 	"control": {"logging"},
 	"config":  {"state"},

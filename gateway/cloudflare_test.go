@@ -21,7 +21,7 @@ func TestCloudflareRangesAreRefreshed(t *testing.T) {
 	t.Setenv("CLOUDFLARE_BASE_URL", "http://"+api)
 	dir := t.TempDir()
 	r := &rig{dir: dir, config: filepath.Join(dir, "proxy.toml"), process: &syncBuffer{}}
-	file := strings.Replace(fmt.Sprintf(preamble, dir), "[acme]", "trusted_proxies = [\"cloudflare\"]\n[acme]", 1) +
+	file := strings.Replace(fmt.Sprintf(preamble, dir, *engine), "[acme]", "trusted_proxies = [\"cloudflare\"]\n[acme]", 1) +
 		fmt.Sprintf("[hosts]\nshop = { upstream = %[1]q }\nblog = { upstream = %[1]q, online = false }\n", says(t, "x"))
 	if err := os.WriteFile(r.config, []byte(file), 0o644); err != nil {
 		t.Fatal(err)

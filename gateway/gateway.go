@@ -36,8 +36,8 @@ type Options struct {
 	// RenewCheckInterval is how often certificates are looked at; 0 = ten
 	// minutes. Only certificates that live for minutes need less.
 	RenewCheckInterval time.Duration
-	// NewServer makes the server of HTTP/1.1 and 2; nil = NewServer. It is
-	// the seam at which another engine fits.
+	// NewServer makes the server of HTTP/1.1 and 2; nil = the one of the
+	// configured engine. It is the seam at which another one fits.
 	NewServer func(ServerOptions) Server
 }
 
@@ -79,9 +79,6 @@ func New(o Options) (_ *Gateway, err error) {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
 	}
-	if o.NewServer == nil {
-		o.NewServer = NewServer
-	}
 	if o.Config, err = filepath.Abs(o.Config); err != nil {
 		return nil, fmt.Errorf("find the configuration: %w", err)
 	}
@@ -97,6 +94,9 @@ func New(o Options) (_ *Gateway, err error) {
 		}
 	}()
 	g.boot = cfg
+	if o.NewServer == nil {
+		g.options.NewServer = serverOf(cfg.Listen.Engine)
+	}
 	g.files = logging.NewFiles(g.log)
 	g.keeper = newKeeper(g)
 

@@ -105,7 +105,7 @@ func TestNewIsAllOrNothing(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "proxy.toml")
 	write := func(old, new string) {
-		data := strings.Replace(fmt.Sprintf(preamble, dir), old, new, 1) + "[hosts]\none = { upstream = \"127.0.0.1:1\" }\n"
+		data := strings.Replace(fmt.Sprintf(preamble, dir, *engine), old, new, 1) + "[hosts]\none = { upstream = \"127.0.0.1:1\" }\n"
 		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
 			t.Fatal(err)
 		}

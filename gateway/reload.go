@@ -186,6 +186,7 @@ func needRestart(boot, next *config.Config) []string {
 	}{
 		{"listen.http", boot.Listen.HTTP != next.Listen.HTTP},
 		{"listen.https", boot.Listen.HTTPS != next.Listen.HTTPS},
+		{"listen.engine", boot.Listen.Engine != next.Listen.Engine},
 		{"listen.http3", boot.Listen.HTTP3 != next.Listen.HTTP3},
 		{"acme.storage", boot.ACME.Storage != next.ACME.Storage},
 		{"control.socket", boot.Control.Socket != next.Control.Socket},

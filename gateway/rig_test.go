@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,6 +36,9 @@ type rig struct {
 	stop    func() error // SIGTERM, and what Run returned
 }
 
+// engine lets the same tests run on each: go test ./gateway -engine=detour.
+var engine = flag.String("engine", "net/http", "[listen] engine of the gateways under test")
+
 // preamble is what every configuration of a rig starts with; %[1]s is its
 // directory.
 const preamble = `
@@ -43,6 +47,7 @@ status_page = "https://status.example.net{uri}"
 [listen]
 http  = "127.0.0.1:0"
 https = "127.0.0.1:0"
+engine = "%[2]s"
 grace = "2s"
 [acme]
 ca      = "local"
@@ -97,7 +102,7 @@ func (r *rig) run(t *testing.T, o gateway.Options) {
 // write replaces the configuration, keeping the preamble.
 func (r *rig) write(t *testing.T, rest string) {
 	t.Helper()
-	data := fmt.Sprintf(preamble, r.dir) + rest
+	data := fmt.Sprintf(preamble, r.dir, *engine) + rest
 	if err := os.WriteFile(r.config, []byte(data), 0o644); err != nil {
 		t.Fatal(err)
 	}

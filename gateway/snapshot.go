@@ -116,7 +116,7 @@ func (g *Gateway) route(cfg *config.Config, h *config.Host, next, old *snapshot)
 	if err != nil {
 		return nil, err
 	}
-	pool, err := findPool(h, next, old)
+	pool, err := g.findPool(h, next, old)
 	if err != nil {
 		return nil, err
 	}
@@ -148,11 +148,11 @@ func (g *Gateway) route(cfg *config.Config, h *config.Host, next, old *snapshot)
 
 // findPool finds or makes the upstreams of h. While they stay the same the pool
 // does too, and with it what is known of their health.
-func findPool(h *config.Host, next, old *snapshot) (*proxy.Pool, error) {
+func (g *Gateway) findPool(h *config.Host, next, old *snapshot) (*proxy.Pool, error) {
 	var lists [2][]*proxy.Upstream
 	for i, addresses := range [2][]config.Upstream{h.Upstreams, h.Standby} {
 		for _, address := range addresses {
-			u, err := findUpstream(h, address, next, old)
+			u, err := g.findUpstream(h, address, next, old)
 			if err != nil {
 				return nil, err
 			}
@@ -175,13 +175,14 @@ func samePool(a, b *proxy.Pool) bool {
 
 // findUpstream finds or makes one upstream of h. Hosts with equal options share
 // one, and so its connections.
-func findUpstream(h *config.Host, address config.Upstream, next, old *snapshot) (*proxy.Upstream, error) {
+func (g *Gateway) findUpstream(h *config.Host, address config.Upstream, next, old *snapshot) (*proxy.Upstream, error) {
 	options := proxy.UpstreamOptions{
 		Scheme:          address.Scheme,
 		Address:         address.Address,
 		ServerName:      h.UpstreamTLS.ServerName,
 		Insecure:        h.UpstreamTLS.Insecure,
 		ResponseTimeout: h.ResponseTimeout,
+		Engine:          g.boot.Listen.Engine == config.Detour,
 	}
 	if h.UpstreamTLS.CA != "" {
 		// The content is the key, not the path: a replaced file is noticed.

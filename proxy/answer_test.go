@@ -476,7 +476,7 @@ func TestAltSvc(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := serve(t, serverKinds[0], NewHandler(HandlerOptions{Table: table}))
+		e := serve(t, usual(t), NewHandler(HandlerOptions{Table: table}))
 		if res, _ := get(t, e.client(t, "h2"), "https://"+host+"/"); res.Header.Get("Alt-Svc") != tc.want {
 			t.Errorf("%+v: Alt-Svc = %q; want %q", tc.o, res.Header.Get("Alt-Svc"), tc.want)
 		}

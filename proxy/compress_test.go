@@ -532,7 +532,7 @@ func TestCompressReportsWriteErrors(t *testing.T) {
 
 func TestCompressUnwraps(t *testing.T) {
 	done := make(chan error, 1)
-	e := serve(t, serverKinds[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := newCompressor(w, r, nil)
 		done <- http.NewResponseController(c).SetWriteDeadline(time.Now().Add(time.Minute))
 		c.Close()

@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"io"
 	"log/slog"
 	"math/big"
@@ -25,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	"detour/engine/server"
 	_ "detour/gateway/xconnect" // extended CONNECT, as in production
 	"detour/logging"
 
@@ -44,7 +46,38 @@ type serverKind struct {
 	serve func(t testing.TB, h http.Handler, ln net.Listener, pc net.PacketConn, conf *tls.Config)
 }
 
-var serverKinds = []serverKind{{"net/http", serveNetHTTP}}
+var serverKinds = []serverKind{{"net/http", serveNetHTTP}, {"detour", serveEngine}}
+
+// engine lets the same tests run on each: go test ./proxy -engine=detour.
+var engine = flag.String("engine", "net/http", "what serves and forwards in the tests that do not say it themselves")
+
+// usual is the kind of server that engine names.
+func usual(t testing.TB) serverKind {
+	t.Helper()
+	for _, kind := range serverKinds {
+		if kind.name == *engine {
+			return kind
+		}
+	}
+	t.Fatalf("-engine=%s is none of %v", *engine, serverKinds)
+	return serverKind{}
+}
+
+func serveEngine(t testing.TB, h http.Handler, ln net.Listener, pc net.PacketConn, conf *tls.Config) {
+	conf = conf.Clone()
+	conf.NextProtos = []string{"h2", "http/1.1"}
+	tcp := server.New(server.Options{Handler: h, TLS: conf})
+	udp := &http3.Server{Handler: h, TLSConfig: http3.ConfigureTLSConfig(conf), Logger: slog.New(slog.DiscardHandler)}
+	var served sync.WaitGroup
+	served.Go(func() { tcp.Serve(ln) })
+	served.Go(func() { udp.Serve(pc) })
+	t.Cleanup(func() {
+		tcp.Close()
+		udp.Close()
+		served.Wait()
+		pc.Close()
+	})
+}
 
 func serveNetHTTP(t testing.TB, h http.Handler, ln net.Listener, pc net.PacketConn, conf *tls.Config) {
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -237,6 +270,7 @@ func newRig(t testing.TB, h http.Handler, o rigOptions) *rig {
 	if o.upstream.Address == "" {
 		o.upstream = UpstreamOptions{Scheme: "http", Address: startUpstream(t, h)}
 	}
+	o.upstream.Engine = *engine == "detour"
 	var transport http.RoundTripper
 	if o.rt != nil {
 		transport = o.rt(o.upstream)
@@ -266,7 +300,7 @@ func newRig(t testing.TB, h http.Handler, o rigOptions) *rig {
 		chain = o.wrap(chain)
 	}
 	if o.server.serve == nil {
-		o.server = serverKinds[0]
+		o.server = usual(t)
 	}
 	r.edge = serve(t, o.server, chain)
 	return r

@@ -121,7 +121,7 @@ func TestPageHeader(t *testing.T) {
 
 // HEAD says the length and sends nothing, on every protocol.
 func TestPageHead(t *testing.T) {
-	e := serve(t, serverKinds[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writePage(w, r, page{Status: http.StatusBadGateway})
 	}))
 	eachProtocol(t, e, func(t *testing.T, c *http.Client, url string) {

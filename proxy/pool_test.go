@@ -233,7 +233,7 @@ func TestObserver(t *testing.T) {
 	h := NewHandler(HandlerOptions{Table: r.handler.Table(), Observer: func(host string, u *Upstream, err error) {
 		heard = append(heard, told{host, u, err})
 	}})
-	c := serve(t, serverKinds[0], h).client(t, "h1") // one request after the other
+	c := serve(t, usual(t), h).client(t, "h1") // one request after the other
 	ask := func(what string, answer int, ok func() bool) {
 		t.Helper()
 		heard, status = nil, answer

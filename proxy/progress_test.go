@@ -39,7 +39,7 @@ func (v verdict) wait(t *testing.T) error {
 func TestProgressCutsSilentUpload(t *testing.T) {
 	t.Parallel()
 	ended := make(verdict, 1)
-	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(io.Discard, r.Body)
 		ended <- err
 	}), stall))
@@ -63,7 +63,7 @@ func TestProgressCutsSilentUpload(t *testing.T) {
 func TestProgressCutsWhoOnlySaysGRPC(t *testing.T) {
 	t.Parallel()
 	ended := make(verdict, 1)
-	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(io.Discard, r.Body)
 		ended <- err
 	}), stall))
@@ -83,7 +83,7 @@ func TestProgressCutsWhoOnlySaysGRPC(t *testing.T) {
 func TestProgressCutsSilentReader(t *testing.T) {
 	t.Parallel()
 	ended := make(verdict, 1)
-	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b := make([]byte, 1<<20)
 		for {
 			if _, err := w.Write(b); err != nil {
@@ -107,7 +107,7 @@ func TestProgressCutsSilentReader(t *testing.T) {
 // A client that moves may take as long as it likes, and so may an upstream.
 func TestProgressLeavesWhatMoves(t *testing.T) {
 	t.Parallel()
-	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Errorf("reading a body that moves: %v", err)
@@ -137,7 +137,7 @@ func TestProgressLeavesWhatMoves(t *testing.T) {
 // its fault.
 func TestProgressLeavesSlowHandler(t *testing.T) {
 	t.Parallel()
-	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		first := make([]byte, 1)
 		if _, err := io.ReadFull(r.Body, first); err != nil {
 			t.Error(err)
@@ -160,7 +160,7 @@ func TestProgressLeavesSlowHandler(t *testing.T) {
 
 func TestProgressLeavesEventStream(t *testing.T) {
 	t.Parallel()
-	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 		io.WriteString(w, "data: x\n\n")
 		http.NewResponseController(w).Flush()
@@ -179,7 +179,7 @@ func TestProgressLeavesEventStream(t *testing.T) {
 func TestProgressLeavesSilentReaderOfEvents(t *testing.T) {
 	t.Parallel()
 	const size = 32 << 20 // more than the buffers on the way hold
-	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.Write(make([]byte, size))
 	}), stall))
@@ -200,7 +200,7 @@ func TestProgressLeavesSilentReaderOfEvents(t *testing.T) {
 // An idle connection must not inherit a deadline of its last request.
 func TestProgressLeavesIdleConnection(t *testing.T) {
 	t.Parallel()
-	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := serve(t, usual(t), LimitProgress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, r.RemoteAddr)
 	}), stall))
 	eachProtocol(t, e, func(t *testing.T, c *http.Client, url string) {
@@ -307,7 +307,7 @@ func openUpgraded(t *testing.T, e *edge, protocol string) io.ReadWriter {
 
 func TestProgressLeavesUpgradedConnection(t *testing.T) {
 	t.Parallel()
-	e := serve(t, serverKinds[0], LimitProgress(http.HandlerFunc(echoUpgraded), stall))
+	e := serve(t, usual(t), LimitProgress(http.HandlerFunc(echoUpgraded), stall))
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"detour/engine/client"
 )
 
 const (
@@ -49,6 +51,7 @@ type UpstreamOptions struct {
 	ServerName      string        // for https: the name in the certificate; "" = the address's
 	Insecure        bool          // for https: do not verify
 	ResponseTimeout time.Duration // to the response header, never for upgrades; 0 = no limit
+	Engine          bool          // for http and unix: engine/client instead of http.Transport
 }
 
 // Upstream is where requests are forwarded, with the connections to it. It may
@@ -88,6 +91,10 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 		return nil, fmt.Errorf("upstream %s: scheme %q is none of http, https, h2c, unix", o.Address, o.Scheme)
 	}
 	if rt != nil {
+		return u, nil
+	}
+	if o.Engine && (o.Scheme == "http" || o.Scheme == "unix") {
+		u.transport, u.upgrades = o.exchanges()
 		return u, nil
 	}
 	tlsConfig, err := o.tlsConfig()
@@ -139,6 +146,27 @@ func (o *UpstreamOptions) transport(tlsConfig *tls.Config) *http.Transport {
 		MaxResponseHeaderBytes: responseHeaderLimit,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
+}
+
+// exchanges are the engine's counterparts of two transports, for requests and
+// for upgrades.
+func (o *UpstreamOptions) exchanges() (requests, upgrades *client.Transport) {
+	dial := (&net.Dialer{Timeout: dialTimeout}).DialContext
+	network, address := "tcp", withPort(o.Address, "80")
+	if o.Scheme == "unix" {
+		network, address = "unix", o.Address
+	}
+	options := client.Options{
+		Dial:            func(ctx context.Context) (net.Conn, error) { return dial(ctx, network, address) },
+		ResponseTimeout: o.ResponseTimeout,
+		ContinueTimeout: continueTimeout,
+		IdleTimeout:     idleTimeout,
+		MaxIdle:         idleConnections,
+		HeadLimit:       responseHeaderLimit,
+	}
+	requests = client.New(options)
+	options.ResponseTimeout = 0
+	return requests, client.New(options)
 }
 
 func (o *UpstreamOptions) protocols() *http.Protocols {

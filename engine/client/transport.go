@@ -56,7 +56,7 @@ type Options struct {
 //   - A request is sent once more, on a new connection, if a kept one ended
 //     before a byte of the answer, the method is idempotent, and there is no
 //     body.
-//   - Of httptrace's hooks GotConn, GotFirstResponseByte, Got100Continue and
+//   - Of httptrace's hooks GetConn, GotConn, GotFirstResponseByte, Got100Continue and
 //     Got1xxResponse are called, all before RoundTrip returns.
 type Transport struct {
 	o Options
@@ -99,6 +99,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			x.buf.release()
 			closeBody(req)
 			return nil, err
+		}
+		if x.trace != nil && x.trace.GetConn != nil {
+			x.trace.GetConn(req.URL.Host)
 		}
 		c, err := t.conn(ctx, retried)
 		if err != nil {
