@@ -247,7 +247,7 @@ type Maintenance struct {
 	Hosts  []string  // canonical Names in the order written; "*" is expanded
 	From   time.Time // zero if there is Cron
 	Until  time.Time // after From
-	Cron   string    // five fields for cron.ParseStandard, in Config.TimeZone; "" = one window
+	Cron   string    // five fields of crontab(5), in Config.TimeZone; "" = one window
 	For    time.Duration
 	Drain  time.Duration // before the beginning of a window: running sessions may finish
 	Reason string        // for people; holds anything, so it must be escaped wherever it is shown

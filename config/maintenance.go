@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"detour/state"
-
-	"github.com/robfig/cron/v3"
 )
 
 // Plan is what the entry means for one of its hosts; zone is Config.TimeZone.
@@ -18,7 +16,7 @@ import (
 func (m *Maintenance) Plan(host string, zone *time.Location) (state.Plan, error) {
 	plan := state.Plan{From: m.From, Until: m.Until, Location: zone, For: m.For, Drain: m.Drain, Reason: m.Reason, Ended: m.Ended[host]}
 	if m.Cron != "" {
-		schedule, err := cron.ParseStandard(m.Cron)
+		schedule, err := parseCron(m.Cron)
 		if err != nil {
 			return state.Plan{}, fmt.Errorf("maintenance: cron %q: %w", m.Cron, err)
 		}

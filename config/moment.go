@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // a router may have no zone files
-
-	"github.com/robfig/cron/v3"
 )
 
 // timeZone is a name of the IANA database; empty is the system's own zone.
@@ -91,49 +89,6 @@ func inZone(wall time.Time, zone *time.Location, later bool) (time.Time, error) 
 		return time.Time{}, fmt.Errorf("%s does not exist in %s: the clocks jump over it; write it with its offset, or another time", wall.Format("2006-01-02T15:04:05"), zone)
 	}
 	return found, nil
-}
-
-// cronLine is five fields. What cron.ParseStandard reads besides, a zone or
-// "@every 1h", would not be what the rest of the file means.
-func cronLine(s string) (string, error) {
-	fields := strings.Fields(s)
-	line := strings.Join(fields, " ")
-	if len(fields) != 5 || strings.ContainsAny(line, "=@") {
-		return "", fmt.Errorf(`%s is not a cron line; it has five fields, minute, hour, day, month and weekday: "0 3 * * 0" is Sundays at 3:00`, quote(s))
-	}
-	schedule, err := cron.ParseStandard(line)
-	if err != nil {
-		why, _, _ := strings.Cut(err.Error(), ": strconv.") // what Go calls it helps nobody
-		return "", fmt.Errorf("%s is not a cron line: %s", quote(s), strings.Trim(quote(why), `"`))
-	}
-	if schedule.Next(cronEpoch()).IsZero() {
-		return "", fmt.Errorf("%s never comes: no month has that day", quote(s))
-	}
-	return line, nil
-}
-
-// cronEpoch is any moment to judge cron lines from, always the same, so that a
-// file that is valid today is valid tomorrow: the eve of a leap year.
-func cronEpoch() time.Time { return time.Date(2023, time.December, 31, 23, 59, 0, 0, time.UTC) }
-
-// leastGap is the least time between two of the next beginnings of a cron line.
-func leastGap(line string) time.Duration {
-	schedule, err := cron.ParseStandard(line)
-	if err != nil {
-		return 0
-	}
-	const enough = 400 // a year of days: whatever a line does in turns it has done by then
-	least := time.Duration(1<<63 - 1)
-	at := schedule.Next(cronEpoch())
-	for range enough {
-		next := schedule.Next(at)
-		if next.IsZero() {
-			break
-		}
-		least = min(least, next.Sub(at))
-		at = next
-	}
-	return least
 }
 
 // endedTimes only checks the types: hosts and times are read when all hosts are known.
