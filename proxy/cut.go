@@ -11,8 +11,9 @@ import (
 // exchanges knows the requests of one host that are with its upstream, so that
 // they can be ended. The zero value is none.
 type exchanges struct {
-	mu    sync.Mutex // guards first and what exchange says it does
-	first *forwarding
+	mu     sync.Mutex // guards what follows, and what exchange says it does
+	first  *forwarding
+	closed bool // only the bypassed are added
 }
 
 // exchange is what makes a forwarding part of exchanges. What has no guard is
@@ -44,13 +45,26 @@ func (f *forwarding) cuttable() {
 	}
 }
 
-func (e *exchanges) add(f *forwarding) {
+// admit says whether requests may be added from now on.
+func (e *exchanges) admit(all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.closed = !all
+}
+
+// add reports whether f may go on; remove must follow. It may not when it was
+// decided about by an older table, so that Cut would not find it.
+func (e *exchanges) add(f *forwarding) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed && !f.bypass {
+		return false
+	}
 	if f.next = e.first; f.next != nil {
 		f.next.prev = f
 	}
 	e.first = f
+	return true
 }
 
 func (e *exchanges) remove(f *forwarding) {

@@ -6,9 +6,12 @@ import (
 	"encoding/binary"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+
+	"detour/logging"
 
 	"github.com/coder/websocket"
 )
@@ -142,6 +145,24 @@ func TestCutLeavesTheBypassed(t *testing.T) {
 	}
 	res.Body.Close()
 	eventually(t, "end of the bypassed request", func() bool { return stats.Bypassed.Load() == 0 })
+}
+
+// Who was decided about when the host still drained, and comes to the upstream
+// when Cut has looked, would be left over. It is answered by the new state.
+func TestNothingBeginsAfterCut(t *testing.T) {
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Error("the request reached the upstream")
+	}), rigOptions{route: func(rt *Route) { rt.StatusPage, _ = ParseStatusPage("https://status.example{uri}") }})
+	r.reroute(t, func(rt *Route) { rt.Online, rt.Draining = false, true })
+	draining := r.route
+	r.reroute(t, func(rt *Route) { rt.Draining = false })
+	r.handler.Cut(t.Context(), host, 1001)
+
+	w, req, rec := httptest.NewRecorder(), httptest.NewRequest("GET", "https://"+host+"/x", nil), new(logging.Record)
+	r.handler.forward(w, req, draining, rec, origin{}, courseSession)
+	if got := w.Result(); got.StatusCode != 302 || got.Header.Get("Location") != "https://status.example/x" || rec.Upstream != "" {
+		t.Errorf("late request = %d %v, upstream %q; want 302 to the status page, and none", got.StatusCode, got.Header, rec.Upstream)
+	}
 }
 
 // Cuts that come at any moment break off what is in flight and nothing else:

@@ -58,8 +58,8 @@ const (
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, from origin, why course) {
 	rec.Action = actionProxy
 	f := &forwarding{w: w, rc: http.NewResponseController(w), r: r, rt: rt, rec: rec, observe: h.observe, encoders: &h.encoders}
-	f.use(rt.Pool.pick(nil))
 	f.cuttable()
+	defer f.end()
 	switch why {
 	case courseSession:
 		rt.Stats.sessionSeen()
@@ -68,8 +68,12 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec
 		f.bypass = true
 		w.Header()["X-Detour"] = []string{actionBypass}
 	}
-	rt.Stats.exchanges.add(f)
-	defer f.end()
+	if !rt.Stats.exchanges.add(f) {
+		h.failUnsent(f, errCut)
+		return
+	}
+	defer rt.Stats.exchanges.remove(f)
+	f.use(rt.Pool.pick(nil))
 
 	protocol, err := upgradeProtocol(r)
 	if err != nil {
@@ -118,23 +122,29 @@ func (f *forwarding) leave() {
 
 // end is called when f is over.
 func (f *forwarding) end() {
-	f.rt.Stats.exchanges.remove(f)
 	f.leave()
 	if f.cancel != nil {
 		f.cancel()
 	}
 }
 
-// failHeld is fail for a request that may have waited: when its host went
-// offline meanwhile, it gets that answer.
+// failHeld is fail for a request that may have waited.
 func (h *Handler) failHeld(f *forwarding, err error) {
-	if f.held.Load() != nil && !f.bypass && f.unsent() {
-		if rt := h.Table().Lookup(f.rt.Host); rt != nil && !rt.Online {
-			answerOffline(f.w, f.r, rt, f.rec)
-			return
-		}
+	if f.rt.Hold > 0 && !f.bypass && f.unsent() {
+		h.failUnsent(f, err)
+	} else {
+		fail(f.w, f.r, f.rt, f.rec, err)
 	}
-	fail(f.w, f.r, f.rt, f.rec, err)
+}
+
+// failUnsent is fail for a request of which nothing was sent: when its host
+// went offline meanwhile, it gets that answer.
+func (h *Handler) failUnsent(f *forwarding, err error) {
+	if rt := h.Table().Lookup(f.rt.Host); rt != nil && !rt.Online {
+		answerOffline(f.w, f.r, rt, f.rec)
+	} else {
+		fail(f.w, f.r, f.rt, f.rec, err)
+	}
 }
 
 // request makes the request to the upstream.

@@ -51,15 +51,20 @@ func NewHandler(o HandlerOptions) *Handler {
 
 // Swap installs t for new requests and returns the table it replaced.
 // Requests in flight keep the old one, so the caller must not close anything
-// the old table refers to until they are done. Only those that still wait for
-// an upstream to take connections are answered as offline at once when their
-// host is that now.
+// the old table refers to until they are done. Only those of which nothing was
+// sent yet, because they wait for an upstream to take connections or came at
+// this very moment, are answered as offline at once when their host is that
+// now. One call at a time.
 func (h *Handler) Swap(t *Table) *Table {
 	old := h.table.Swap(t)
-	for _, rt := range t.routes {
-		if !rt.Online && !rt.Draining && rt.Stats != nil {
-			rt.Stats.queue.sendAway()
+	for _, rt := range old.routes {
+		if now := t.Lookup(rt.Host); now == nil || now.Stats != rt.Stats {
+			rt.Stats.queue.admit(false) // there is nobody to wait for
 		}
+	}
+	for _, rt := range t.routes {
+		rt.Stats.queue.admit(rt.Online || rt.Draining)
+		rt.Stats.exchanges.admit(rt.Online || rt.Draining)
 	}
 	return old
 }

@@ -27,6 +27,7 @@ type holdQueue struct {
 
 	mu      sync.Mutex // guards what follows
 	waiting list.List  // of *held, the oldest first
+	closed  bool       // only those who stay may join
 }
 
 // held is a place in a holdQueue.
@@ -40,14 +41,14 @@ type held struct {
 }
 
 // join takes a place behind all who arrived earlier, unless h has one. It
-// reports false when the queue is full.
+// reports false when the queue is full or closed.
 func (q *holdQueue) join(h *held) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case h.place != nil:
 		return true
-	case q.waiting.Len() >= holdAtMost:
+	case q.waiting.Len() >= holdAtMost, q.closed && !h.stays:
 		return false
 	}
 	earlier := q.waiting.Back()
@@ -87,13 +88,14 @@ func (q *holdQueue) leave(h *held) {
 	}
 }
 
-// sendAway ends the waiting of all who do not stay: their host went offline.
-func (q *holdQueue) sendAway() {
-	if q.length.Load() == 0 { // nearly always
-		return
-	}
+// admit says whether requests may wait from now on. If not, their host is
+// offline or gone, and the waiting of all who do not stay ends.
+func (q *holdQueue) admit(all bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed = !all; all {
+		return
+	}
 	for e := q.waiting.Front(); e != nil; e = e.Next() {
 		h := e.Value.(*held)
 		if h.stays || h.away {
@@ -117,8 +119,9 @@ func (q *holdQueue) sentAway(h *held) bool {
 
 // hold is try for a host whose requests rather wait than fail while the
 // upstream restarts. The body is not read meanwhile. It gives up when the
-// route's time is over, the host goes offline, or the client leaves; that a client of HTTP/1 leaves in
-// the middle of a body cannot be seen without reading it.
+// route's time is over, the host goes offline, or the client leaves; that a
+// client of HTTP/1 leaves in the middle of a body cannot be seen without
+// reading it.
 func (f *forwarding) hold(out *http.Request) (*http.Response, error) {
 	f.connecting.Store(true)
 	q := &f.rt.Stats.queue

@@ -83,7 +83,7 @@ func TestHoldLosesNothing(t *testing.T) {
 				t.Errorf("hold %v: %d of %d requests lost", hold, n, requests)
 			}
 		})
-		if n := r.route.Stats.Held(); n != 0 {
+		if n := inQueue(r); n != 0 {
 			t.Errorf("%d requests still wait", n)
 		}
 	}
@@ -178,7 +178,7 @@ func TestHoldDoesNotReadTheBody(t *testing.T) {
 			res, _ := do(t, c, req)
 			answer <- res.StatusCode
 		}()
-		eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+		eventually(t, "waiting request", func() bool { return inQueue(r) == 1 })
 		if _, ok := c.Transport.(*http.Transport); ok && read.Load() > 0 {
 			t.Errorf("%d bytes of the body were sent while the request waited; want none", read.Load())
 		}
@@ -202,7 +202,7 @@ func TestHoldWebSocket(t *testing.T) {
 		started := make(chan struct{})
 		go func() {
 			defer close(started)
-			eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+			eventually(t, "waiting request", func() bool { return inQueue(r) == 1 })
 			u.start(t)
 		}()
 		c := openWebSocket(t, r.edge, protocol, "/")
@@ -216,6 +216,9 @@ func TestHoldWebSocket(t *testing.T) {
 		eventually(t, "nothing in flight", func() bool { return r.route.Stats.InFlight.Load() == 0 })
 	})
 }
+
+// inQueue is how many requests wait for r's upstream to take connections.
+func inQueue(r *rig) int { return int(r.route.Stats.queue.length.Load()) }
 
 type counter struct{ n *atomic.Int64 }
 
@@ -239,10 +242,10 @@ func TestHoldGivesUp(t *testing.T) {
 				defer close(left)
 				c.Do(newRequest(t, "GET", url+"/", nil).WithContext(ctx))
 			}()
-			eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+			eventually(t, "waiting request", func() bool { return inQueue(r) == 1 })
 			leave()
 			<-left
-			eventually(t, "empty queue", func() bool { return r.route.Stats.Held() == 0 })
+			eventually(t, "empty queue", func() bool { return inQueue(r) == 0 })
 		})
 	})
 	t.Run("with the offline answer when the host went offline", func(t *testing.T) {
@@ -252,9 +255,9 @@ func TestHoldGivesUp(t *testing.T) {
 			res, _ := get(t, r.client(t, "h2"), "https://"+host+"/x")
 			answer <- res
 		}()
-		eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+		eventually(t, "waiting request", func() bool { return inQueue(r) == 1 })
 		r.reroute(t, func(rt *Route) { rt.Online, rt.Draining = false, true })
-		if n := r.route.Stats.Held(); n != 1 {
+		if n := inQueue(r); n != 1 {
 			t.Errorf("%d requests wait when the drain begins; want 1", n)
 		}
 		r.reroute(t, func(rt *Route) { rt.Draining = false })
@@ -262,6 +265,74 @@ func TestHoldGivesUp(t *testing.T) {
 			t.Errorf("GET = %d %v; want 302 to the status page", res.StatusCode, res.Header)
 		}
 	})
+}
+
+// dialling is a RoundTripper that says when it looks for a connection, and
+// finds none once it may.
+type dialling struct{ began, refuse chan struct{} }
+
+func (d *dialling) RoundTrip(r *http.Request) (*http.Response, error) {
+	httptrace.ContextClientTrace(r.Context()).GetConn("")
+	select {
+	case d.began <- struct{}{}:
+		<-d.refuse
+	case <-d.refuse:
+	}
+	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+}
+
+// Whoever was not in the queue yet when its host went away does not join it.
+func TestHoldIsOverWithTheHost(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		away func(t *testing.T, r *rig)
+		want int
+	}{
+		{"offline", func(t *testing.T, r *rig) { r.reroute(t, func(rt *Route) { rt.Online = false }) }, 302},
+		{"removed", func(t *testing.T, r *rig) {
+			table, _ := NewTable(TableOptions{})
+			r.handler.Swap(table)
+		}, 502},
+	} {
+		for _, waiting := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, waiting %v", tt.name, waiting), func(t *testing.T) {
+				upstream := &dialling{make(chan struct{}), make(chan struct{})}
+				r := newRig(t, nil, rigOptions{
+					upstream: UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"},
+					rt:       func(UpstreamOptions) http.RoundTripper { return upstream },
+					route: func(rt *Route) {
+						rt.Hold = time.Minute
+						rt.StatusPage, _ = ParseStatusPage("https://status.example{uri}")
+					},
+				})
+				answer := make(chan int, 1)
+				c := r.client(t, "h2")
+				c.Timeout = 5 * time.Second // of the minute that a hold lasts
+				go func() {
+					res, err := c.Get("https://" + host + "/")
+					if err != nil {
+						answer <- 0
+						return
+					}
+					res.Body.Close()
+					answer <- res.StatusCode
+				}()
+				<-upstream.began
+				if waiting {
+					upstream.refuse <- struct{}{}
+					<-upstream.began
+				}
+				tt.away(t, r)
+				close(upstream.refuse)
+				if got := <-answer; got != tt.want {
+					t.Errorf("GET = %d; want %d at once", got, tt.want)
+				}
+				if n := inQueue(r); n != 0 {
+					t.Errorf("%d requests still wait", n)
+				}
+			})
+		}
+	}
 }
 
 // refusing is a RoundTripper that finds nobody, and counts how often.
@@ -291,10 +362,10 @@ func TestHoldTriesWithOne(t *testing.T) {
 	for i := range waiting {
 		asking.Go(func() { get(t, c, "https://"+host+"/") })
 		if i == 0 {
-			eventually(t, "waiting request", func() bool { return r.route.Stats.Held() == 1 })
+			eventually(t, "waiting request", func() bool { return inQueue(r) == 1 })
 		}
 	}
-	eventually(t, "all of them waiting", func() bool { return r.route.Stats.Held() == waiting })
+	eventually(t, "all of them waiting", func() bool { return inQueue(r) == waiting })
 	asking.Wait()
 	most := 2*int64(time.Since(began)/holdRetry) + waiting // each of the last may have a turn before it gives up
 	if n := upstream.tries.Load(); n > most {
@@ -343,7 +414,7 @@ func TestHoldKeepsTheOrder(t *testing.T) {
 		path := fmt.Sprintf("/%d", i)
 		want = append(want, path)
 		asking.Go(func() { get(t, c, "https://"+host+path) })
-		eventually(t, "one more waiting", func() bool { return r.route.Stats.Held() == i+1 })
+		eventually(t, "one more waiting", func() bool { return inQueue(r) == i+1 })
 	}
 	began := time.Now()
 	upstream.up.Store(true)
@@ -368,8 +439,8 @@ func TestHoldQueue(t *testing.T) {
 		}
 	}
 	a, b, c := place(1), place(2), place(3)
-	for _, h := range []*held{a, b, c} {
-		if !q.join(h) || !q.join(h) {
+	for _, h := range []*held{a, a, b, b, c, c} {
+		if !q.join(h) {
 			t.Fatal("join refuses a queue of three")
 		}
 	}

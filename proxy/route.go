@@ -104,9 +104,6 @@ func (s *Stats) sessionSeen() {
 	s.lastSession.Store(&now)
 }
 
-// Held is how many requests wait for the upstream to take connections again.
-func (s *Stats) Held() int { return int(s.queue.length.Load()) }
-
 func (s *Stats) failed(err error) {
 	s.failure.Store(&recentFailure{err.Error(), time.Now()})
 }
