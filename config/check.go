@@ -15,6 +15,9 @@ import (
 func (d *decoder) check(c *Config, hosts []*hostEntry, windows []*maintenanceEntry) {
 	d.checkListen(c)
 	d.checkACME(c)
+	if n := d.root.member("notify", "command"); len(c.Notify.Command) > 0 && c.Notify.Command[0] == "" {
+		d.fail(n, errors.New(`names no program; write for example ["/usr/local/bin/notice", "-v"]`))
+	}
 	names := d.names(c, hosts)
 	for _, h := range hosts {
 		d.checkHost(c, h)

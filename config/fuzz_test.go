@@ -220,7 +220,7 @@ func FuzzMaintenance(f *testing.F) {
 }
 
 // edited reports whether a window is one that a file can hold.
-func edited(m Maintenance) bool { return !m.Until.After(m.From) || m.Drain < 0 || m.Drain > maxDrain }
+func edited(m Maintenance) bool { return !m.Until.After(m.From) || m.Drain < 0 || m.Drain > MaxDrain }
 
 // inserted checks that out is data with something put in at one place.
 func inserted(t *testing.T, data, out []byte) {

@@ -125,7 +125,7 @@ func (h *hostEntry) keys() []key {
 		{"upstream_tls.insecure", boolean(&h.UpstreamTLS.Insecure), "false", "Do not verify the upstream's certificate."},
 		{"response_timeout", duration(&h.ResponseTimeout, 0), `"60s"`, "How long the upstream may take until its answer begins. 0s: no limit."},
 		{"max_body", size(&h.MaxBody, 0), "0", "Largest body of a request. 0: no limit."},
-		{"drain", durationTo(&h.Drain, 0, maxDrain), `"0s"`, "How long running sessions are still served after the flag went off."},
+		{"drain", durationTo(&h.Drain, 0, MaxDrain), `"0s"`, "How long running sessions are still served after the flag went off."},
 		{"session", readySession(&h.Session), "", "By what a running session is known: a ready-made set, or a table of its own."},
 		{"session.cookies", list("names", &h.Session.Cookies, cookieName), "[]", "Cookies; a name that ends in `*` is a prefix."},
 		{"session.paths", list("paths", &h.Session.Paths, sessionPath), "[]", "Paths; each stands for everything below it, too."},
@@ -150,7 +150,7 @@ func (m *maintenanceEntry) keys() []key {
 		{"until", moment(&m.Until, m.zone, true), "", "When it ends."},
 		{"cron", text("cron line", &m.Cron, cronLine), "", "Instead of `from` and `until`, when it begins again and again: minute, hour, day, month and weekday, as in crontab(5)."},
 		{"for", durationTo(&m.For, time.Second, 366*24*time.Hour), "", "How long it lasts, with `cron`."},
-		{"drain", durationTo(&m.Drain, 0, maxDrain), "", "How long before the beginning only running sessions are served; see `session` of the host."},
+		{"drain", durationTo(&m.Drain, 0, MaxDrain), "", "How long before the beginning only running sessions are served; see `session` of the host."},
 		{"reason", text("text", &m.Reason, anyText), "", "Why, for people: visitors, notices and the log are told."},
 		{"ended", endedTimes(), "", "Since when hosts have been online again before the end. `detour online` writes it."},
 	}

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// maxDrain: whoever has not finished within a day is not in the middle of
-// something.
-const maxDrain = 24 * time.Hour
+// MaxDrain is the longest drain: whoever has not finished within a day is not in
+// the middle of something.
+const MaxDrain = 24 * time.Hour
 
 // maxHold: browsers give up on an answer after five minutes.
 const maxHold = 5 * time.Minute

@@ -50,10 +50,16 @@ func (d *drain) reorder(length time.Duration, now time.Time) {
 	switch {
 	case !d.over && now.Before(d.end):
 		d.order(length, now)
-	case !d.assumed.IsZero() && now.Sub(d.assumed) < watcherLead:
+	case d.justAssumed(now):
 		*d = drain{}
 		d.order(length, now)
 	}
+}
+
+// justAssumed reports whether the command whose edit the watcher followed may
+// still be heard of.
+func (d *drain) justAssumed(now time.Time) bool {
+	return !d.assumed.IsZero() && now.Sub(d.assumed) < watcherLead
 }
 
 // quiet reports whether no session has been heard of for long enough.
@@ -78,6 +84,6 @@ func (d *drain) follow(from state.Serving, to state.State, stats *proxy.Stats, n
 		}
 		d.heard = now // nobody could be, before
 	case to.Serving == state.Offline && to.Cause != state.ByHealth && to.Cause != state.ByOverrun && !d.over:
-		d.over, d.cut = true, d.begun
+		d.over, d.cut = true, d.cut || d.begun
 	}
 }

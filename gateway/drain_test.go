@@ -343,3 +343,33 @@ func TestSinceAfterARestart(t *testing.T) {
 		}
 	})
 }
+
+// A drain of no length ends what is still open of a host that is offline.
+func TestNoDrainEndsWhatIsOpen(t *testing.T) {
+	const plain, off = "online = true", "online = false"
+	window := windowOfDay("21:00", "22:30", "")
+	for _, test := range []struct {
+		name           string
+		before, tables string
+		length         time.Duration
+		want           bool
+	}{
+		{"online", plain, "", 0, false}, // a flip ends nothing
+		{"offline", off, "", 0, true},
+		{"in a window", plain, window, 0, true},
+		{"a longer one", off, "", time.Minute, false},
+		{"not asked", off, "", notAsked, false},
+	} {
+		s := newStory(t, test.before, test.tables)
+		s.edit(off, test.tables, test.length)
+		if got := s.toBeCut(); got != test.want {
+			t.Errorf("%s: to be cut = %v; want %v", test.name, got, test.want)
+		}
+	}
+	s := newStory(t, plain, "")
+	s.edit(off, "", notAsked) // the watcher, for the command's edit
+	s.edit(off, "", 0)
+	if s.toBeCut() {
+		t.Error("the flip's own command ends what is open")
+	}
+}

@@ -144,6 +144,7 @@ func (k *keeper) follow(old, next *snapshot, o control.ReloadOptions, now time.T
 
 		was, known := wasOnline[h.Name]
 		length, asked := o.Drain[h.Name]
+		ends := asked && length == 0 && host.serving == state.Offline && !host.drain.justAssumed(now)
 		switch {
 		case next.config.WantsOnline(h):
 			host.drain.end = time.Time{}
@@ -157,6 +158,9 @@ func (k *keeper) follow(old, next *snapshot, o control.ReloadOptions, now time.T
 			host.drain.assume(h.Drain, now)
 		case asked:
 			host.drain.reorder(length, now)
+		}
+		if ends {
+			host.drain.cut = true // what a flip without a drain left open
 		}
 	}
 	k.hosts = hosts

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -41,7 +42,8 @@ time_zone, or RFC 3339. DURATION is for example 90s, 10m, 2h, 3d or 2w.
 
 With --drain new visitors go to the status page at once, and running sessions,
 which the host's session settings tell, are served until the time is up or none
-came for a minute. With --from the drain comes before it; otherwise it begins
+came for a minute. --drain 0s ends a drain at once, and the streams that are
+still open of a host that is offline. With --from the drain comes before it; otherwise it begins
 now and --for counts from now, too. Without --drain the host's own drain counts.
 
 Every other byte of the file stays; then the running gateway reads it, and the
@@ -84,7 +86,7 @@ changed and says so at the next start.`,
 	flags.StringVar(&o.reason, "reason", "", "`TEXT` for the status page, the log and detour status; needs a time")
 	flags.Var(&o.drain, "drain", "serve running sessions for `DURATION`; 0s = not at all")
 	flags.BoolVar(&o.all, "all", false, "every host")
-	flags.StringSliceVar(&o.except, "except", nil, "with --all: but these `HOSTS`")
+	flags.StringSliceVar(&o.except, "except", nil, "with --all: but these `HOSTS`; without it those in the file stay, --except= clears them")
 	flags.BoolVar(&o.wait, "wait", false, "until nothing is in flight any more; Ctrl-C ends only the waiting")
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON for programs")
 	// Its only error is a flag that does not exist.
@@ -112,6 +114,8 @@ func (o *outage) check(hosts []string) error {
 		return errors.New("--for and --until both say the end; give one")
 	case o.length.given && o.length.Duration <= 0:
 		return errors.New("--for must be longer than nothing")
+	case o.drain.Duration > config.MaxDrain:
+		return fmt.Errorf("--drain must be at most %s", span(config.MaxDrain))
 	case o.from != "" && !o.length.given && o.until == "":
 		return errors.New("--from needs an end: --for or --until")
 	}
@@ -143,18 +147,35 @@ func (p *program) offline(ctx context.Context, path string, hosts []string, o *o
 		f.hosts = append(f.hosts, host)
 		f.drain(o, entry(cfg, c.Host), cfg)
 	}
+	p.warnSignless(f, o, cfg)
 	return p.follow(ctx, f)
 }
 
-// drain passes the drain of the call on for a host that is not offline yet.
+// drain passes the drain of the call on for a host that is not offline yet, or
+// whose open streams have to end.
 func (f *flip) drain(o *outage, h *config.Host, cfg *config.Config) {
-	if !o.drain.given || f.gateway.stateOf(h, cfg) == "offline" {
+	if !o.drain.given || o.drain.Duration > 0 && f.gateway.stateOf(h, cfg) == "offline" {
 		return
 	}
 	if f.options.Drain == nil {
 		f.options.Drain = make(map[string]time.Duration)
 	}
 	f.options.Drain[h.Name] = o.drain.Duration
+}
+
+// warnSignless says which hosts' drains let nobody through.
+func (p *program) warnSignless(f *flip, o *outage, cfg *config.Config) {
+	for _, c := range f.hosts {
+		h := entry(cfg, c.host)
+		length, state := h.Drain, f.gateway.stateOf(h, cfg)
+		if o.drain.given {
+			length = o.drain.Duration
+		}
+		begins := c.want != "online" && (state == "online" || state == "draining" && o.drain.given)
+		if begins && length > 0 && len(h.Session.Cookies)+len(h.Session.Paths)+len(h.Session.Queries) == 0 {
+			fmt.Fprintf(p.stderr, "Warning: %s has no session signs: nobody is let through, and its streams are ended at the end of the drain\n", h.Name)
+		}
+	}
 }
 
 // entry is a host that is known to be there, by its canonical name.

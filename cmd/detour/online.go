@@ -143,5 +143,6 @@ func (p *program) flipAll(ctx context.Context, path string, except []string, o *
 		}
 		f.hosts = append(f.hosts, host)
 	}
+	p.warnSignless(f, o, cfg)
 	return p.follow(ctx, f)
 }

@@ -49,6 +49,9 @@ func (p *program) plan(ctx context.Context, path string, hosts []string, o *outa
 	}
 	for _, h := range w.hosts {
 		if now {
+			if o.drain.given && o.drain.Duration == 0 {
+				f.drain(o, h, cfg) // of a host that is offline it ends what is open
+			}
 			f.hosts = append(f.hosts, flipped{host: h.Name, changed: true, want: "offline", pending: "is now offline until " + c.show(until)})
 			continue
 		}
@@ -61,6 +64,7 @@ func (p *program) plan(ctx context.Context, path string, hosts []string, o *outa
 			fmt.Fprintf(p.stderr, "Warning: %s is offline without an end, so the window changes nothing before: detour online %s\n", h.Name, h.Key)
 		}
 	}
+	p.warnSignless(f, o, cfg)
 	return p.follow(ctx, f)
 }
 

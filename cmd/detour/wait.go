@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ func (p *program) awaitQuiet(ctx context.Context, f *flip) (control.Status, erro
 	for {
 		st, err := f.gateway.client.Status(ctx)
 		if ctx.Err() != nil {
-			return st, errNotAwaited
+			return st, f.notAwaited(ctx)
 		}
 		if err != nil {
 			return st, err
@@ -40,14 +41,26 @@ func (p *program) awaitQuiet(ctx context.Context, f *flip) (control.Status, erro
 		}
 		select {
 		case <-ctx.Done():
-			return st, errNotAwaited
+			return st, f.notAwaited(ctx)
 		case <-tick.C:
 		}
 	}
 }
 
-// errNotAwaited ends the waiting of an operator who has other things to do.
-var errNotAwaited = &operatorError{errors.New("not waited to the end; the hosts go on draining"), "detour status", exitFailed}
+// notAwaited ends the waiting of an operator who has other things to do, and
+// says what goes on.
+func (f *flip) notAwaited(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // an operator who pressed Ctrl-C
+	defer cancel()
+	goesOn := "what is in flight goes on"
+	if st, err := f.gateway.client.Status(ctx); err == nil && slices.ContainsFunc(f.hosts, func(c flipped) bool {
+		h := hostOf(st, c.host)
+		return h != nil && c.want != "online" && h.State == "draining"
+	}) {
+		goesOn = "the drain goes on"
+	}
+	return &operatorError{errors.New("not waited to the end; " + goesOn), "detour status", exitFailed}
+}
 
 // progress sums up what still goes on.
 func (f *flip) progress(st control.Status) (text string, quiet bool, err error) {
