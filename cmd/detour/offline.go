@@ -42,9 +42,10 @@ time_zone, or RFC 3339. DURATION is for example 90s, 10m, 2h, 3d or 2w.
 
 With --drain new visitors go to the status page at once, and running sessions,
 which the host's session settings tell, are served until the time is up or none
-came for a minute. --drain 0s ends a drain at once, and the streams that are
-still open of a host that is offline. With --from the drain comes before it; otherwise it begins
+came for a minute. With --from the drain comes before it; otherwise it begins
 now and --for counts from now, too. Without --drain the host's own drain counts.
+--drain 0s ends a drain at once, and what is still open of a host that is
+offline.
 
 Every other byte of the file stays; then the running gateway reads it, and the
 command returns when the new state serves. Without a running gateway the file is
