@@ -53,11 +53,17 @@ func (s site) write(name, text string) (string, error) {
 	return path, f.Close()
 }
 
-func configureDetour(s site) ([]string, error) {
+func configureDetour(s site) ([]string, error) { return configureEngine(s, "net/http") }
+
+// configureOwnEngine is the same on the engine of our own.
+func configureOwnEngine(s site) ([]string, error) { return configureEngine(s, "detour") }
+
+func configureEngine(s site, engine string) ([]string, error) {
 	path, err := s.write("proxy.toml", `
 status_page = "{{.StatusPage}}{uri}"
 
 [listen]
+engine = "`+engine+`"
 http = ""
 https = "{{.Addr}}"
 

@@ -36,6 +36,9 @@ func findContestants(ctx context.Context, o options, dir string, progress io.Wri
 		return nil, nil, err
 	}
 	found = append(found, detour)
+	own := detour
+	own.name, own.configure = "detour, own engine", configureOwnEngine
+	found = append(found, own)
 	for _, peer := range o.peers {
 		c, err := findPeer(ctx, o, peer, progress)
 		if err != nil {
