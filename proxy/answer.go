@@ -29,7 +29,7 @@ func (f *forwarding) answer(res *http.Response) {
 		header["Connection"] = []string{"close"} // the rest of the body is not waited for
 	}
 	if f.rt.Compress {
-		c := newCompressor(f.w, f.r, f.encoders)
+		c := newCompressor(f.w, f.r, &f.handler.encoders)
 		defer c.release()
 		f.w, f.rc = c, http.NewResponseController(c)
 	}
@@ -146,7 +146,8 @@ func (f *forwarding) abort(err error) {
 	switch {
 	case errors.Is(f.rec.Err, errClientGone), errors.Is(f.rec.Err, errClientBody):
 		f.rec.Status = logging.StatusClientGone
-	case !errors.Is(f.rec.Err, errBodyTooLarge) && !errors.Is(f.rec.Err, errCut):
+	case errors.Is(f.rec.Err, errBodyTooLarge), f.brokenOff() != nil:
+	default:
 		f.rt.Stats.failed(f.rec.Err)
 	}
 	panic(http.ErrAbortHandler)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -30,17 +31,18 @@ type exchange struct {
 	res    atomic.Pointer[http.Response]
 	events atomic.Bool // res is a stream of events
 	ended  atomic.Bool // the stream of events is at its end, because we say so
-	cut    atomic.Bool
+	cut    atomic.Bool // what breaks it off is us
 }
 
 // cuttable prepares f for abort. A context of its own would cost each request
 // of an online host more than it is worth, so there deadlines must do: on
 // HTTP/1 they end the read that waits for the client to leave, and with it the
 // server's context, on HTTP/2 they reset the stream. On HTTP/3 they would only
-// fail the next read or write.
+// fail the next read or write, and on HTTP/1 nothing waits for the client to
+// leave before its body is there, which may be stuck on its way to the upstream.
 func (f *forwarding) cuttable() {
 	f.server, f.ctx = f.rc, f.r.Context()
-	if !f.rt.Online || f.r.ProtoMajor == 3 {
+	if !f.rt.Online || f.r.ProtoMajor == 3 || f.r.ProtoMajor == 1 && f.r.ContentLength != 0 {
 		f.ctx, f.cancel = context.WithCancel(f.ctx)
 	}
 }
@@ -145,10 +147,12 @@ func (e *exchanges) abort(l leaving) {
 
 // Cut ends what is in flight for host, a Route's Host, at the end of a drain;
 // swap in a Table first in which it takes no more. WebSockets get a close
-// frame with code (RFC 6455, 7.4: 1001 going away), both sides of them, event
-// streams end where they are. Other requests get time until ctx ends; then all
-// that is left is aborted. Bypassed requests stay. Cut returns when nothing is
-// left or all has been aborted. It may be called from several goroutines.
+// frame with code (RFC 6455, 7.4: 1001 going away), both sides of them, and
+// five seconds to answer it; event streams end where they are. Other requests
+// get time until the deadline of ctx; then all that is left is aborted. When
+// ctx is cancelled, because the host came back, they are let alone. Bypassed
+// requests stay. Cut returns when nothing is left, all has been aborted, or ctx
+// is cancelled. It may be called from several goroutines.
 func (h *Handler) Cut(ctx context.Context, host string, code int) {
 	rt := h.Table().Lookup(host)
 	if rt == nil {
@@ -160,8 +164,8 @@ func (h *Handler) Cut(ctx context.Context, host string, code int) {
 	for _, l := range all {
 		switch {
 		case l.tunnel != nil:
-			ending.Go(func() { l.tunnel.down.end(closeFrame(code, false)) })
-			ending.Go(func() { l.tunnel.up.end(closeFrame(code, true)) })
+			l.f.cut.Store(true)
+			ending.Go(func() { l.tunnel.goodbye(code) })
 		case l.f.events.Load():
 			l.f.ended.Store(true)
 			l.f.res.Load().Body.Close()
@@ -171,6 +175,9 @@ func (h *Handler) Cut(ctx context.Context, host string, code int) {
 		select {
 		case <-l.gone:
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return
+			}
 			rt.Stats.exchanges.abort(l)
 		}
 	}

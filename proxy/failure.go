@@ -23,6 +23,7 @@ var (
 	errClientGone   = errors.New("client went away")
 	errStopping     = errors.New("shutting down, no new upgrades")
 	errCut          = errors.New("cut because the host went offline")
+	errStopped      = errors.New("cut because the gateway stopped")
 
 	errNoConnection = errors.New("upstream takes no connections, others wait for it already") // the upstream's
 )
@@ -43,7 +44,7 @@ func failureStatus(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errClientGone):
 		return logging.StatusClientGone
-	case errors.Is(err, errStopping), errors.Is(err, errCut):
+	case errors.Is(err, errStopping), errors.Is(err, errStopped), errors.Is(err, errCut):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return http.StatusGatewayTimeout // dial, TLS handshake, response header
@@ -76,6 +77,8 @@ func fail(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record
 	switch status {
 	case http.StatusNotImplemented:
 		p.Title, p.Text = "Not a forward proxy", "This server does not open tunnels to other places."
+	case http.StatusServiceUnavailable:
+		rec.Err = err
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
 		rec.Err = err
 		if code := cancelledCall(r, err); code != "" {

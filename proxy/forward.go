@@ -30,9 +30,7 @@ type forwarding struct {
 	upgrade bool      // it asks for another protocol
 	tried   []attempt // members that failed, of the last try
 	resent  bool      // it was sent once more to an upstream that was stopped
-	observe Observer
-
-	encoders *encoderBudget // of all answers together
+	handler *Handler
 
 	trace      httptrace.ClientTrace
 	connecting atomic.Bool          // it waits for a connection, or did when the last attempt failed
@@ -57,7 +55,7 @@ const (
 // is what decide said: anything but courseOffline.
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, from origin, why course) {
 	rec.Action = actionProxy
-	f := &forwarding{w: w, rc: http.NewResponseController(w), r: r, rt: rt, rec: rec, observe: h.observe, encoders: &h.encoders}
+	f := &forwarding{w: w, rc: http.NewResponseController(w), r: r, rt: rt, rec: rec, handler: h}
 	f.cuttable()
 	defer f.end()
 	switch why {
@@ -322,8 +320,8 @@ func idempotent(out *http.Request) bool {
 
 // blame says whose failure err is when an exchange with the upstream ended early.
 func (f *forwarding) blame(err error) error {
-	if f.cut.Load() {
-		return errCut
+	if ours := f.brokenOff(); ours != nil {
+		return ours
 	}
 	if f.body != nil {
 		if cause := f.body.failure(); cause != nil {
@@ -334,6 +332,17 @@ func (f *forwarding) blame(err error) error {
 		return errClientGone
 	}
 	return err
+}
+
+// brokenOff is why we broke f off ourselves; nil = we did not.
+func (f *forwarding) brokenOff() error {
+	switch {
+	case f.cut.Load():
+		return errCut
+	case f.handler.tunnels.over():
+		return errStopped
+	}
+	return nil
 }
 
 // clientError names what went wrong while reading r's body. The context cannot

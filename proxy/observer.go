@@ -24,22 +24,22 @@ func (e *StatusError) Error() string {
 
 // tellObserver says how the members fared; res is nil when none answered.
 func (f *forwarding) tellObserver(res *http.Response) {
-	if f.observe == nil {
+	if f.handler.observe == nil {
 		return
 	}
 	if len(f.tried) > 0 && f.blamesUpstream() {
 		for _, a := range f.tried {
 			a.member.failing.Store(true)
-			f.observe(f.rt.Host, a.member.Upstream, a.err)
+			f.handler.observe(f.rt.Host, a.member.Upstream, a.err)
 		}
 	}
 	switch {
 	case res == nil:
 	case f.rt.PassiveStatus && res.StatusCode >= http.StatusBadGateway && res.StatusCode <= http.StatusGatewayTimeout:
 		f.member.failing.Store(true)
-		f.observe(f.rt.Host, f.member.Upstream, &StatusError{res.StatusCode})
+		f.handler.observe(f.rt.Host, f.member.Upstream, &StatusError{res.StatusCode})
 	case f.member.failing.Load() && f.member.failing.CompareAndSwap(true, false):
-		f.observe(f.rt.Host, f.member.Upstream, nil)
+		f.handler.observe(f.rt.Host, f.member.Upstream, nil)
 	}
 }
 

@@ -13,6 +13,11 @@ import (
 // one direction, as "docker attach" does, and keep the other for hours.
 const halfClosed = 30 * time.Second
 
+// closeTimeout is how long the ends of a WebSocket may take to answer our close
+// frame, a frame on its way included. Who is there answers within a round trip
+// or two; who is not, such as a phone in a pocket, should not hold up the rest.
+const closeTimeout = 5 * time.Second
+
 // stream is the upstream's end of an upgraded connection.
 type stream interface {
 	io.ReadWriteCloser
@@ -33,8 +38,11 @@ type tunnel struct {
 	down, up direction   // to the client, to the upstream
 	done     atomic.Bool // the upstream ended and the client was told
 	failed   atomic.Bool // an end broke off or was cut
-	once     sync.Once   // guards timer
-	timer    *time.Timer // set when the first direction ended
+
+	mu    sync.Mutex  // guards what follows
+	timer *time.Timer // cuts it; nil = it may take as long as it likes
+	ends  time.Time   // when timer fires
+	over  bool        // both directions ended
 }
 
 // newTunnel joins client and upstream. When they speak WebSocket, their frames
@@ -60,9 +68,7 @@ func (t *tunnel) run() bool {
 	<-up
 	t.down.leave() // when the handler returned, nobody may write any more
 	t.up.leave()
-	if t.timer != nil {
-		t.timer.Stop()
-	}
+	t.unlimit()
 	t.upstream.Close()
 	return !t.failed.Load()
 }
@@ -86,7 +92,7 @@ func (t *tunnel) copyUp() {
 	case t.done.Load():
 		return // reading was ended because the upstream is done
 	case t.up.wasRefused():
-		t.limit() // the upstream takes no more, but what it said last may be on its way
+		t.limit(halfClosed) // the upstream takes no more, but what it said last may be on its way
 		return
 	case err != nil:
 		t.cut()
@@ -101,12 +107,48 @@ func (t *tunnel) copyUp() {
 // lastWords limits how long the other direction of a WebSocket goes on.
 func (t *tunnel) lastWords() {
 	if t.down.frames != nil {
-		t.limit()
+		t.limit(halfClosed)
 	}
 }
 
-func (t *tunnel) limit() {
-	t.once.Do(func() { t.timer = time.AfterFunc(halfClosed, t.cut) })
+// limit cuts the tunnel after d, unless it is over by then or will be cut
+// earlier.
+func (t *tunnel) limit(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ends := time.Now().Add(d)
+	switch {
+	case t.over || t.timer != nil && t.ends.Before(ends):
+		return
+	case t.timer == nil:
+		t.timer = time.AfterFunc(d, t.cut)
+	default:
+		t.timer.Reset(d)
+	}
+	t.ends = ends
+}
+
+func (t *tunnel) unlimit() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
+
+// goodbye sends both ends of a WebSocket a close frame with code, between two
+// frames, and cuts them if they do not answer in time. Until then a peer that
+// does not read may block it. Of other protocols nobody knows how to end them.
+func (t *tunnel) goodbye(code int) {
+	if t.down.frames == nil {
+		return
+	}
+	t.limit(closeTimeout)
+	var sending sync.WaitGroup // one end does not wait for the other
+	sending.Go(func() { t.down.end(closeFrame(code, false)) })
+	sending.Go(func() { t.up.end(closeFrame(code, true)) })
+	sending.Wait()
 }
 
 // cut ends both ends at once; whoever reads or writes returns.
@@ -267,23 +309,32 @@ func (d *direction) leave() {
 
 // tunnels knows the upgraded connections, so that they can be ended.
 type tunnels struct {
-	mu       sync.Mutex // guards what follows
-	open     map[*tunnel]struct{}
-	stopping bool
-	none     chan struct{} // closed when stopping and none is open
+	mu    sync.Mutex // guards what follows
+	open  map[*tunnel]struct{}
+	grace context.Context // of Drain: how long what is open may last; nil = no Drain yet
+	none  chan struct{}   // closed when Drain began and none is open
 }
 
+// stopped reports whether Drain began.
 func (ts *tunnels) stopped() bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	return ts.stopping
+	return ts.grace != nil
+}
+
+// over reports whether the time that Drain gives is over, so that whatever
+// breaks off was cut by us.
+func (ts *tunnels) over() bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.grace != nil && ts.grace.Err() != nil
 }
 
 // add reports whether t may run; remove must follow.
 func (ts *tunnels) add(t *tunnel) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if ts.stopping {
+	if ts.grace != nil {
 		return false
 	}
 	if ts.open == nil {
@@ -297,20 +348,20 @@ func (ts *tunnels) remove(t *tunnel) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	delete(ts.open, t)
-	if ts.stopping && len(ts.open) == 0 {
+	if ts.grace != nil && len(ts.open) == 0 {
 		close(ts.none)
 	}
 }
 
 // stop lets no more in and returns those that are open.
-func (ts *tunnels) stop() (open []*tunnel, none <-chan struct{}) {
+func (ts *tunnels) stop(grace context.Context) (open []*tunnel, none <-chan struct{}) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for t := range ts.open {
 		open = append(open, t)
 	}
-	if !ts.stopping {
-		ts.stopping = true
+	if ts.grace == nil {
+		ts.grace = grace
 		ts.none = make(chan struct{})
 		if len(open) == 0 {
 			close(ts.none)
@@ -321,15 +372,16 @@ func (ts *tunnels) stop() (open []*tunnel, none <-chan struct{}) {
 
 // Drain ends the upgraded connections; from now on there are no new ones.
 // WebSockets get a close frame with code (RFC 6455, 7.4: 1001 going away, 1012
-// service restart), both sides of them, between two frames. Drain returns when
-// all have ended; when ctx ends first, the rest is cut. It may be called once
+// service restart), both sides of them, between two frames, and five seconds to
+// answer it. Drain returns when all have ended; when ctx ends first, the rest is
+// cut. Requests of any kind that break off after the end of the first call's ctx
+// are logged as cut by us, not as left by their clients. It may be called once
 // the servers take no more connections, from several goroutines.
 func (h *Handler) Drain(ctx context.Context, code int) {
-	open, none := h.tunnels.stop()
+	open, none := h.tunnels.stop(ctx)
 	var ending sync.WaitGroup // a peer that does not read blocks its goodbye, not the others'
 	for _, t := range open {
-		ending.Go(func() { t.down.end(closeFrame(code, false)) })
-		ending.Go(func() { t.up.end(closeFrame(code, true)) })
+		ending.Go(func() { t.goodbye(code) })
 	}
 	select {
 	case <-none:

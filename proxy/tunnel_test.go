@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -361,6 +362,81 @@ func TestDrainClosesWebSockets(t *testing.T) {
 			case <-drained:
 			case <-time.After(5 * time.Second):
 				t.Fatal("Drain waits although both sides closed")
+			}
+		})
+	}
+}
+
+// What breaks off at the end of the grace was cut by us: its client did not
+// leave. Earlier it did.
+func TestDrainDoesNotBlameTheClient(t *testing.T) {
+	for _, path := range []string{"/download", "/silent"} {
+		eachWebSocket(t, func(t *testing.T, protocol string) {
+			r := newRig(t, busy(nil), rigOptions{})
+			grace := &deadline{t.Context(), make(chan struct{})}
+			r.handler.Drain(grace, 1001) // no WebSocket is open
+			for i, want := range []error{errClientGone, errStopped} {
+				c := r.client(t, protocol)
+				ctx, cut := context.WithCancel(t.Context()) // to the handler it is the same as the server's Close
+				c.Transport = inContext{c.Transport, ctx}
+				broken := ask(c, "https://"+host+path)
+				atUpstream(t, r, path)
+				if want == errStopped {
+					close(grace.passed)
+				}
+				cut()
+				<-broken
+				if line := r.accessLog(t, i+1)[i]; line["error"] != want.Error() || (line["status"] == 499.0) != (want == errClientGone) {
+					t.Errorf("access log of %s = %v %v; want %q", path, line["status"], line["error"], want)
+				}
+			}
+		})
+	}
+}
+
+// inContext sends all requests in one context.
+type inContext struct {
+	http.RoundTripper
+	ctx context.Context
+}
+
+func (c inContext) RoundTrip(r *http.Request) (*http.Response, error) {
+	return c.RoundTripper.RoundTrip(r.WithContext(c.ctx))
+}
+
+// pipeEnd is an end of a tunnel without a network.
+type pipeEnd struct{ net.Conn }
+
+func (e pipeEnd) CloseRead() error  { return e.SetReadDeadline(time.Unix(1, 0)) }
+func (e pipeEnd) CloseWrite() error { return errors.ErrUnsupported }
+
+// A peer that does not answer a close frame, or does not even read it, is not
+// waited for longer than it takes to answer.
+func TestGoodbyeIsLimited(t *testing.T) {
+	for _, tt := range []struct{ reads, halfClosed bool }{{true, false}, {false, false}, {true, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			client, clientEnd := net.Pipe()
+			upstream, upstreamEnd := net.Pipe()
+			tn := newTunnel(pipeEnd{clientEnd}, pipeEnd{upstreamEnd}, true)
+			if tt.reads {
+				go io.Copy(io.Discard, client)
+				go io.Copy(io.Discard, upstream)
+			}
+			if tt.halfClosed {
+				tn.limit(halfClosed)
+			}
+			clean := make(chan bool, 1)
+			go func() { clean <- tn.run() }()
+			began := time.Now()
+			tn.goodbye(1001)
+			if <-clean || time.Since(began) != closeTimeout {
+				t.Errorf("%+v: the tunnel ended after %v; want it cut after %v", tt, time.Since(began), closeTimeout)
+			}
+			tn.limit(time.Second) // nothing is left to be cut
+			client.Close()
+			upstream.Close()
+			if tn.timer.Stop() {
+				t.Errorf("%+v: a timer is left", tt)
 			}
 		})
 	}

@@ -112,7 +112,13 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 	f.rt.Stats.exchanges.upgraded(f, t)
 	f.rt.Stats.Streams.Add(1)
 	defer f.rt.Stats.Streams.Add(-1)
-	if clean := t.run(); extended && !clean {
+	if t.run() {
+		return
+	}
+	if f.rec.Err = f.brokenOff(); f.rec.Err == nil && h.tunnels.stopped() {
+		f.rec.Err = errStopped // it had said goodbye
+	}
+	if extended {
 		panic(http.ErrAbortHandler) // resets the stream; a hijacked connection is just closed
 	}
 }
