@@ -9,19 +9,18 @@ import (
 
 // Explanation says what a Handler would do with a request, and why.
 type Explanation struct {
-	Host       string        // of the Route; "" = not served here
-	State      string        // "online", "draining" or "offline"; "" = not served here
-	Cause      string        // why it is not online, as the Route has it
-	Reason     string        // in the operator's words, as the Route has it; not escaped
-	Until      time.Time     // announced end; zero = unknown
-	Why        string        // what decided, in words
-	Kind       string        // of client, as far as offline hosts tell them apart: "page", "submit", "websocket", …
-	Action     string        // as the access log would name it
-	Status     int           // of the answer; 0 = the upstream's
-	Location   string        // of a redirect; "" = none
-	RetryAfter string        // "" = not said
-	Upstream   string        // "10.1.1.4:80"; "" = not forwarded
-	Hold       time.Duration // how long it would wait while the upstream takes no connection
+	Host       string    // of the Route; "" = not served here
+	State      string    // "online", "draining" or "offline"; "" = not served here
+	Cause      string    // why it is not online, as the Route has it
+	Reason     string    // in the operator's words, as the Route has it; not escaped
+	Until      time.Time // announced end; zero = unknown
+	Why        string    // what decided, in words
+	Kind       string    // of client, as far as offline hosts tell them apart: "page", "submit", "websocket", …
+	Action     string    // as the access log would name it
+	Status     int       // of the answer; 0 = the upstream's
+	Location   string    // of a redirect; "" = none
+	RetryAfter string    // "" = not said
+	Upstream   string    // "10.1.1.4:80"; "" = not forwarded
 }
 
 // Explain says what ServeHTTP, or without tls RedirectToHTTPS, would do with r
@@ -56,7 +55,7 @@ func (h *Handler) Explain(r *http.Request, tls bool) Explanation {
 		if d.course == courseBypass {
 			rec.Action = actionBypass
 		}
-		e.Upstream, e.Hold = d.rt.Pool.pick(nil).name, d.rt.Hold
+		e.Upstream = d.rt.Pool.pick(nil).name
 	}
 	e.Action, e.Status = rec.Action, answer.status
 	e.Location, e.RetryAfter = answer.header.Get("Location"), answer.header.Get("Retry-After")

@@ -58,9 +58,6 @@ func (m *Member) SetHealthy(healthy bool) {
 	m.resting.Store(0)
 }
 
-// Healthy is what SetHealthy said last.
-func (m *Member) Healthy() bool { return !m.unhealthy.Load() }
-
 // refused notes that m took no connection.
 func (m *Member) refused() { m.resting.Store(time.Now().Add(rest).UnixNano()) }
 
