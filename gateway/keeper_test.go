@@ -358,3 +358,44 @@ func TestIdleKeeper(t *testing.T) {
 		}
 	}
 }
+
+// A download that the end of a drain is about to cut goes on when its host
+// comes back before.
+func TestComingBackSparesWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	app := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/echo" {
+			echo(w, r)
+			return
+		}
+		io.WriteString(w, "first, ")
+		http.NewResponseController(w).Flush()
+		<-release
+		io.WriteString(w, "last")
+	})
+	hosts := fmt.Sprintf("[hosts]\nshop = { upstream = %q, drain = \"1h\", session = { cookies = [\"cart\"] } }\n", app)
+	off := strings.Replace(hosts, "{ upstream", "{ online = false, upstream", 1)
+	r := start(t, hosts)
+	ws := dial(t, r, "shop")
+	defer ws.CloseNow()
+	resp, err := r.client(t, "h2").Get("https://shop.example.test/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	r.write(t, off)
+	r.reload(t)
+	r.becomes(t, "shop", "draining", "flag")
+	r.Reload(t.Context(), control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.test": 0}})
+	if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Fatalf("the WebSocket ended with %v; want close 1001", err)
+	}
+	r.write(t, hosts)
+	r.reload(t)
+	time.AfterFunc(3*time.Second, func() { close(release) }) // grace is two
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || string(body) != "first, last" {
+		t.Errorf("the download is %q, %v; want all of it", body, err)
+	}
+}
