@@ -108,6 +108,7 @@ func (k *keeper) settle(snap *snapshot, now time.Time) (_ *snapshot, again time.
 			pool:   snap.pools[h.Name],
 			stats:  snap.stats[h.Name],
 			health: k.health(snap, h),
+			good:   k.answered(snap, h),
 		}, now)
 		again = earliest(again, c.Next)
 		c.Next = time.Time{} // changes without a difference for anybody

@@ -46,6 +46,7 @@ type hostFacts struct {
 	pool   *proxy.Pool
 	stats  *proxy.Stats
 	health state.Health // as found, undamped
+	good   time.Time    // the last good result that health comes from
 }
 
 // longestPeriod bounds how long a host stays in a state because its health
@@ -82,7 +83,7 @@ func (k *kept) decide(f hostFacts, now time.Time) condition {
 		in.Health = k.damper.Health()
 	}
 	last := k.window
-	k.followWindows(in, f.health, now)
+	k.followWindows(in, f, now)
 	in.Returning = !k.returning.IsZero()
 
 	s := state.Decide(in, now)
@@ -133,10 +134,11 @@ func (k *kept) began(s state.State, windows []state.Window, last state.Window, n
 }
 
 // followWindows notices that a window came to its end: the host then returns
-// when its upstream answers. A window that the operator ended or took out of
+// when its upstream answers. What it answered before says nothing: it may be
+// restarting. A window that the operator ended or took out of
 // the file is not waited for, and neither is the upstream of a host that stays
 // offline by the operator's word.
-func (k *kept) followWindows(in state.Inputs, health state.Health, now time.Time) {
+func (k *kept) followWindows(in state.Inputs, f hostFacts, now time.Time) {
 	before := k.window
 	k.window = state.Window{}
 	for _, w := range in.Windows {
@@ -145,10 +147,13 @@ func (k *kept) followWindows(in state.Inputs, health state.Health, now time.Time
 		}
 	}
 	switch {
-	case !k.window.Until.IsZero() || !in.Flag || in.All || health == state.Healthy:
+	case !k.window.Until.IsZero() || !in.Flag || in.All:
 		k.returning = time.Time{}
 	case !before.Until.IsZero() && !now.Before(before.Until):
 		k.returning = now
+	}
+	if f.health == state.Healthy && f.good.After(k.returning) {
+		k.returning = time.Time{}
 	}
 }
 

@@ -122,7 +122,8 @@ func TestReturning(t *testing.T) {
 	}{
 		{"its end came", func(c *clockwork) {}, state.Offline, state.ByOverrun},
 		{"while the machine slept", func(c *clockwork) { c.now = c.now.Add(9 * time.Hour) }, state.Offline, state.ByOverrun},
-		{"its upstream is healthy", func(c *clockwork) { c.facts.health = state.Healthy }, state.Online, ""},
+		{"its upstream answers", func(c *clockwork) { c.facts.health, c.facts.good = state.Healthy, c.now.Add(2*time.Hour) }, state.Online, ""},
+		{"its upstream answered before", func(c *clockwork) { c.facts.health, c.facts.good = state.Healthy, c.now }, state.Offline, state.ByOverrun},
 		{"the operator ended it", func(c *clockwork) { c.facts.plans[0].Ended = c.now; c.after(0) }, state.Online, ""},
 		{"it was taken out of the file", func(c *clockwork) { c.facts.plans = nil; c.after(0) }, state.Online, ""},
 		{"the flag is off", func(c *clockwork) { c.facts.host.Online = false }, state.Offline, state.ByFlag},
@@ -154,7 +155,7 @@ func TestWindowsAcrossAClockChange(t *testing.T) {
 	}
 	c.facts.plans = plans["shop"]
 	c.now = time.Date(2026, 10, 4, 1, 0, 0, 0, sydney)
-	c.facts.health = state.Healthy // nothing to wait for
+	c.facts.health, c.facts.good = state.Healthy, c.now.AddDate(1, 0, 0) // nothing to wait for
 	var got []string
 	for range 4 {
 		next := c.after(0).Next

@@ -23,8 +23,10 @@ type check struct {
 
 	mu     sync.Mutex // guards what follows
 	streak state.Streak
-	blamed bool // for a visitor's request that counted; none succeeded since
-	ended  bool // nothing is counted any more
+	blamed bool      // for a visitor's request that counted; none succeeded since
+	good   time.Time // the last good result
+	tell   bool      // the keeper waits for the next good one
+	ended  bool      // nothing is counted any more
 }
 
 // checkKey tells checks apart.
@@ -60,6 +62,7 @@ func (k *keeper) watch(ctx context.Context, snap *snapshot, now time.Time) {
 			key := checkKey{h.Name, m, *health}
 			if c := before[key]; c != nil {
 				wanted[key] = c
+				c.wanted(k.hosts[h.Name].returning)
 				continue
 			}
 			wanted[key] = k.startCheck(ctx, key)
@@ -147,6 +150,17 @@ func (c *check) ask() {
 	}
 }
 
+// wanted says that a good result after since is waited for; zero = none is.
+func (c *check) wanted(since time.Time) {
+	c.mu.Lock()
+	first := !c.tell && !since.IsZero() && !c.good.After(since)
+	c.tell = c.tell || first
+	c.mu.Unlock()
+	if first {
+		c.ask()
+	}
+}
+
 // probeOnce reports why the upstream is not well.
 func probeOnce(ctx context.Context, key checkKey) error {
 	ctx, cancel := context.WithTimeout(ctx, key.health.Timeout)
@@ -202,10 +216,18 @@ func (k *keeper) count(c *check, err error) {
 	before := c.streak.Health()
 	changed := c.streak.Add(err == nil, c.key.health.Fails, c.key.health.Passes)
 	health := c.streak.Health()
+	waited := false
+	if err == nil {
+		c.good = time.Now()
+		waited, c.tell = c.tell, false
+	}
 	if changed {
 		c.key.member.SetHealthy(health != state.Unhealthy) // under mu: the last word is the last change
 	}
 	c.mu.Unlock()
+	if waited {
+		k.nudge()
+	}
 	if !changed {
 		return
 	}
@@ -241,14 +263,34 @@ func (k *keeper) health(snap *snapshot, h *config.Host) state.Health {
 	return state.Overall(healths)
 }
 
+// answered is when h's upstreams gave the last good result; zero = none did.
+func (k *keeper) answered(snap *snapshot, h *config.Host) time.Time {
+	var last time.Time
+	for _, m := range snap.pools[h.Name].Members() {
+		if c := k.checkOf(h, m); c != nil {
+			c.mu.Lock()
+			if c.good.After(last) {
+				last = c.good
+			}
+			c.mu.Unlock()
+		}
+	}
+	return last
+}
+
 // memberHealth is what is known of one upstream of h.
 func (k *keeper) memberHealth(h *config.Host, m *proxy.Member) state.Health {
+	if c := k.checkOf(h, m); c != nil {
+		return c.health()
+	}
+	return state.Unknown
+}
+
+// checkOf is the check of one upstream of h; nil = there is none.
+func (k *keeper) checkOf(h *config.Host, m *proxy.Member) *check {
 	health := &anyAnswer
 	if h.Health != nil {
 		health = h.Health
 	}
-	if c := (*k.checks.Load())[checkKey{h.Name, m, *health}]; c != nil {
-		return c.health()
-	}
-	return state.Unknown
+	return (*k.checks.Load())[checkKey{h.Name, m, *health}]
 }
