@@ -266,6 +266,7 @@ func TestFlagDrain(t *testing.T) {
 	r := start(t, hosts)
 	ws := dial(t, r, "shop")
 	defer ws.CloseNow()
+	eventually(t, "the WebSocket is counted", func() bool { return r.host(t, "shop").Streams == 1 })
 
 	const drain = 2 * time.Second
 	r.write(t, strings.Replace(hosts, "{ upstream", "{ online = false, upstream", 1))
