@@ -100,6 +100,9 @@ func (s *story) probes(healthy bool) {
 	for _, m := range s.snap.pools[shopName].Members() {
 		c := &check{key: checkKey{shopName, m, *s.snap.config.Hosts[0].Health}, stop: func() {}}
 		c.streak.Add(healthy, 1, 1)
+		if healthy {
+			c.good = s.now.Add(time.Millisecond) // just after what was asked for
+		}
 		checks[c.key] = c
 	}
 	s.g.keeper.checks.Store(&checks)
@@ -212,6 +215,8 @@ func TestDrainBeginsOnce(t *testing.T) {
 		s.pass(11 * time.Minute)
 		s.is("offline window")
 		s.pass(10 * time.Minute)
+		s.is("offline overran")
+		s.probes(true)
 		s.is("online ")
 	})
 }

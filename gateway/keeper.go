@@ -85,7 +85,7 @@ func (k *keeper) look(ctx context.Context) time.Time {
 	next, again := k.settle(old, now)
 	if next != old {
 		k.g.install(next)
-		k.tell(old, next, true)
+		k.tell(old, next)
 		k.g.notifyState()
 	}
 	k.watch(ctx, next, now)

@@ -62,9 +62,10 @@ func target(cfg *config.Config) notify.Target {
 	return notify.Target{URL: cfg.Notify.URL, Format: notify.Format(cfg.Notify.Format), Command: cfg.Notify.Command}
 }
 
-// tell says what changed between old and next: to the people who asked for it
-// and, unless a reload's report says it, to the log. It does not wait.
-func (k *keeper) tell(old, next *snapshot, log bool) {
+// tell says what changed between old and next, to the log and to the people who
+// asked for it. It does not wait. That a window is over and its host waits for
+// the upstream is not worth a line yet: usually that takes a moment.
+func (k *keeper) tell(old, next *snapshot) {
 	for i := range next.config.Hosts {
 		name := next.config.Hosts[i].Name
 		was, known := old.conditions[name]
@@ -72,7 +73,7 @@ func (k *keeper) tell(old, next *snapshot, log bool) {
 		if !known || was.Serving == is.Serving && was.Cause == is.Cause {
 			continue
 		}
-		if log {
+		if was.Serving != is.Serving || is.Cause != state.ByOverrun {
 			k.g.log.Info("host changed its state", conditionAttributes(name, is)...)
 		}
 		if was.Serving != is.Serving {

@@ -74,7 +74,7 @@ func (g *Gateway) swap(old, next *snapshot, o control.ReloadOptions) {
 	g.keeper.follow(old, next, o, now)
 	next, _ = g.keeper.settle(next, now) // the keeper looks again when it is nudged
 	g.install(next)
-	g.keeper.tell(old, next, false)
+	g.keeper.tell(old, next)
 	g.keeper.nudge()
 	for options, u := range old.upstreams {
 		if next.upstreams[options] == nil {
@@ -154,13 +154,14 @@ func compare(old, next *config.Config) control.Report {
 	return r
 }
 
-// attributes are what a report has to tell the log.
+// attributes are what a report has to tell the log; the keeper tells of hosts
+// that went online or offline.
 func attributes(r control.Report) []any {
 	list := []any{"generation", r.Generation}
 	for _, a := range []struct {
 		key   string
 		hosts []string
-	}{{"online", r.Online}, {"offline", r.Offline}, {"added", r.Added}, {"removed", r.Removed}, {"changed", r.Changed}} {
+	}{{"added", r.Added}, {"removed", r.Removed}, {"changed", r.Changed}} {
 		if len(a.hosts) > 0 {
 			list = append(list, a.key, a.hosts)
 		}
