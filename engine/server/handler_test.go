@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// key is of a context value.
+type key struct{}
+
 // A client that leaves ends the context of its request, whatever the request
 // carried, and however late somebody asks.
 func TestNoticesThatTheClientLeft(t *testing.T) {
@@ -26,7 +29,7 @@ func TestNoticesThatTheClientLeft(t *testing.T) {
 		"done":  func(ctx context.Context) { <-ctx.Done() },
 		"late":  func(ctx context.Context) { time.Sleep(20 * time.Millisecond); <-ctx.Done() },
 		"child": func(ctx context.Context) { c, cancel := context.WithCancel(ctx); defer cancel(); <-c.Done() },
-		"value": func(ctx context.Context) { <-context.WithValue(ctx, "k", "v").Done() },
+		"value": func(ctx context.Context) { <-context.WithValue(ctx, key{}, "v").Done() },
 		"err": func(ctx context.Context) {
 			for ctx.Err() == nil {
 				time.Sleep(time.Millisecond)

@@ -41,7 +41,6 @@ type response struct {
 	limitHit  bool // the request's body is longer than anybody wants to read
 	duplex    bool
 	done      bool // the handler returned
-	delimited bool // the connection's end is the body's
 	hijacked  bool
 	trailers  []string // announced
 

@@ -106,12 +106,6 @@ var certificate = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, roots
 })
 
-// connection is what tests speak on, plaintext or TLS.
-type connection interface {
-	net.Conn
-	CloseWrite() error
-}
-
 func (s *serving) dial(t testing.TB) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", s.addr)
