@@ -64,7 +64,9 @@ func (c *conn) linger() {
 	if half, ok := c.raw.(interface{ CloseWrite() error }); ok && c.tls != nil {
 		_ = half.CloseWrite()
 	}
-	_, _ = io.CopyN(io.Discard, c.raw, lingerBytes)
+	if _, err := io.CopyN(io.Discard, c.raw, lingerBytes); err == nil {
+		time.Sleep(time.Until(deadline)) // it goes on sending, and TCP holds it up now
+	}
 }
 
 // retire is Shutdown's word to the connection.
