@@ -226,7 +226,7 @@ func (c *Conn) end(err error) error {
 // When a connection is closed while the client still sends, TCP throws away what
 // the client has not received yet. So it gets a moment to close its side first:
 // after a mistake, the time to read why; after an orderly end, the time to receive
-// the last answer from the kernel's buffers.
+// the last answer from the kernel's buffers. A stream's reset waits as long at most.
 const (
 	lingerWrong   = time.Second
 	lingerOrderly = 5 * time.Second // nginx's
@@ -296,6 +296,18 @@ func (c *Conn) Shutdown() {
 // drainPing is what the client sends back when it has heard that it should go.
 var drainPing = [8]byte{'g', 'o', ' ', 'a', 'w', 'a', 'y'}
 
+// answeredPing is what the client sends back when it has had the answer on a
+// stream.
+func answeredPing(id uint32) [8]byte {
+	return [8]byte{'d', 'o', 'n', 'e', byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)}
+}
+
+// ping appends a PING frame.
+func (c *Conn) ping(data [8]byte) {
+	c.room(frameHeader + len(data))
+	c.out = append(appendFrame(c.out, framePing, 0, 0, len(data)), data[:]...)
+}
+
 // drainPatience is how long we wait for that.
 const drainPatience = time.Second
 
@@ -305,8 +317,7 @@ func (c *Conn) drain() {
 	}
 	c.draining = true
 	c.goAway(maxWindow, codeNo, "")
-	c.room(frameHeader + 8)
-	c.out = append(appendFrame(c.out, framePing, 0, 0, 8), drainPing[:]...)
+	c.ping(drainPing)
 	c.drainer = time.AfterFunc(drainPatience, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -32,6 +32,8 @@
 //     ignored, not answered with another reset.
 //   - The first GOAWAY of a shutdown refuses nothing; the second, a round trip
 //     later, says what was served. No request is lost by it.
+//   - The reset of a request that was answered before all of it had come waits for
+//     a round trip, unless the answer is a success.
 //   - A flood is slowed down before it is cut off.
 //   - The client must take the end of an answer, and what is written to it, within
 //     Limits.WriteTimeout.

@@ -102,9 +102,10 @@ func TestFloods(t *testing.T) {
 			r.headers(2*i+1, get(), true)
 			return r.WriteWindowUpdate(2*i+1, 0)
 		},
-		"malformed": func(r *raw, i uint32) error { return r.headers(2*i+1, get("A", "b"), true) },
-		"settings":  func(r *raw, i uint32) error { return r.WriteSettings(http2.Setting{ID: 4, Val: i}) },
-		"ping":      func(r *raw, i uint32) error { return r.WritePing(false, [8]byte{}) },
+		"unfinished": func(r *raw, i uint32) error { return r.headers(2*i+1, path("PUT", "/early"), false) },
+		"malformed":  func(r *raw, i uint32) error { return r.headers(2*i+1, get("A", "b"), true) },
+		"settings":   func(r *raw, i uint32) error { return r.WriteSettings(http2.Setting{ID: 4, Val: i}) },
+		"ping":       func(r *raw, i uint32) error { return r.WritePing(false, [8]byte{}) },
 		"empty data": func(r *raw, i uint32) error {
 			if i == 0 {
 				r.headers(1, request("POST"), false)
@@ -126,6 +127,10 @@ func TestFloods(t *testing.T) {
 			var served atomic.Int64
 			g := startTuned(t, func(w http.ResponseWriter, r *http.Request) {
 				served.Add(1)
+				if r.URL.Path == "/early" {
+					w.WriteHeader(503)
+					return
+				}
 				if r.Method == "POST" || r.URL.Path != "/ok" {
 					<-r.Context().Done()
 				}

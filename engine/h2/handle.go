@@ -90,7 +90,11 @@ func (c *Conn) takeData(f *frame, data []byte) (wrong bool, err error) {
 	}
 	ended := f.has(flagEndStream)
 	if st.declared >= 0 {
-		if st.missing -= int64(len(data)); st.missing < 0 || ended && st.missing > 0 {
+		st.missing -= int64(len(data))
+		switch {
+		case ended && st.missing > 0 && st.writer.sent:
+			st.body.fail(errCutShort) // it saw from the answer that it sends in vain, as curl does
+		case st.missing < 0 || ended && st.missing > 0:
 			c.credit(nil, int(size))
 			c.reset(id, st, codeProtocol, "not as much data as Content-Length says")
 			return true, nil
@@ -146,7 +150,9 @@ func (c *Conn) handleReset(f *frame) error {
 		return connError{codeProtocol, "RST_STREAM of an idle stream"}
 	}
 	if st := c.streams[f.stream]; st != nil {
-		cost = costReset
+		if !st.answered() {
+			cost = costReset
+		}
 		c.closeStream(st, endedByReset, streamError{errCode(binary.BigEndian.Uint32(f.payload)), "by the client"})
 	}
 	c.mu.Unlock()
@@ -162,15 +168,27 @@ func (c *Conn) handlePing(f *frame) error {
 	}
 	c.mu.Lock()
 	if f.has(flagAck) {
-		if c.draining && [8]byte(f.payload) == drainPing {
-			c.finalGoAway("")
-		}
+		c.acked([8]byte(f.payload))
 	} else if !c.closing {
 		c.room(frameHeader + 8)
 		c.out = append(appendFrame(c.out, framePing, flagAck, 0, 8), f.payload...)
 	}
 	c.mu.Unlock()
 	return c.spend(costFrame)
+}
+
+// acked does what waited for the client to acknowledge a PING.
+func (c *Conn) acked(ping [8]byte) {
+	if ping == drainPing {
+		if c.draining {
+			c.finalGoAway("")
+		}
+		return
+	}
+	id := binary.BigEndian.Uint32(ping[4:])
+	if st := c.streams[id]; st != nil && st.answered() && ping == answeredPing(id) {
+		c.resetAnswered(st)
+	}
 }
 
 func (c *Conn) handleGoAway(f *frame) error {

@@ -261,19 +261,6 @@ func TestUnreadBody(t *testing.T) {
 	res.Body.Close()
 }
 
-func TestEarlyAnswer(t *testing.T) {
-	g := start(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(413) }, Options{})
-	r := g.dial(t)
-	r.headers(1, request("POST"), false)
-	r.until("the answer", endOf(1))
-	f := r.until("a reset", func(f http2.Frame) bool { return f.Header().Type == http2.FrameRSTStream })
-	if code := f.(*http2.RSTStreamFrame).ErrCode; code != http2.ErrCodeNo {
-		t.Errorf("reset with %v; want NO_ERROR", code)
-	}
-	r.WriteData(1, true, []byte("it did not know"))
-	r.want(nothing)
-}
-
 func TestContinue(t *testing.T) {
 	g := start(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }, Options{})
 	r := g.dial(t)

@@ -14,6 +14,7 @@ import (
 var (
 	errClientGone  = errors.New("h2: client disconnected")
 	errHandlerDone = errors.New("h2: the handler has returned")
+	errCutShort    = errors.New("h2: the client ended its request before the Content-Length, as it has an answer")
 )
 
 // stream is one request and its answer.
@@ -26,7 +27,7 @@ type stream struct {
 	url     url.URL // the request's, if its path is plain
 
 	// guarded by c.mu
-	err        error     // why it ended; nil = it has not
+	err        error     // why it ended for its handler; nil = it has not
 	writable   sync.Cond // its window grew, its turn came, or it ended
 	queued     bool      // is in c.turns
 	sendWindow int64
@@ -38,6 +39,7 @@ type stream struct {
 	started    bool      // has a handler
 	readBy     time.Time // deadlines; zero = none
 	writeBy    time.Time
+	resetBy    time.Time // it is answered, but not all of the request has come; zero = that is not so
 }
 
 // open makes the stream of a request and gives it a handler, at once or when
@@ -60,16 +62,42 @@ func (c *Conn) open(st *stream, r *http.Request) {
 func (c *Conn) endRecv(st *stream) {
 	st.recvEnded = true
 	st.body.end()
+	if st.answered() {
+		c.closeStream(st, endedOrderly, errHandlerDone)
+	}
 }
 
 // endSend notes that all of the answer was sent. If the client still sends its
-// request it is told that nobody wants the rest (RFC 9113, section 8.1).
+// request it is told that nobody wants the rest (RFC 9113, section 8.1), once it
+// had the answer: a PING follows that, and the reset the acknowledgement. Until
+// then the stream is there, but gets no more window.
 func (c *Conn) endSend(st *stream) {
 	c.earned += earnedAnswer
-	if st.recvEnded {
+	switch {
+	case st.recvEnded:
 		c.closeStream(st, endedOrderly, errHandlerDone)
-		return
+	case st.resetAtOnce():
+		c.resetAnswered(st)
+	default:
+		c.detach(st, errHandlerDone)
+		st.resetBy = time.Now().Add(lingerOrderly)
+		c.watchBy(st.resetBy)
+		c.ping(answeredPing(st.id))
 	}
+}
+
+// resetAtOnce reports whether the reset must not come later than the end of the
+// answer. curl (7.88) drops an answer, or the end of it, that it reads together
+// with a reset. But after a success it does not read at all until its request is
+// sent, for which we give it no window: without a reset it would wait for ever.
+// It does not wait if only the end of the request is not here yet.
+func (st *stream) resetAtOnce() bool { return st.writer.status < 300 && st.missing != 0 }
+
+// answered reports whether st is one that only waits for its reset.
+func (st *stream) answered() bool { return !st.resetBy.IsZero() }
+
+// resetAnswered ends a stream whose client had the answer, or time enough for it.
+func (c *Conn) resetAnswered(st *stream) {
 	c.appendReset(st.id, codeNo)
 	c.closeStream(st, endedByUs, errHandlerDone)
 }
@@ -86,18 +114,26 @@ func (c *Conn) reset(id uint32, st *stream, code errCode, reason string) {
 	c.closeStream(st, endedByUs, streamError{code, reason})
 }
 
-// closeStream ends a stream for both sides. Its handler may still run.
-func (c *Conn) closeStream(st *stream, how ending, err error) {
+// detach ends a stream for its handler, which may still run.
+func (c *Conn) detach(st *stream, err error) {
 	if st.err != nil {
 		return
 	}
 	st.err = err
-	delete(c.streams, st.id)
-	c.past.add(st.id, how)
 	st.body.fail(err)
 	st.context.cancel()
 	st.writable.Signal()
 	c.changed.Broadcast()
+}
+
+// closeStream ends a stream for both sides. Its handler may still run.
+func (c *Conn) closeStream(st *stream, how ending, err error) {
+	if c.streams[st.id] != st {
+		return
+	}
+	delete(c.streams, st.id)
+	c.past.add(st.id, how)
+	c.detach(st, err)
 	if !st.started {
 		c.waiting = slices.DeleteFunc(c.waiting, func(other *stream) bool { return other == st })
 		c.credit(nil, st.body.discard())
@@ -132,6 +168,13 @@ func (st *stream) setDeadline(deadline *time.Time, t time.Time) {
 // expire does what the deadlines demand that have passed, and returns the next
 // one; zero = none.
 func (st *stream) expire(now time.Time) (next time.Time) {
+	if st.answered() { // the handler's deadlines are of no more interest
+		if st.resetBy.After(now) {
+			return st.resetBy
+		}
+		st.c.resetAnswered(st)
+		return time.Time{}
+	}
 	if !st.readBy.IsZero() && !st.readBy.After(now) {
 		st.readBy = time.Time{}
 		st.body.fail(fmt.Errorf("h2: reading the request: %w", os.ErrDeadlineExceeded))
