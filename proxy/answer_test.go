@@ -386,8 +386,8 @@ func TestUpstreamSettings(t *testing.T) {
 	if transport.ResponseHeaderTimeout != time.Minute || upgrades.ResponseHeaderTimeout != 0 {
 		t.Errorf("response header timeouts = %v, %v; want 1m, none for upgrades", transport.ResponseHeaderTimeout, upgrades.ResponseHeaderTimeout)
 	}
-	if transport.MaxIdleConnsPerHost != 32 || transport.IdleConnTimeout != 2*time.Minute || !transport.DisableCompression {
-		t.Errorf("idle %d for %v, DisableCompression %v; want 32 for 2m, true", transport.MaxIdleConnsPerHost, transport.IdleConnTimeout, transport.DisableCompression)
+	if transport.MaxIdleConnsPerHost != 256 || transport.IdleConnTimeout != 2*time.Minute || !transport.DisableCompression {
+		t.Errorf("idle %d for %v, DisableCompression %v; want 256 for 2m, true", transport.MaxIdleConnsPerHost, transport.IdleConnTimeout, transport.DisableCompression)
 	}
 }
 
