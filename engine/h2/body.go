@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 )
 
 var errBodyClosed = fmt.Errorf("h2: %w", http.ErrBodyReadAfterClose)
@@ -22,6 +23,7 @@ type requestBody struct {
 	next   int        // pieces[0][next:] is not read yet
 	err    error      // what follows the data
 	closed bool       // nothing more is to be read
+	since  time.Time  // a Read waits; zero = none does
 	expect bool       // the client waits for "100 Continue" before it sends
 }
 
@@ -80,8 +82,12 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		if len(p) == 0 {
 			break
 		}
+		if b.since.IsZero() {
+			b.since = time.Now()
+		}
 		b.arrive.Wait()
 	}
+	b.since = time.Time{}
 	n, err := b.take(p)
 	b.mu.Unlock()
 	if n > 0 {
@@ -94,6 +100,13 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		c.mu.Unlock()
 	}
 	return n, err
+}
+
+// waitsSince returns since when a Read waits; zero = none does.
+func (b *requestBody) waitsSince() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.since
 }
 
 // take moves what is there into p.

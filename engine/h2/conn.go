@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -61,6 +62,7 @@ type Conn struct {
 	peerWindow   int64 // of a new stream
 	sendWindow   int64 // of the connection
 	turns        []*stream
+	moved        time.Time // when one of them had its turn
 
 	// our limits for the client
 	recvWindow int64 // what it may still send
@@ -129,7 +131,7 @@ func (c *Conn) Serve(ctx context.Context) error {
 	c.serving = true
 	c.idle = time.Now()
 	c.half = c.idle // the preface is awaited
-	first := min(c.limits.HeaderTimeout, c.limits.IdleTimeout)
+	first := min(c.limits.HeaderTimeout, c.limits.IdleTimeout, cmp.Or(c.limits.ProgressTimeout, c.limits.IdleTimeout))
 	c.watchAt = c.idle.Add(first)
 	c.watchdog = time.AfterFunc(first, c.watch)
 	c.mu.Unlock()

@@ -37,6 +37,8 @@
 //   - A flood is slowed down before it is cut off.
 //   - The client must take the end of an answer, and what is written to it, within
 //     Limits.WriteTimeout.
+//   - A client that makes no progress with what a handler reads or writes is cut,
+//     if Limits.ProgressTimeout says so.
 //   - Extended CONNECT is always on. There is no push and no http.CloseNotifier.
 //   - After the handler has returned, Write returns an error and does not panic.
 package h2

@@ -12,9 +12,18 @@ type Limits struct {
 	HeaderBytes   int           // a request's decoded fields; more is answered 431
 	HeaderTimeout time.Duration // for the preface, and for a header once begun
 	IdleTimeout   time.Duration // of a connection without requests
-	WriteTimeout  time.Duration // for the client's TCP to take one write, at most 72 KiB
-	StreamWindow  int           // bytes of a body the client may send ahead of the handler
-	ConnWindow    int           // the same of all bodies together
+	WriteTimeout  time.Duration // for the client's TCP to take one write, at most 72 KiB; 0 = ProgressTimeout, if there is one
+
+	// ProgressTimeout bounds how long a Read of a body may wait for the client
+	// to send something, and a Write for the client to take something: the
+	// Read fails, or the stream is reset, and the handler has
+	// os.ErrDeadlineExceeded. Time in which no handler reads or writes does not
+	// count, nor does how long something takes that moves. CONNECT, event
+	// streams and gRPC may be silent. 0 = no limit.
+	ProgressTimeout time.Duration
+
+	StreamWindow int // bytes of a body the client may send ahead of the handler
+	ConnWindow   int // the same of all bodies together
 }
 
 // DefaultLimits are the limits of a gateway on the open Internet.
@@ -36,7 +45,7 @@ func (l Limits) withDefaults() Limits {
 	l.HeaderBytes = cmp.Or(l.HeaderBytes, d.HeaderBytes)
 	l.HeaderTimeout = cmp.Or(l.HeaderTimeout, d.HeaderTimeout)
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, d.IdleTimeout)
-	l.WriteTimeout = cmp.Or(l.WriteTimeout, d.WriteTimeout)
+	l.WriteTimeout = cmp.Or(l.WriteTimeout, l.ProgressTimeout, d.WriteTimeout)
 	// Before a client has read our SETTINGS, it counts on this much.
 	l.StreamWindow = max(cmp.Or(l.StreamWindow, d.StreamWindow), firstWindow)
 	l.ConnWindow = max(cmp.Or(l.ConnWindow, d.ConnWindow), firstWindow)

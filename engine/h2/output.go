@@ -107,6 +107,7 @@ func (c *Conn) reserve(st *stream, n int) (int, error) {
 			c.nextTurn()
 			c.kick()
 			c.boundEnd(st)
+			st.waits()
 			st.writable.Wait()
 			turn = len(c.turns) == 0
 			continue
@@ -114,6 +115,7 @@ func (c *Conn) reserve(st *stream, n int) (int, error) {
 		space := maxOut - len(c.out) - frameHeader
 		if turn && c.sendWindow > 0 && (space >= m || space >= minPiece) {
 			m = int(min(int64(min(m, space)), st.sendWindow, c.sendWindow))
+			st.waitsSince = time.Time{}
 			st.sendWindow -= int64(m)
 			c.sendWindow -= int64(m)
 			return m, nil
@@ -132,6 +134,13 @@ func (c *Conn) boundEnd(st *stream) {
 	}
 }
 
+// waits notes that a Write waits for the client.
+func (st *stream) waits() {
+	if st.waitsSince.IsZero() {
+		st.waitsSince = time.Now()
+	}
+}
+
 // waitRoom waits until the output may take something that no window limits.
 func (c *Conn) waitRoom(st *stream) error {
 	for st.err == nil && len(c.out) >= maxOut {
@@ -147,6 +156,7 @@ func (c *Conn) queueUp(st *stream) {
 	st.queued = true
 	c.kick()
 	c.boundEnd(st)
+	st.waits()
 	for st.queued && st.err == nil {
 		st.writable.Wait()
 	}
@@ -163,6 +173,7 @@ func (c *Conn) nextTurn() {
 		return
 	}
 	st := c.turns[0]
+	c.moved = time.Now()
 	c.turns = slices.Delete(c.turns, 0, 1)
 	st.queued = false
 	st.writable.Signal()

@@ -19,6 +19,7 @@ func (c *Conn) request(st *stream, h *head) *http.Request {
 		Body:       http.NoBody,
 	}
 	st.declared = -1
+	st.silent = r.Method == http.MethodConnect
 	if h.tooLarge { // what is there of it is enough for an answer
 		st.writer.refusal = http.StatusRequestHeaderFieldsTooLarge
 		r.Header, r.URL, r.RequestURI = make(http.Header), &url.URL{}, h.pseudo[pseudoPath]

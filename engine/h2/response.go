@@ -98,6 +98,9 @@ func (w *responseWriter) keep(name string, values []string) {
 		return // appended later
 	case "Content-Type":
 		w.typed = true
+		if len(values) > 0 && waitsForever(w.request, values[0]) {
+			w.st.setSilent()
+		}
 	case "Content-Encoding":
 		w.typed = w.typed || len(values) > 0 && values[0] != ""
 	case "Date":

@@ -30,6 +30,8 @@ type stream struct {
 	err        error     // why it ended for its handler; nil = it has not
 	writable   sync.Cond // its window grew, its turn came, or it ended
 	queued     bool      // is in c.turns
+	waitsSince time.Time // a Write, for a window or its turn; zero = none does
+	silent     bool      // by design: ProgressTimeout is not for it
 	sendWindow int64
 	recvWindow int64
 	recvUnsent int   // what the client may send besides, but was not told yet
@@ -184,10 +186,7 @@ func (st *stream) expire(now time.Time) (next time.Time) {
 		st.c.closeStream(st, endedByUs, fmt.Errorf("h2: writing the answer: %w", os.ErrDeadlineExceeded))
 		return time.Time{}
 	}
-	if st.readBy.IsZero() {
-		return st.writeBy
-	}
-	return earlier(st.readBy, st.writeBy)
+	return earlier(st.stalled(now), earlier(st.readBy, st.writeBy))
 }
 
 // credit lets the client send n bytes more, on the connection and on st if it
@@ -208,4 +207,11 @@ func (c *Conn) credit(st *stream, n int) {
 		st.recvWindow += int64(st.recvUnsent)
 		st.recvUnsent = 0
 	}
+}
+
+// setSilent lifts ProgressTimeout.
+func (st *stream) setSilent() {
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
+	st.silent = true
 }

@@ -13,6 +13,9 @@ func (c *Conn) watch() {
 	}
 	now := time.Now()
 	next := earlier(now.Add(c.limits.IdleTimeout), c.dismiss(now))
+	if limit := c.limits.ProgressTimeout; limit > 0 {
+		next = earlier(next, now.Add(limit)) // what waits from now on may stall then
+	}
 	for _, st := range c.streams {
 		next = earlier(next, st.expire(now))
 	}
@@ -61,9 +64,9 @@ func (c *Conn) headerEnded() {
 	c.half = time.Time{}
 }
 
-// earlier returns the earlier of two times; b may be zero, which is never.
+// earlier returns the earlier of two times; zero is never.
 func earlier(a, b time.Time) time.Time {
-	if b.IsZero() || a.Before(b) {
+	if b.IsZero() || !a.IsZero() && a.Before(b) {
 		return a
 	}
 	return b
