@@ -14,28 +14,22 @@ import (
 // Record names no Sink; where it returns nil, nothing is logged.
 //
 // The line describes the request as it arrived, so handlers must not change the
-// header map or the URL of the request they were given (a clone is theirs).
+// header map or the URL of the request they were given (a copy is theirs). Its
+// Body is replaced by one that counts.
 //
 // The http.ResponseWriter that next gets supports http.ResponseController
 // wholly; Unwrap leads to the server's own.
 func AccessLog(next http.Handler, fallback func() *Sink) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{Context: r.Context(), request: r, start: time.Now(), fallback: fallback}
+		x := &exchange{request: r, start: time.Now(), fallback: fallback}
 		x.record.exchange = x
 		x.response = response{rw: w, head: r.Method == http.MethodHead}
-
-		if r.Trailer == nil && r.ContentLength < 0 {
-			// The server fills the trailers in when it has read the body, into
-			// this map; without one, only its own request would have them.
-			r.Trailer = make(http.Header)
-		}
-		logged := r.WithContext(x)
 		if r.Body != nil && r.Body != http.NoBody {
 			x.body.ReadCloser = r.Body
-			logged.Body = &x.body
+			r.Body = &x.body // the server keeps its own reference
 		}
 		defer x.finish()
-		next.ServeHTTP(&x.response, logged)
+		next.ServeHTTP(x, r)
 	})
 }
 
@@ -57,7 +51,7 @@ func (x *exchange) finish() {
 
 // aborted notes that the handler panicked. What it said itself stands.
 func (x *exchange) aborted(panicked any) {
-	if x.response.status == 0 && x.Context.Err() == nil {
+	if x.response.status == 0 && x.request.Context().Err() == nil {
 		x.response.status = http.StatusInternalServerError // nothing was sent: the visitor saw a broken connection
 	}
 	if x.record.Err != nil {
@@ -77,7 +71,7 @@ func (x *exchange) status() int {
 		return x.record.Status
 	case x.response.status != 0:
 		return x.response.status
-	case x.Context.Err() != nil:
+	case x.request.Context().Err() != nil:
 		return StatusClientGone // nothing was sent and nobody waits for it
 	}
 	return http.StatusOK // what the server sends when a handler says nothing

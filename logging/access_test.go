@@ -166,7 +166,7 @@ func TestAccessLogDescribesARequestOnEveryProtocol(t *testing.T) {
 	} {
 		t.Run(tt.proto, func(t *testing.T) {
 			s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
-				rec := logging.RecordFrom(r.Context())
+				rec := logging.RecordFrom(w)
 				rec.Action, rec.Upstream, rec.RequestID = "proxy", "10.1.1.4:80", "id1"
 				rec.ClientIP = "192.0.2.9"
 				io.Copy(io.Discard, r.Body)
@@ -257,11 +257,11 @@ func TestAccessLogStatusAndSize(t *testing.T) {
 		{"first status counts", "GET", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); w.WriteHeader(200) }, 404, 0, "info", ""},
 		{"flushed", "GET", func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush() }, 200, 0, "info", ""},
 		{"server error", "GET", func(w http.ResponseWriter, r *http.Request) {
-			logging.RecordFrom(r.Context()).Err = errors.New("dial: refused")
+			logging.RecordFrom(w).Err = errors.New("dial: refused")
 			w.WriteHeader(502)
 		}, 502, 0, "error", "dial: refused"},
 		{"client gone", "GET", func(w http.ResponseWriter, r *http.Request) {
-			logging.RecordFrom(r.Context()).Status = logging.StatusClientGone
+			logging.RecordFrom(w).Status = logging.StatusClientGone
 		}, 499, 0, "info", ""},
 		{"panic", "GET", func(http.ResponseWriter, *http.Request) { panic("oh") }, 500, 0, "error", "panic: oh"},
 		{"abort in the body", "GET", func(w http.ResponseWriter, _ *http.Request) {
@@ -310,7 +310,7 @@ func TestAccessLogChoosesTheSink(t *testing.T) {
 	own := files.Sink(logging.SinkOptions{Path: filepath.Join(dir, "own.log"), Name: "own"})
 	rest := files.Sink(logging.SinkOptions{Path: filepath.Join(dir, "rest.log")})
 	h := logging.AccessLog(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch rec := logging.RecordFrom(r.Context()); r.URL.Path {
+		switch rec := logging.RecordFrom(w); r.URL.Path {
 		case "/own":
 			rec.Sink = own
 		case "/none":
@@ -336,11 +336,41 @@ func TestAccessLogChoosesTheSink(t *testing.T) {
 }
 
 func TestRecordFromIsNeverNil(t *testing.T) {
-	rec := logging.RecordFrom(context.Background())
+	rec := logging.RecordFrom(httptest.NewRecorder())
 	if rec == nil {
-		t.Fatal("RecordFrom(Background) = nil")
+		t.Fatal("RecordFrom outside AccessLog = nil")
 	}
 	rec.Upgraded(101) // does nothing
+}
+
+// wrapped is a ResponseWriter as a middleware makes it.
+type wrapped struct{ http.ResponseWriter }
+
+func (w wrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func TestRecordFromFindsItThroughWrappers(t *testing.T) {
+	h := logging.AccessLog(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		rec := logging.RecordFrom(w)
+		if logging.RecordFrom(wrapped{wrapped{w}}) != rec {
+			t.Error("a wrapped ResponseWriter has another Record")
+		}
+	}), nil)
+	h.ServeHTTP(wrapped{httptest.NewRecorder()}, httptest.NewRequest("GET", "/", nil))
+}
+
+// The handler gets the server's own request, so that what the server fills in
+// later, such as trailers, is seen.
+func TestAccessLogPassesTheRequestItself(t *testing.T) {
+	want := httptest.NewRequest("POST", "/", strings.NewReader("abc"))
+	h := logging.AccessLog(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r != want {
+			t.Error("the handler got a copy of the request")
+		}
+		if body, err := io.ReadAll(r.Body); string(body) != "abc" || err != nil {
+			t.Errorf("body = %q, %v; want abc", body, err)
+		}
+	}), nil)
+	h.ServeHTTP(httptest.NewRecorder(), want)
 }
 
 func TestAccessLogClientGone(t *testing.T) {
@@ -369,7 +399,7 @@ func TestAccessLogClientGone(t *testing.T) {
 // counted, none is lost, and the half-close arrives.
 func TestAccessLogUpgrade(t *testing.T) {
 	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
-		rec := logging.RecordFrom(r.Context())
+		rec := logging.RecordFrom(w)
 		rec.Action = "proxy"
 		w.WriteHeader(http.StatusSwitchingProtocols)
 		conn, rw, err := w.(http.Hijacker).Hijack()
@@ -431,7 +461,7 @@ func TestAccessLogExtendedConnect(t *testing.T) {
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			t.Errorf("Flush() = %v", err)
 		}
-		logging.RecordFrom(r.Context()).Upgraded(http.StatusOK)
+		logging.RecordFrom(w).Upgraded(http.StatusOK)
 		io.CopyN(w, r.Body, 5)
 	})
 	client, url := s.client("h3")
@@ -490,27 +520,4 @@ func TestAccessLogHijackIsNotOfferedOverHTTP2(t *testing.T) {
 			t.Errorf("%s: status = %d; want 200", proto, e.Status)
 		}
 	}
-}
-
-// The request's context is AccessLog's own; whoever waits for its end must be
-// told.
-func TestAccessLogContextEnds(t *testing.T) {
-	type key struct{}
-	parent, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "kept"))
-	h := logging.AccessLog(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		child, stop := context.WithTimeout(r.Context(), time.Hour)
-		defer stop()
-		after := make(chan struct{})
-		context.AfterFunc(r.Context(), func() { close(after) })
-		cancel()
-		<-child.Done()
-		<-after
-		if got := child.Value(key{}); got != "kept" {
-			t.Errorf("Value() = %v; want kept", got)
-		}
-		if logging.RecordFrom(child) != logging.RecordFrom(r.Context()) {
-			t.Error("a derived context has another Record")
-		}
-	}), nil)
-	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(parent))
 }

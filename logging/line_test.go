@@ -245,7 +245,7 @@ func TestAccessLogAllocates(t *testing.T) {
 	defer files.Close()
 	sink := files.Sink(SinkOptions{Path: filepath.Join(t.TempDir(), "a.log")})
 	h := AccessLog(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		RecordFrom(r.Context()).Action = "proxy"
+		RecordFrom(w).Action = "proxy"
 		w.WriteHeader(200)
 	}), func() *Sink { return sink })
 	r, header := browser()
@@ -273,7 +273,7 @@ func BenchmarkAccessLog(b *testing.B) {
 	files := NewFiles(slog.New(slog.DiscardHandler))
 	sink := files.Sink(SinkOptions{Path: filepath.Join(b.TempDir(), "bench.log"), Name: "blog", RedactQuery: []string{"token", "access_token", "key", "password", "code"}})
 	h := AccessLog(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := RecordFrom(r.Context())
+		rec := RecordFrom(w)
 		rec.Action, rec.Upstream, rec.RequestID = "proxy", "10.1.1.4:80", "01J5V7Q4M3"
 		w.WriteHeader(200)
 	}), func() *Sink { return sink })

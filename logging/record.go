@@ -1,7 +1,6 @@
 package logging
 
 import (
-	"context"
 	"net/http"
 	"time"
 )
@@ -12,7 +11,8 @@ const StatusClientGone = 499
 
 // Record is what the handlers know about one request beyond what can be seen
 // from outside. AccessLog makes it; the handlers below find it with RecordFrom
-// and fill it in. Only the request's own goroutine may touch it. Empty fields
+// and fill it in. Only the request's own goroutine may touch it, and nobody when
+// the handler has returned. Empty fields
 // are left out of the line.
 type Record struct {
 	Sink      *Sink  // where the line goes; nil = the fallback given to AccessLog
@@ -31,13 +31,20 @@ type Record struct {
 	exchange *exchange // nil outside AccessLog
 }
 
-// RecordFrom returns the Record of the request that ctx belongs to. It is never
+// RecordFrom returns the Record of the request that w answers; w is what
+// AccessLog gave to its handler, or a wrapper of it that has Unwrap. It is never
 // nil: outside AccessLog it is one that nobody reads.
-func RecordFrom(ctx context.Context) *Record {
-	if rec, ok := ctx.Value(recordKey{}).(*Record); ok {
-		return rec
+func RecordFrom(w http.ResponseWriter) *Record {
+	for {
+		if x, ok := w.(*exchange); ok {
+			return &x.record
+		}
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return new(Record)
+		}
+		w = wrapper.Unwrap()
 	}
-	return new(Record)
 }
 
 // Upgraded writes the opening line of a connection that has just been switched
@@ -54,32 +61,14 @@ func (rec *Record) Upgraded(status int) {
 	}
 }
 
-type recordKey struct{}
-
 // exchange is one request under AccessLog: all that is needed per request, in
-// one allocation. It is the request's context too.
+// one allocation. It is the handler's ResponseWriter.
 type exchange struct {
-	context.Context // the request's own
-
+	response
 	record   Record
-	request  *http.Request // as it arrived
-	response response
+	request  *http.Request // as it arrived, but for Body
 	body     countingBody
 	start    time.Time
 	fallback func() *Sink
 	upgraded bool
-}
-
-// Value implements context.Context.
-func (x *exchange) Value(key any) any {
-	if key == (recordKey{}) {
-		return &x.record
-	}
-	return x.Context.Value(key)
-}
-
-// AfterFunc is what package context looks for in a context that is not its own,
-// so that waiting for the end of a request needs no goroutine.
-func (x *exchange) AfterFunc(f func()) (stop func() bool) {
-	return context.AfterFunc(x.Context, f)
 }

@@ -24,7 +24,7 @@ import (
 func logForTools(t *testing.T) (path string, lines, unauthorized int) {
 	t.Helper()
 	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
-		rec := logging.RecordFrom(r.Context())
+		rec := logging.RecordFrom(w)
 		rec.Action, rec.Upstream, rec.RequestID = "proxy", "10.1.1.4:80", "id"
 		rec.ClientIP = "192.0.2.9"
 		switch r.URL.Path {

@@ -128,7 +128,7 @@ func (h *Handler) decide(t *Table, r *http.Request, from origin) decision {
 // ServeHTTP does what decide says: the host's upstream answers, or we do.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	table := h.table.Load()
-	rec := logging.RecordFrom(r.Context())
+	rec := logging.RecordFrom(w)
 	from := table.trusted.origin(r)
 	rec.ClientIP = from.text()
 	rec.RequestID = requestID(r, from)
@@ -170,7 +170,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) RedirectToHTTPS() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		table := h.table.Load()
-		rec := logging.RecordFrom(r.Context())
+		rec := logging.RecordFrom(w)
 		from := table.trusted.origin(r)
 		rec.ClientIP = from.text()
 		rec.RequestID = requestID(r, from)

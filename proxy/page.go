@@ -52,7 +52,7 @@ var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 // gets the header alone.
 func writePage(w http.ResponseWriter, r *http.Request, p page) {
 	p = p.worded(isSafe(r.Method))
-	id := logging.RecordFrom(r.Context()).RequestID
+	id := logging.RecordFrom(w).RequestID
 
 	h := w.Header()
 	var body []byte
