@@ -16,12 +16,14 @@ import (
 const (
 	smallSize    = 1 << 10
 	pageSize     = 50 << 10
+	fileSize     = 1 << 20
 	downloadSize = 100 << 20
 	uploadSize   = 10 << 20
 )
 
 // newBackend serves what the proxies forward, on ln until ln is closed:
-// /small, /page, /download, /upload (any body), /echo (WebSocket).
+// /small, /page, /download and /file, /upload (any body), /echo (WebSocket),
+// /events (server-sent events).
 func newBackend() http.Handler {
 	small := make([]byte, smallSize)
 	html := page()
@@ -43,15 +45,17 @@ func newBackend() http.Handler {
 		w.Header().Set("Content-Length", strconv.Itoa(len(html)))
 		_, _ = io.WriteString(w, html)
 	})
-	mux.HandleFunc("GET /download", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/octet-stream")
-		w.Header().Set("Content-Length", strconv.Itoa(downloadSize))
-		for sent := 0; sent < downloadSize; sent += len(chunk) {
-			if _, err := w.Write(chunk); err != nil {
-				return
+	for path, size := range map[string]int{"/file": fileSize, "/download": downloadSize} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/octet-stream")
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+			for sent := 0; sent < size; sent += len(chunk) {
+				if _, err := w.Write(chunk); err != nil {
+					return
+				}
 			}
-		}
-	})
+		})
+	}
 	mux.HandleFunc("POST /upload", func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		if err != nil || n != uploadSize {
@@ -59,6 +63,7 @@ func newBackend() http.Handler {
 		}
 	})
 	mux.HandleFunc("GET /echo", echo)
+	mux.HandleFunc("GET /events", sendEvents)
 	return mux
 }
 

@@ -53,10 +53,10 @@ func (s site) write(name, text string) (string, error) {
 	return path, f.Close()
 }
 
-func configureDetour(s site) ([]string, error) { return configureEngine(s, "net/http") }
+func configureDetour(s site) ([]string, error) { return configureEngine(s, "detour") }
 
-// configureOwnEngine is the same on the engine of our own.
-func configureOwnEngine(s site) ([]string, error) { return configureEngine(s, "detour") }
+// configureNetHTTP is the same on the standard library's server and transport.
+func configureNetHTTP(s site) ([]string, error) { return configureEngine(s, "net/http") }
 
 func configureEngine(s site, engine string) ([]string, error) {
 	path, err := s.write("proxy.toml", `

@@ -28,17 +28,16 @@ type contestant struct {
 	configure func(s site) (args []string, err error) // writes the configuration into s.Dir
 }
 
-// findContestants builds detour and finds the peers. A peer that is not there
-// is left out; missing says which and how to get it.
+// findContestants builds detour, which comes first, and finds the peers. A peer
+// that is not there is left out; missing says which and how to get it.
 func findContestants(ctx context.Context, o options, dir string, progress io.Writer) (found []contestant, missing []string, err error) {
 	detour, err := findDetour(ctx, o, dir, progress)
 	if err != nil {
 		return nil, nil, err
 	}
-	found = append(found, detour)
-	own := detour
-	own.name, own.configure = "detour, own engine", configureOwnEngine
-	found = append(found, own)
+	standard := detour
+	standard.name, standard.configure = "detour on net/http", configureNetHTTP
+	found = append(found, detour, standard)
 	for _, peer := range o.peers {
 		c, err := findPeer(ctx, o, peer, progress)
 		if err != nil {

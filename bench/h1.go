@@ -168,13 +168,15 @@ func (c *h1) discard(n int64) error {
 	return err
 }
 
-// newcomer is a client that comes anew for every request, with a full
-// handshake: it keeps no session.
+// newcomer is a client that comes anew for every request: with a full
+// handshake, or, when its target keeps sessions, with one that must resume the
+// session of the visit before.
 type newcomer struct {
 	ctx    context.Context
 	target target
 	host   string
 	want   request
+	known  bool // it was here before
 }
 
 func (c *newcomer) Close() error { return nil }
@@ -194,5 +196,10 @@ func (c *newcomer) visit(t *tally) error {
 		return err
 	}
 	defer visit.Close()
-	return visit.run(once()(0), t)
+	resumed, want := visit.conn.ConnectionState().DidResume, c.known && c.target.sessions != nil
+	if resumed != want {
+		return fmt.Errorf("handshake resumed a session: %t; want %t", resumed, want)
+	}
+	c.known = true
+	return visit.run(once()(0), t) // reads the answer, and with it the ticket for the next visit
 }

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -30,7 +31,23 @@ type h2 struct {
 	streams int
 	next    uint32 // id of the next stream
 	unacked uint32 // bytes read since the last WINDOW_UPDATE
+	up      upload
 }
+
+// upload is the body that the one stream of a connection sends.
+type upload struct {
+	left         int64  // bytes to send
+	stream, conn int64  // windows the server gave and that are not used up
+	initial      int64  // a new stream's window
+	chunk        []byte // sent again and again
+}
+
+// maxFrame is the largest frame that every server takes (RFC 9113, 4.2), and
+// initialWindow what it takes before it has said so itself (6.9.2).
+const (
+	maxFrame      = 16 << 10
+	initialWindow = 64<<10 - 1
+)
 
 // h2Window is the space a client gives to answers, for a stream and for the
 // connection; browsers give 6 to 16 MiB.
@@ -44,6 +61,11 @@ func dialH2(ctx context.Context, t target, host string, want request, streams in
 	c := &h2{
 		conn: conn, r: bufio.NewReaderSize(conn, 32<<10), w: bufio.NewWriterSize(conn, 16<<10),
 		host: host, want: want, streams: streams, next: 1,
+		up: upload{conn: initialWindow, initial: initialWindow, chunk: make([]byte, maxFrame)},
+	}
+	if want.body > 0 && streams != 1 {
+		conn.Close()
+		return nil, errors.New("uploads have one stream a connection")
 	}
 	c.fr = http2.NewFramer(c.w, c.r)
 	c.fr.SetReuseFrames()
@@ -73,6 +95,9 @@ func (c *h2) run(more func() bool, t *tally) error {
 			}
 			open++
 		}
+		if err := c.push(); err != nil {
+			return err
+		}
 		if open == 0 {
 			return cmp.Or(c.w.Flush(), c.checkSize(t.requests-before.requests, t.bytes-before.bytes))
 		}
@@ -86,8 +111,12 @@ func (c *h2) run(more func() bool, t *tally) error {
 			return err
 		}
 		if ended {
+			if c.up.left > 0 {
+				return fmt.Errorf("answer before the end of the upload: %d bytes are left", c.up.left)
+			}
 			open--
 			t.requests++
+			t.bytes += c.want.body
 		}
 	}
 }
@@ -103,11 +132,32 @@ func (c *h2) ask() error {
 	for _, line := range browserLines {
 		c.field(line[0], line[1])
 	}
+	if c.want.body > 0 {
+		c.field("content-type", "application/octet-stream")
+		c.field("content-length", strconv.FormatInt(c.want.body, 10))
+	}
+	c.up.left, c.up.stream = c.want.body, c.up.initial
 	id := c.next
 	c.next += 2
 	return c.fr.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: id, BlockFragment: c.block.Bytes(), EndStream: true, EndHeaders: true,
+		StreamID: id, BlockFragment: c.block.Bytes(), EndStream: c.want.body == 0, EndHeaders: true,
 	})
+}
+
+// push sends as much of an upload as the windows allow.
+func (c *h2) push() error {
+	for {
+		n := min(c.up.left, c.up.stream, c.up.conn, maxFrame)
+		if n <= 0 {
+			return nil
+		}
+		c.up.left -= n
+		c.up.stream -= n
+		c.up.conn -= n
+		if err := c.fr.WriteData(c.next-2, c.up.left == 0, c.up.chunk[:n]); err != nil {
+			return err
+		}
+	}
 }
 
 func (c *h2) field(name, value string) {
@@ -127,8 +177,20 @@ func (c *h2) read(t *tally) (ended bool, err error) {
 		t.bytes += int64(len(f.Data()))
 		return f.StreamEnded(), c.giveBack(f)
 	case *http2.SettingsFrame:
-		if !f.IsAck() {
-			return false, c.fr.WriteSettingsAck()
+		if f.IsAck() {
+			return false, nil
+		}
+		if window, ok := f.Value(http2.SettingInitialWindowSize); ok {
+			c.up.stream += int64(window) - c.up.initial
+			c.up.initial = int64(window)
+		}
+		return false, c.fr.WriteSettingsAck()
+	case *http2.WindowUpdateFrame:
+		switch f.StreamID {
+		case 0:
+			c.up.conn += int64(f.Increment)
+		case c.next - 2:
+			c.up.stream += int64(f.Increment)
 		}
 	case *http2.PingFrame:
 		if !f.IsAck() {

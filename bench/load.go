@@ -31,6 +31,7 @@ var (
 	getPageGzip  = request{method: "GET", path: "/page", accept: "gzip", status: 200, encoding: "gzip"}
 	getPageZstd  = request{method: "GET", path: "/page", accept: "zstd", status: 200, encoding: "zstd"}
 	getRedirect  = request{method: "GET", path: "/wiki/Page?lang=en", accept: "gzip, deflate, br, zstd", status: 302}
+	getFile      = request{method: "GET", path: "/file", accept: "gzip, deflate, br, zstd", status: 200, size: fileSize}
 	getDownload  = request{method: "GET", path: "/download", accept: "gzip, deflate, br, zstd", status: 200, size: downloadSize}
 	postUpload   = request{method: "POST", path: "/upload", accept: "gzip, deflate, br, zstd", body: uploadSize, status: 200}
 	openWSEcho   = request{method: "GET", path: "/echo", status: 101}
@@ -63,18 +64,20 @@ type conn interface {
 
 // target is a contestant as clients see it.
 type target struct {
-	addr   string
-	roots  *x509.CertPool
-	curves []tls.CurveID // nil = Go's own
+	addr     string
+	roots    *x509.CertPool
+	curves   []tls.CurveID          // nil = Go's own
+	sessions tls.ClientSessionCache // to be resumed; nil = none
 }
 
 func (t target) tlsConfig(host, alpn string) *tls.Config {
 	return &tls.Config{
-		RootCAs:          t.roots,
-		ServerName:       host,
-		NextProtos:       []string{alpn},
-		MinVersion:       tls.VersionTLS13,
-		CurvePreferences: t.curves,
+		RootCAs:            t.roots,
+		ServerName:         host,
+		NextProtos:         []string{alpn},
+		MinVersion:         tls.VersionTLS13,
+		CurvePreferences:   t.curves,
+		ClientSessionCache: t.sessions,
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,10 +67,18 @@ func TestClientsCountWhatTheyGet(t *testing.T) {
 		{"h2", func(ctx context.Context) (conn, error) { return dialH2(ctx, to, onlineHost, getSmall, 4) }, tally{10, 10 * smallSize}},
 		{"h3", func(ctx context.Context) (conn, error) { return dialH3(ctx, to, onlineHost, getSmall, 4) }, tally{10, 10 * smallSize}},
 		{"upload", func(ctx context.Context) (conn, error) { return dialH1(ctx, to, onlineHost, postUpload) }, tally{2, 2 * uploadSize}},
+		{"upload over h2's windows", func(ctx context.Context) (conn, error) {
+			return dialH2(ctx, to, onlineHost, postUpload, 1)
+		}, tally{2, 2 * uploadSize}},
 		{"download over h2's windows", func(ctx context.Context) (conn, error) {
 			return dialH2(ctx, to, onlineHost, getDownload, 1)
 		}, tally{2, 2 * downloadSize}},
 		{"newcomer", func(ctx context.Context) (conn, error) {
+			return &newcomer{ctx: ctx, target: to, host: onlineHost, want: getSmall}, nil
+		}, tally{10, 10 * smallSize}},
+		{"newcomer with a session", func(ctx context.Context) (conn, error) {
+			to := to
+			to.sessions = tls.NewLRUClientSessionCache(1)
 			return &newcomer{ctx: ctx, target: to, host: onlineHost, want: getSmall}, nil
 		}, tally{10, 10 * smallSize}},
 		{"websocket", func(ctx context.Context) (conn, error) { return dialWebSocket(ctx, to, onlineHost, openWSEcho) }, tally{10, 0}},
@@ -154,6 +163,39 @@ func TestHandshakeTellsAMissingKeyExchange(t *testing.T) {
 	}
 	if _, err := to.handshake(t.Context(), onlineHost, "gopher"); err == nil || !strings.Contains(err.Error(), "protocol") {
 		t.Errorf("handshake for an unknown protocol: %v; want it refused", err)
+	}
+}
+
+// forgetful keeps no session, whatever it is told.
+type forgetful struct{}
+
+func (forgetful) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+func (forgetful) Put(string, *tls.ClientSessionState)        {}
+
+func TestNewcomerTellsAHandshakeThatDoesNotResume(t *testing.T) {
+	to := serve(t, newBackend())
+	to.sessions = forgetful{}
+	c := &newcomer{ctx: t.Context(), target: to, host: onlineHost, want: getSmall}
+	if err := c.run(times(1)(0), new(tally)); err != nil {
+		t.Fatalf("first visit: %v; want a full handshake", err)
+	}
+	if err := c.run(times(1)(0), new(tally)); err == nil {
+		t.Error("second visit with a full handshake: nil; want an error")
+	}
+}
+
+func TestDelays(t *testing.T) {
+	to := serve(t, newBackend())
+	trial := &trial{lab: &lab{duration: time.Millisecond}, ctx: t.Context()}
+	dial := func(ctx context.Context) (net.Conn, error) { return to.handshake(ctx, onlineHost, "http/1.1") }
+	for _, path := range []string{"/events", getSmall.path} {
+		delays, err := trial.delays(dial, path)
+		if err != nil || len(delays) != 10 || slices.Min(delays) <= 0 {
+			t.Errorf("delays(%q) = %v, %v; want 10 of them, nil", path, delays, err)
+		}
+	}
+	if delays, err := trial.delays(dial, "/nothing"); err == nil {
+		t.Errorf("delays of an answer 404 = %v, nil; want an error", delays)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -109,6 +110,7 @@ func (r *report) markdown() string {
 	}
 	b.WriteString("In brackets: the peer's figure divided by detour's; above 1, detour needs less.\n\n")
 	writeTable(&b, lines)
+	r.writeGoals(&b)
 	for i, note := range r.notes {
 		if i == 0 {
 			b.WriteString("\n")
@@ -138,6 +140,90 @@ func (r *report) cell(s scenario, c contestant, i int) string {
 	}
 	reference, _ := median(first.rounds, i)
 	return text + " (" + strconv.FormatFloat(mid/reference, 'f', 2, 64) + ")"
+}
+
+// writeGoals writes what detour is meant to reach in these scenarios, and what
+// it reaches.
+func (r *report) writeGoals(b *strings.Builder) {
+	lines := [][]string{{"", "row", "Caddy", "", "nginx, HAProxy", "", "detour itself", ""}}
+	for _, g := range goals() {
+		i := slices.IndexFunc(r.scenarios, func(s scenario) bool { return s.name == g.scenario })
+		if i < 0 {
+			continue
+		}
+		row := r.scenarios[i].rows[g.row]
+		line := []string{g.scenario, row.title}
+		line = append(line, r.ratio(g, g.caddy, "", "Caddy")...)
+		if g.nginx > 0 {
+			line = append(line, r.ratio(g, g.nginx, " (nginx)", "nginx")...)
+		} else {
+			line = append(line, r.ratio(g, g.best, "", "nginx", "HAProxy")...)
+		}
+		lines = append(lines, append(line, r.limit(g, row.unit)...))
+	}
+	if len(lines) > 1 {
+		b.WriteString("\nWhat is aimed at, and what is reached (in bold: not reached). For a peer its figure divided by detour's, of two peers the better one's.\n\n")
+		writeTable(b, lines)
+	}
+}
+
+// ratio are two cells: the goal, and the cheapest of the peers' figures divided
+// by detour's.
+func (r *report) ratio(g goal, least float64, note string, peers ...string) []string {
+	if least == 0 {
+		return []string{"", ""}
+	}
+	text := []string{"≥ " + strconv.FormatFloat(least, 'g', -1, 64) + note, "–"}
+	own, ok := r.reached(g.scenario, r.contestants[0].name, g.row)
+	best := math.Inf(1)
+	for _, peer := range peers {
+		if f, ok := r.reached(g.scenario, peer, g.row); ok {
+			best = min(best, f)
+		}
+	}
+	if ok && !math.IsInf(best, 1) {
+		text[1] = verdict(best/own, best/own >= least)
+	}
+	return text
+}
+
+// limit are two cells: the most that detour's figure should be, and what it is.
+func (r *report) limit(g goal, unit string) []string {
+	if g.most == 0 {
+		return []string{"", ""}
+	}
+	text := []string{"≤ " + strconv.FormatFloat(g.most, 'g', -1, 64) + " ", "–"}
+	own, ok := r.reached(g.scenario, r.contestants[0].name, g.row)
+	if g.of == "" {
+		text[0] += unit
+	} else {
+		text[0] += "× " + g.of
+		reference, found := r.reached(g.of, r.contestants[0].name, g.row)
+		own, ok = own/reference, ok && found
+	}
+	if ok {
+		text[1] = verdict(own, own <= g.most)
+	}
+	return text
+}
+
+// verdict is a figure, in bold when it is not what is aimed at.
+func verdict(f float64, good bool) string {
+	if good {
+		return figure(f)
+	}
+	return "**" + figure(f) + "**"
+}
+
+// reached is the median of a contestant's figures in a row; ok is false when
+// there are none.
+func (r *report) reached(scenario, contestant string, row int) (f float64, ok bool) {
+	c := r.cells[cellKey{scenario, contestant}]
+	if c == nil || c.err != nil {
+		return 0, false
+	}
+	f, _ = median(c.rounds, row)
+	return f, true
 }
 
 // median of figure i over all rounds, and half the distance between the

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,43 @@ func TestReportTable(t *testing.T) {
 	}
 	if err := r.failure(); err == nil || !strings.Contains(err.Error(), "x, other: status 502") {
 		t.Errorf("failure() = %v; want what failed and why", err)
+	}
+}
+
+func TestReportGoals(t *testing.T) {
+	detour, nginx, haproxy, caddy := contestant{name: "detour"}, contestant{name: "nginx"}, contestant{name: "HAProxy"}, contestant{name: "Caddy"}
+	all := scenarios()
+	r := newReport([]contestant{detour, nginx, haproxy, caddy}, all, nil, options{rounds: 1}, cpuSplit{1, 0})
+	for _, s := range all {
+		own := make([]float64, len(s.rows))
+		for i := range own {
+			own[i] = 10
+		}
+		if s.name == "n1000" {
+			own[0] = 11.5
+		}
+		r.add(s, detour, own, nil, nil)
+		if s.name == "a" {
+			r.add(s, nginx, []float64{20}, nil, nil)
+			r.add(s, haproxy, []float64{9}, nil, nil)
+			r.add(s, caddy, []float64{70}, nil, nil)
+		}
+	}
+	got := strings.Join(strings.Fields(r.markdown()), " ")
+	for _, want := range []string{
+		"| a | 1 KiB, HTTP/1.1, 64 connections | ≥ 7 | 7.00 | ≥ 1 | **0.90** | | |",
+		"| b64 | 1 KiB, HTTP/2, 64 connections × 1 stream | ≥ 7 | – | ≥ 0.9 | – | | |",
+		"| n1000 | as a, 1,000 hosts with a log each | | | ≥ 1 | – | ≤ 1.1 × a | **1.15** |",
+		"| i | idle TLS connection that made one request, memory | | | | | ≤ 25 KiB | 10.0 |",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("report lacks %q:\n%s", want, r.markdown())
+		}
+	}
+	for _, g := range goals() {
+		if !slices.ContainsFunc(all, func(s scenario) bool { return s.name == g.scenario && g.row < len(s.rows) }) {
+			t.Errorf("goal for %q, row %d, which does not exist", g.scenario, g.row)
+		}
 	}
 }
 

@@ -57,28 +57,78 @@ func scenarios() []scenario {
 			measure: cpuAndSize(16, overH1(getPageGzip))},
 		{name: "d-zstd", rows: compressed("50 KiB HTML, zstd, HTTP/1.1, 16 connections"), needs: hasZstd,
 			measure: cpuAndSize(16, overH1(getPageZstd))},
+		{name: "e1", rows: perGiB("1 MiB downloads, HTTP/1.1, 4 connections"),
+			measure: cpuPerGiB(4, overH1(getFile))},
 		{name: "e100-h1", short: true, rows: perGiB("100 MiB download, HTTP/1.1, 4 connections"),
 			measure: cpuPerGiB(4, overH1(getDownload))},
 		{name: "e100-h2", rows: perGiB("100 MiB download, HTTP/2, 4 connections"),
 			measure: cpuPerGiB(4, overH2(getDownload, 1))},
 		{name: "f", rows: perGiB("10 MiB upload, HTTP/1.1, 4 connections"),
 			measure: cpuPerGiB(4, overH1(postUpload))},
+		{name: "f-h2", rows: perGiB("10 MiB upload, HTTP/2, 4 connections"),
+			measure: cpuPerGiB(4, overH2(postUpload, 1))},
 		{name: "g", short: true, rows: perRequest("connection, full handshake (X25519) and a 302, 16 at once"),
 			measure: cpuPerRequest(16, byNewcomers(tls.X25519))},
 		{name: "g-pq", rows: perRequest("the same with X25519MLKEM768"),
 			measure: cpuPerRequest(16, byNewcomers(tls.X25519MLKEM768, tls.X25519))},
+		{name: "g-res", rows: perRequest("the same with X25519 and a session that is resumed"),
+			measure: cpuPerRequest(16, returning(byNewcomers(tls.X25519)))},
 		{name: "h", rows: perRequest("WebSocket echo of 64 bytes, 64 connections"),
 			measure: measureEcho},
 		{name: "i", rows: []row{{"idle TLS connection that made one request, memory", kib}},
 			measure: measureIdleConnections},
+		{name: "k", rows: []row{{"added delay of a server-sent event", microseconds}, {"added time to the first byte, one quiet connection", microseconds}},
+			measure: measureDelay},
 		{name: "m", rows: perRequest("1 KiB, HTTP/3, 8 × 8"), needs: hasHTTP3,
 			measure: cpuPerRequest(8, overH3(getSmall, 8))},
 		{name: "n1000", hosts: 1000, rows: perRequest("as a, 1,000 hosts with a log each"),
 			measure: cpuPerRequest(64, overH1(getSmall))},
+		{name: "a1", rows: perRequest("as a, but one connection"),
+			measure: cpuPerRequest(1, overH1(getSmall))},
 		{name: "a-rate", rows: perRequest("as a, but 1,000 requests/s"),
 			measure: measureAtRate},
 		{name: "start", short: true, rows: []row{{"start to first answer", "ms"}, {"memory after start", "MiB"}, {"size of the binary", "MiB"}},
 			measure: measureStart},
+	}
+}
+
+// goal is what detour is meant to reach in a row of a scenario.
+type goal struct {
+	scenario string
+	row      int
+	// The peer's figure divided by detour's, at least; 0 = no goal.
+	caddy float64
+	best  float64 // the better one of nginx and HAProxy
+	nginx float64 // nginx alone
+	// detour's own figure, at most; 0 = no goal.
+	most float64
+	of   string // most is so many times detour's figure in this scenario
+}
+
+func goals() []goal {
+	return []goal{
+		{scenario: "a", caddy: 7, best: 1},
+		{scenario: "b", caddy: 10, best: 1.1},
+		{scenario: "b64", caddy: 7, best: 0.9},
+		{scenario: "c1", caddy: 5, best: 1.1},
+		{scenario: "c2", caddy: 13, best: 1.4},
+		{scenario: "d-gzip", caddy: 2.4, nginx: 1.4},
+		{scenario: "d-gzip", row: 1, nginx: 1}, // HAProxy's compression is cheap and bad
+		{scenario: "d-zstd", caddy: 2},
+		{scenario: "e100-h1", caddy: 1.4, best: 1.3},
+		{scenario: "e100-h2", caddy: 2, best: 1.3},
+		{scenario: "f", caddy: 1.1, best: 1.3},
+		{scenario: "g", caddy: 1.5, best: 1.1},
+		{scenario: "g-pq", caddy: 1.35},
+		{scenario: "g-res", caddy: 1.5, best: 1},
+		{scenario: "h", caddy: 0.95, best: 0.95},
+		{scenario: "i", most: 25},
+		{scenario: "m", caddy: 2.2},
+		{scenario: "n1000", best: 1, most: 1.1, of: "a"},
+		{scenario: "a-rate", caddy: 2, best: 0.8},
+		{scenario: "start", row: 0, most: 20},
+		{scenario: "start", row: 1, most: 15},
+		{scenario: "start", row: 2, most: 20},
 	}
 }
 
@@ -139,6 +189,17 @@ func byNewcomers(curves ...tls.CurveID) dialer {
 		target.curves = curves
 		return func(ctx context.Context, _ int) (conn, error) {
 			return &newcomer{ctx: ctx, target: target, host: offlineHost, want: getRedirect}, nil
+		}
+	}
+}
+
+// returning lets each of the connections that d dials keep a session.
+func returning(d dialer) dialer {
+	return func(t *trial) func(context.Context, int) (conn, error) {
+		return func(ctx context.Context, i int) (conn, error) {
+			known := *t
+			known.target.sessions = tls.NewLRUClientSessionCache(1)
+			return d(&known)(ctx, i)
 		}
 	}
 }
