@@ -18,7 +18,7 @@ func NewEngineServer(o ServerOptions) Server {
 	return engine.New(engine.Options{
 		Handler:  o.Handler,
 		TLS:      o.TLS,
-		Limits:   engine.Limits(o.Limits),
+		Limits:   o.Limits,
 		ErrorLog: o.Log,
 	})
 }

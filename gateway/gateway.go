@@ -167,13 +167,8 @@ func (g *Gateway) makeServers() {
 
 // chain is what a request passes on its way to h, outermost first.
 func (g *Gateway) chain(h http.Handler) http.Handler {
-	h = proxy.LimitProgress(h, progressTimeout)
 	return logging.AccessLog(h, func() *logging.Sink { return g.current.Load().unowned })
 }
-
-// progressTimeout cuts a client that neither sends nor takes a byte for this
-// long: a phone that lost its network is gone by then, a slow one is not.
-const progressTimeout = 60 * time.Second
 
 // Run serves until ctx is cancelled, then drains for at most the configured
 // grace and returns nil. It returns an error when a listener breaks. Run is

@@ -13,6 +13,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"detour/proxy"
 )
 
 // QUICServer is Server for HTTP/3. It owns the socket it serves, one in its
@@ -51,13 +53,13 @@ const (
 // a request without Content-Length has a length of -1 and a Body even when the
 // stream ended with its header.
 func NewQUICServer(o ServerOptions) QUICServer {
-	o.Limits = o.Limits.withDefaults()
+	o.Limits = o.Limits.WithDefaults()
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &quicServer{ServerOptions: o, finished: make(chan struct{}, 1)}
 	s.h3 = &http3.Server{
-		Handler:        s.counted(o.Handler),
+		Handler:        s.counted(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout)),
 		MaxHeaderBytes: o.Limits.HeaderBytes,
 		IdleTimeout:    o.Limits.IdleTimeout,
 		// Its debug lines hold whole request URIs, secrets included.

@@ -9,10 +9,11 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
+	engine "detour/engine/server"
 	"detour/engine/wire"
 	_ "detour/gateway/xconnect" // extended CONNECT on HTTP/2; must not be left out
+	"detour/proxy"
 )
 
 // Server is the shape of http.Server that the gateway needs. Serve blocks and
@@ -34,59 +35,25 @@ type ServerOptions struct {
 	Handler http.Handler
 	TLS     *tls.Config  // from TLSConfig; nil = plaintext, HTTP/1 only
 	Log     *slog.Logger // nil = silent
-	Limits  Limits       // zero fields = those of DefaultLimits
+	Limits  Limits
 }
 
 // Limits bounds what a client may take of a server.
-type Limits struct {
-	HeaderBytes      int           // a request's head; more is answered 431
-	HeaderTimeout    time.Duration // for a head to arrive
-	IdleTimeout      time.Duration // of a connection between requests
-	HandshakeTimeout time.Duration // for TLS
-	Streams          int           // concurrent requests of one HTTP/2 or HTTP/3 connection
-}
+type Limits = engine.Limits
 
 // DefaultLimits are the limits of a gateway on the open Internet.
-func DefaultLimits() Limits {
-	return Limits{
-		HeaderBytes:      64 << 10,         // cookies of single sign-on come to 16 KiB; nobody honest sends four times that
-		HeaderTimeout:    60 * time.Second, // a phone that loses its network in mid-request comes back within that
-		IdleTimeout:      5 * time.Minute,  // Caddy's; longer than the 4 minutes that NATs and load balancers keep
-		HandshakeTimeout: 10 * time.Second, // three retransmissions of a lost packet
-		Streams:          250,              // Go's and Caddy's default; browsers use up to 100
-	}
-}
-
-func (l Limits) withDefaults() Limits {
-	d := DefaultLimits()
-	if l.HeaderBytes == 0 {
-		l.HeaderBytes = d.HeaderBytes
-	}
-	if l.HeaderTimeout == 0 {
-		l.HeaderTimeout = d.HeaderTimeout
-	}
-	if l.IdleTimeout == 0 {
-		l.IdleTimeout = d.IdleTimeout
-	}
-	if l.HandshakeTimeout == 0 {
-		l.HandshakeTimeout = d.HandshakeTimeout
-	}
-	if l.Streams == 0 {
-		l.Streams = d.Streams
-	}
-	return l
-}
+func DefaultLimits() Limits { return engine.DefaultLimits() }
 
 // NewServer returns net/http's server behind detour's own accept loop, TLS
 // handshakes and, for HTTP/1, wire.Guard.
 func NewServer(o ServerOptions) Server {
-	o.Limits = o.Limits.withDefaults()
+	o.Limits = o.Limits.WithDefaults()
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &server{ServerOptions: o}
 	s.http = &http.Server{
-		Handler:           guarded(o.Handler),
+		Handler:           guarded(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout)),
 		ReadHeaderTimeout: o.Limits.HeaderTimeout,
 		IdleTimeout:       o.Limits.IdleTimeout,
 		MaxHeaderBytes:    o.Limits.HeaderBytes,

@@ -49,6 +49,7 @@ func (c *conn) start() {
 	if c.tls != nil && c.tls.NegotiatedProtocol == "h2" {
 		go c.runHTTP2()
 	} else {
+		c.out.renew(c.server.Limits.ProgressTimeout)
 		go c.run()
 	}
 }
@@ -58,8 +59,9 @@ func (c *conn) handshake() bool {
 	secure, ok := c.rwc.(*tls.Conn)
 	if ok {
 		c.raw = secure.NetConn()
+		c.out.piece = recordBytes
 	} else if c.server.TLS != nil {
-		below := &batch{Conn: c.rwc}
+		below := &batch{Conn: c.out}
 		secure = tls.Server(below, c.server.TLS)
 		c.rwc, c.batch = secure, below
 	} else {
@@ -67,6 +69,7 @@ func (c *conn) handshake() bool {
 		if s, ok := c.rwc.(interface{ ConnectionState() tls.ConnectionState }); ok {
 			state := s.ConnectionState()
 			c.tls = &state
+			c.out.piece = recordBytes
 		}
 		return true
 	}
@@ -107,7 +110,7 @@ func (c *conn) runHTTP2() {
 	l := c.server.Limits
 	served := h2.New(c.stream(), h2.Options{
 		Handler: c.server.Handler, TLS: c.tls, Log: c.server.ErrorLog,
-		Limits: h2.Limits{Streams: l.Streams, HeaderBytes: l.HeaderBytes, HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout},
+		Limits: h2.Limits{Streams: l.Streams, HeaderBytes: l.HeaderBytes, HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, ProgressTimeout: l.ProgressTimeout},
 	})
 	c.mu.Lock()
 	c.http2 = served

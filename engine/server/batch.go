@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"io"
 	"net"
 	"sync"
 )
@@ -93,41 +94,38 @@ func (c batched) Write(p []byte) (int, error) {
 // stream is c's connection with its writes batched, where they can be.
 func (c *conn) stream() net.Conn {
 	if c.batch == nil {
-		return c.rwc
+		return c.out
 	}
 	return batched{c.rwc.(*tls.Conn), c.batch}
+}
+
+// writer is where HTTP is written.
+func (c *conn) writer() io.Writer {
+	if c.batch == nil {
+		return c.out
+	}
+	return c.rwc
 }
 
 // writeBoth writes head and body, either of which may be empty, in as few system
 // calls as it can.
 func (c *conn) writeBoth(head, body []byte) error {
-	if len(body) == 0 {
-		_, err := c.rwc.Write(head)
-		return err
+	large := c.batch != nil && len(head)+len(body) > recordBytes
+	if large {
+		c.batch.begin()
 	}
-	if len(head) == 0 {
-		_, err := c.stream().Write(body)
-		return err
+	w := c.writer()
+	var err error
+	if len(head) > 0 {
+		_, err = w.Write(head)
 	}
-	if c.batch == nil {
-		if c.tls == nil {
-			both := net.Buffers{head, body}
-			_, err := both.WriteTo(c.rwc)
-			return err
+	if err == nil && len(body) > 0 {
+		_, err = w.Write(body)
+	}
+	if large {
+		if sendErr := c.batch.end(); err == nil {
+			err = sendErr
 		}
-		if _, err := c.rwc.Write(head); err != nil {
-			return err
-		}
-		_, err := c.rwc.Write(body)
-		return err
-	}
-	c.batch.begin()
-	_, err := c.rwc.Write(head)
-	if err == nil {
-		_, err = c.rwc.Write(body)
-	}
-	if sendErr := c.batch.end(); err == nil {
-		err = sendErr
 	}
 	return err
 }

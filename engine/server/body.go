@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
-	"os"
 	"sync"
 	"time"
 
@@ -35,6 +34,7 @@ type body struct {
 	eof      bool  // all is read
 	err      error // what reading failed with, for good
 	closed   bool  // by the handler, or because it is done
+	draining bool  // what is left is read for nobody
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -63,8 +63,8 @@ func (b *body) read(p []byte) (n int, err error) {
 	default:
 		n, err = b.readLength(p)
 	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		b.err = err // the handler may set another deadline and try again
+	if err != nil && b.conn.isFinal(err) {
+		b.err = err
 	}
 	if b.eof {
 		b.conn.in.release()
@@ -86,7 +86,7 @@ func (b *body) receive(p []byte) (int, error) {
 		c.in.release()
 		return n, nil
 	}
-	c.lift()
+	b.start()
 	n, err := c.rwc.Read(p)
 	if n > 0 {
 		return n, nil // an error that came with bytes comes again
@@ -99,6 +99,14 @@ func (b *body) receive(p []byte) (int, error) {
 	}
 	c.lost()
 	return 0, err
+}
+
+// start begins a read from the connection. What nobody wants has one limit for
+// all of it.
+func (b *body) start() {
+	if !b.draining {
+		b.conn.startBody()
+	}
 }
 
 func (b *body) readLength(p []byte) (int, error) {
@@ -157,10 +165,13 @@ func (b *body) readTrailers(waiting bool) error {
 			return nil
 		}
 		scanned = len(in)
-		c.lift()
+		b.start()
 		if err := c.in.read(c.rwc, maxTrailers); err != nil {
 			c.lost()
-			return io.ErrUnexpectedEOF
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
 		}
 	}
 }
@@ -210,6 +221,9 @@ func (b *body) drain() error {
 	if b.eof || b.left > maxDrain || b.expect != nil && !b.expect.mayRead() {
 		return nil
 	}
+	b.conn.startBody()
+	b.draining = true
+	defer func() { b.draining = false }()
 	scratch := drainPool.Get().(*[]byte)
 	defer drainPool.Put(scratch)
 	for n := 0; n <= maxDrain; {

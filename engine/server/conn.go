@@ -21,6 +21,7 @@ type conn struct {
 	raw    net.Conn             // below TLS
 	rwc    net.Conn             // what HTTP is spoken on: a *tls.Conn, or raw
 	batch  *batch               // below TLS; nil = rwc came with its TLS, or has none
+	out    *paced               // what is written on: below batch, or rwc
 	tls    *tls.ConnectionState // nil = plaintext
 	remote string
 	base   *connContext
@@ -35,8 +36,7 @@ type conn struct {
 
 	readBy    time.Time // read deadline in force; zero = none, or unknown
 	readSet   bool      // the handler set the read deadline
-	writeBy   time.Time // write deadline in force; zero = none
-	writeSet  bool      // by the handler of this request
+	events    bool      // the answer is a stream of events: client and server may be silent
 	writeFail error     // of the first write that failed
 
 	watch watch
@@ -56,7 +56,7 @@ const (
 
 func (s *Server) newConn(nc net.Conn) *conn {
 	return &conn{
-		server: s, raw: nc, rwc: nc,
+		server: s, raw: nc, rwc: nc, out: &paced{Conn: nc},
 		remote: nc.RemoteAddr().String(),
 		base:   &connContext{Context: context.Background(), server: s.identity, local: nc.LocalAddr()},
 	}
@@ -158,7 +158,8 @@ func (c *conn) rest() fate {
 		}
 		return over
 	}
-	c.writeSet = false  // a deadline that stands is lifted by the next write
+	c.events = false
+	c.out.renew(c.server.Limits.ProgressTimeout)
 	if c.in.len() > 0 { // a pipelined request: not idle
 		if c.readSet {
 			c.readSet = false
@@ -222,10 +223,13 @@ func (c *conn) await() bool {
 func (c *conn) write(b []byte) error { return c.writeAll(b, nil) }
 
 func (c *conn) writeAll(head, body []byte) error {
-	if err := c.unlimitWrites(); err != nil {
+	c.mu.Lock()
+	err := c.writeFail
+	c.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	err := c.writeBoth(head, body)
+	err = c.writeBoth(head, body)
 	if err != nil {
 		c.mu.Lock()
 		c.writeFail = err

@@ -1,14 +1,16 @@
 package server
 
-import "time"
+import (
+	"errors"
+	"os"
+	"time"
+)
 
 // waitUntil sets the read deadline to d from now, or leaves an earlier one that
-// differs little: setting one costs as much as parsing a request. mu is held.
+// differs little. mu is held.
 func (c *conn) waitUntil(d time.Duration) {
-	now := time.Now()
-	by := now.Add(d)
-	slack := min(time.Second, d/8)
-	if !c.readBy.IsZero() && by.Sub(c.readBy) < slack && !c.readBy.After(by) {
+	by := time.Now().Add(d)
+	if nearly(c.readBy, by, d) {
 		return
 	}
 	c.readBy = by
@@ -23,15 +25,37 @@ func (c *conn) startHead() {
 	_ = c.rwc.SetReadDeadline(c.readBy)
 }
 
-// lift removes the server's own read deadline, for a body. It has none: what is
-// too slow is the handler's to say.
-func (c *conn) lift() {
+// startBody limits the time for some more of a body to arrive, unless the
+// handler did.
+func (c *conn) startBody() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.liftLocked()
+	if d := c.server.Limits.ProgressTimeout; d == 0 || c.events {
+		c.lift()
+	} else if !c.readSet {
+		c.waitUntil(d)
+	}
 }
 
-func (c *conn) liftLocked() {
+// isFinal reports whether a failure to read ends the body. After a deadline of
+// its own the handler may set another and try again.
+func (c *conn) isFinal(err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.readSet || !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// expectEvents notes that the answer is a stream of events. Both sides may be silent
+// for as long as they like.
+func (c *conn) expectEvents() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = true
+	c.out.renew(0)
+}
+
+// lift removes the server's own read deadline. mu is held.
+func (c *conn) lift() {
 	if !c.readSet && !c.readBy.IsZero() {
 		c.readBy = time.Time{}
 		_ = c.rwc.SetReadDeadline(time.Time{})
@@ -60,38 +84,12 @@ func (c *conn) setReadDeadline(t time.Time) error {
 	return err
 }
 
-// setWriteDeadline is the handler's. It stands until the end of the request;
-// when the one before was nearly the same and far away, that is left in force.
+// setWriteDeadline is the handler's. It stands until the end of the request.
 func (c *conn) setWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == nil {
 		return errOver
 	}
-	later := t.Sub(c.writeBy)
-	c.writeSet = true
-	if !c.writeBy.IsZero() && later >= 0 && later < time.Second && time.Until(c.writeBy) > 10*time.Second {
-		return nil
-	}
-	c.writeBy = t
-	return c.rwc.SetWriteDeadline(t)
-}
-
-// limitWrites limits the last thing that is written.
-func (c *conn) limitWrites(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.writeBy, c.writeSet = time.Now().Add(d), true
-	_ = c.rwc.SetWriteDeadline(c.writeBy)
-}
-
-// unlimitWrites lifts the write deadline of an earlier request.
-func (c *conn) unlimitWrites() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.writeSet && !c.writeBy.IsZero() {
-		c.writeBy = time.Time{}
-		_ = c.rwc.SetWriteDeadline(time.Time{})
-	}
-	return c.writeFail
+	return c.out.SetWriteDeadline(t)
 }

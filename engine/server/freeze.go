@@ -114,6 +114,9 @@ func (w *response) notice(key string, values []string, s span) {
 		f.length = s
 	case "Content-Type":
 		f.contentType, f.hasType = s, true
+		if strings.HasPrefix(first, "text/event-stream") {
+			w.conn.expectEvents()
+		}
 	case "Date":
 		f.hasDate = true
 	case "Trailer":

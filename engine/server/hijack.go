@@ -16,6 +16,7 @@ func (c *conn) surrender() (net.Conn, *bufio.ReadWriter, error) {
 	c.mu.Unlock()
 	c.server.ended(c)
 	_ = c.rwc.SetDeadline(time.Time{})
+	c.out.renew(0)
 	if has {
 		c.in.put(c.watch.one[0])
 	}

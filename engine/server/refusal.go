@@ -28,7 +28,7 @@ func (c *conn) refuse(err error) {
 	status := statusOf(err)
 	c.server.refusals.note(err, c.remote)
 	text := strconv.Itoa(status) + " " + http.StatusText(status)
-	c.limitWrites(lingerTime) // it may not be reading at all
+	_ = c.out.SetWriteDeadline(time.Now().Add(lingerTime)) // it may not be reading at all
 	answer := "HTTP/1.1 " + text + "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" + text
 	if c.write([]byte(answer)) == nil {
 		c.linger()

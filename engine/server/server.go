@@ -24,17 +24,28 @@ type Options struct {
 	// without the handshake done. Those that agree on "h2" are served by
 	// engine/h2.
 	TLS      *tls.Config
-	Limits   Limits       // zero fields = those of DefaultLimits
+	Limits   Limits
 	ErrorLog *slog.Logger // nil = silent
 }
 
-// Limits bounds what a client may take of a server.
+// Limits bounds what a client may take of a server. Zero fields are those of
+// DefaultLimits, but for ProgressTimeout.
 type Limits struct {
 	HeaderBytes      int           // a request's head; more is answered 431
 	HeaderTimeout    time.Duration // for a head to arrive
 	IdleTimeout      time.Duration // of a connection between requests
 	HandshakeTimeout time.Duration // for TLS
-	Streams          int           // concurrent requests of one HTTP/2 connection
+	Streams          int           // concurrent requests of one HTTP/2 or HTTP/3 connection
+
+	// ProgressTimeout cuts a request whose client makes no progress for so
+	// long: sends nothing of a body that is being read, or takes nothing of an
+	// answer that is being written. What is cut fails with
+	// os.ErrDeadlineExceeded. Time in which the handler waits for something
+	// else does not count, and nothing limits the length or duration of what
+	// moves. Streams that may be silent by design are left alone: answers of
+	// type text/event-stream, connections that were hijacked, extended
+	// CONNECTs and gRPC calls. 0 = no limit.
+	ProgressTimeout time.Duration
 }
 
 // DefaultLimits are the limits of a server on the open Internet.
@@ -42,13 +53,15 @@ func DefaultLimits() Limits {
 	return Limits{
 		HeaderBytes:      64 << 10,         // cookies of single sign-on come to 16 KiB; nobody honest sends four times that
 		HeaderTimeout:    60 * time.Second, // a phone that loses its network in mid-request comes back within that
+		ProgressTimeout:  60 * time.Second, // the same phone
 		IdleTimeout:      5 * time.Minute,  // longer than the 4 minutes that NATs and load balancers keep
 		HandshakeTimeout: 10 * time.Second, // three retransmissions of a lost packet
-		Streams:          250,              // browsers use up to 100
+		Streams:          250,              // net/http's and Caddy's; browsers use up to 100
 	}
 }
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults returns l with its zero fields filled in.
+func (l Limits) WithDefaults() Limits {
 	d := DefaultLimits()
 	if l.HeaderBytes == 0 {
 		l.HeaderBytes = d.HeaderBytes
@@ -91,7 +104,7 @@ type Server struct {
 
 // New returns a server that is ready for Serve.
 func New(o Options) *Server {
-	o.Limits = o.Limits.withDefaults()
+	o.Limits = o.Limits.WithDefaults()
 	if o.ErrorLog == nil {
 		o.ErrorLog = slog.New(slog.DiscardHandler)
 	}

@@ -94,7 +94,7 @@ func (c *conn) look() {
 		return
 	}
 	w.armed, w.reading = false, true
-	c.liftLocked()
+	c.lift()
 	c.mu.Unlock()
 
 	n, err := c.rwc.Read(w.one[:])

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// paced is a connection whose Write fails when the client takes nothing for too
+// long, however long one takes that moves: it goes on after a deadline that
+// found part of what it had to write gone. Only while it writes does the time
+// run.
+type paced struct {
+	net.Conn
+	piece int // what it writes at once; 0 = all
+
+	mu    sync.Mutex    // guards the rest; not held while writing
+	limit time.Duration // 0 = none
+	by    time.Time     // deadline in force; zero = none
+	fixed bool          // it is somebody else's, and final
+}
+
+func (p *paced) Write(b []byte) (n int, err error) {
+	for {
+		piece := b[n:]
+		if p.piece > 0 && len(piece) > p.piece {
+			piece = piece[:p.piece]
+		}
+		p.arm()
+		m, err := p.Conn.Write(piece)
+		n += m
+		if n == len(b) || err != nil && (m == 0 || !p.mayGoOn(err)) {
+			return n, err
+		}
+	}
+}
+
+// arm sets the deadline for a write, or leaves one that is nearly the same.
+func (p *paced) arm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.fixed || p.limit == 0 && p.by.IsZero():
+	case p.limit == 0:
+		p.by = time.Time{}
+		_ = p.Conn.SetWriteDeadline(p.by)
+	default:
+		if by := time.Now().Add(p.limit); !nearly(p.by, by, p.limit) {
+			p.by = by
+			_ = p.Conn.SetWriteDeadline(by)
+		}
+	}
+}
+
+func (p *paced) mayGoOn(err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.fixed && errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// renew sets the time in which a write must move something, in place of any
+// deadline that was set from outside; 0 = no limit.
+func (p *paced) renew(limit time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limit, p.fixed = limit, false
+}
+
+// SetWriteDeadline sets a deadline that stands. The zero time gives the
+// connection back to its own.
+func (p *paced) SetWriteDeadline(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.by, p.fixed = t, !t.IsZero()
+	return p.Conn.SetWriteDeadline(t)
+}
+
+func (p *paced) SetDeadline(t time.Time) error {
+	return errors.Join(p.Conn.SetReadDeadline(t), p.SetWriteDeadline(t))
+}
+
+// nearly reports whether a deadline that is in force can stand for by, d from
+// now: setting one costs as much as parsing a request.
+func nearly(inForce, by time.Time, d time.Duration) bool {
+	return !inForce.IsZero() && !inForce.After(by) && by.Sub(inForce) < min(time.Second, d/8)
+}

@@ -1,0 +1,293 @@
+package server_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"detour/engine/server"
+)
+
+// stall is the ProgressTimeout of these tests.
+const stall = 300 * time.Millisecond
+
+// eachTransport tests h with that limit, over our TLS, over TLS of the
+// listener's, and without.
+func eachTransport(t *testing.T, h http.HandlerFunc, test func(t *testing.T, dial func() net.Conn)) {
+	limit := func(o *server.Options) { o.Limits.ProgressTimeout = stall }
+	encrypted := func(s *serving) func(t *testing.T) net.Conn {
+		return func(t *testing.T) net.Conn { return s.dialTLS(t) }
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := serverTLS()
+	conf.NextProtos = []string{"http/1.1"}
+	plain := serve(t, h, limit)
+	for transport, dial := range map[string]func(t *testing.T) net.Conn{
+		"plaintext":    func(t *testing.T) net.Conn { return plain.dial(t) },
+		"TLS":          encrypted(serve(t, h, func(o *server.Options) { secure(o); limit(o) })),
+		"listener TLS": encrypted(serveOn(t, tls.NewListener(l, conf), h, limit)),
+	} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			test(t, func() net.Conn { return dial(t) })
+		})
+	}
+}
+
+// verdict is where a handler says how it ended.
+type verdict chan error
+
+// want waits for the end that a client without progress leads to.
+func (v verdict) want(t *testing.T) {
+	t.Helper()
+	start := time.Now()
+	select {
+	case err := <-v:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the handler ended with %v; want %v", err, os.ErrDeadlineExceeded)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the handler was not cut within 10 s")
+	}
+	if took := time.Since(start); took < stall/2 {
+		t.Errorf("cut after %v; want about %v", took, stall)
+	}
+}
+
+func TestProgressCutsSilentUpload(t *testing.T) {
+	t.Parallel()
+	for _, head := range []string{"Content-Length: 100\r\n\r\nbegun", "Transfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n0\r\nX: "} {
+		ended := make(verdict, 3)
+		eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(io.Discard, r.Body)
+			_, again := r.Body.Read(make([]byte, 1))
+			if !errors.Is(again, os.ErrDeadlineExceeded) || r.Context().Err() == nil {
+				err = fmt.Errorf("%w, then %v, context %v", err, again, r.Context().Err())
+			}
+			ended <- err
+		}, func(t *testing.T, dial func() net.Conn) {
+			c := dial()
+			io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\n"+head)
+			ended.want(t)
+			br := bufio.NewReader(c)
+			answer(t, br, "POST")
+			if _, err := br.ReadByte(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("after the answer: %v; want the end of the connection", err)
+			}
+		})
+	}
+}
+
+// A body that nobody wanted is read for the connection's sake, but not for long.
+func TestProgressCutsUnwantedDrip(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(http.ResponseWriter, *http.Request) {}, func(t *testing.T, dial func() net.Conn) {
+		c := dial()
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(stall / 8):
+					io.WriteString(c, "x")
+				}
+			}
+		}()
+		start := time.Now()
+		answer(t, bufio.NewReader(c), "POST")
+		if took := time.Since(start); took > 10*stall {
+			t.Errorf("answered after %v; want about %v", took, stall)
+		}
+	})
+}
+
+func TestProgressCutsSilentReader(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1 << 10, 1 << 20, 64 << 20} {
+		ended := make(verdict, 3)
+		eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+			b := make([]byte, size)
+			for {
+				if _, err := w.Write(b); err != nil {
+					if r.Context().Err() == nil {
+						err = errors.New("the context lives on")
+					}
+					ended <- err
+					return
+				}
+			}
+		}, func(t *testing.T, dial func() net.Conn) {
+			io.WriteString(dial(), get)
+			ended.want(t)
+		})
+	}
+}
+
+// A reader may be slow, also when what it reads was one Write, as long as it
+// moves.
+func TestProgressLeavesSlowReader(t *testing.T) {
+	t.Parallel()
+	const size = 12 << 20 // more than the buffers on the way hold, by far
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+		if n, err := w.Write(make([]byte, size)); n != size || err != nil {
+			t.Errorf("Write = %d, %v; want %d", n, err, size)
+		}
+	}, func(t *testing.T, dial func() net.Conn) {
+		c := dial()
+		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+		got := 0
+		for b := make([]byte, 1<<20); ; {
+			n, err := io.ReadFull(c, b)
+			if got += n; err != nil {
+				break
+			}
+			<-time.After(stall / 3) // four times the limit in all
+		}
+		if got < size {
+			t.Errorf("read %d bytes; want %d", got, size)
+		}
+	})
+}
+
+// What the client is not asked for is not its fault.
+func TestProgressLeavesSlowHandler(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+		first := make([]byte, 1)
+		io.ReadFull(r.Body, first)
+		<-time.After(2 * stall) // with part of the body there
+		rest, err := io.ReadAll(r.Body)
+		r.Context().Done()
+		<-time.After(2 * stall) // an upstream thinks
+		fmt.Fprintln(w, string(first), len(rest), err, r.Context().Err())
+		http.NewResponseController(w).Flush()
+		<-time.After(2 * stall)
+		io.WriteString(w, ".")
+	}, func(t *testing.T, dial func() net.Conn) {
+		c := dial()
+		br := bufio.NewReader(c)
+		for range 2 { // the second time on the same connection
+			go fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", 1<<20, strings.Repeat("x", 1<<20))
+			if _, got := answer(t, br, "POST"); got != "x 1048575 <nil> <nil>\n." {
+				t.Errorf("answer %q", got)
+			}
+		}
+	})
+}
+
+// A body that moves may take as long as it likes.
+func TestProgressLeavesSlowUpload(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		fmt.Fprint(w, string(b), err)
+	}, func(t *testing.T, dial func() net.Conn) {
+		c := dial()
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
+		for range 12 {
+			<-time.After(stall / 6)
+			io.WriteString(c, "x")
+		}
+		if _, got := answer(t, bufio.NewReader(c), "POST"); got != "xxxxxxxxxxxx<nil>" {
+			t.Errorf("answer %q; want what was sent", got)
+		}
+	})
+}
+
+// Nothing limits a stream of events, nor whoever reads it; but it does limit
+// what comes after on the connection.
+func TestProgressLeavesEventStream(t *testing.T) {
+	t.Parallel()
+	const size = 32 << 20 // more than the buffers on the way hold
+	ended := make(verdict, 3)
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			_, err := io.Copy(io.Discard, r.Body)
+			ended <- err
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+		io.WriteString(w, "data: x\n\n")
+		http.NewResponseController(w).Flush()
+		<-time.After(2 * stall)
+		w.Write(make([]byte, size))
+	}, func(t *testing.T, dial func() net.Conn) {
+		c := dial()
+		br := bufio.NewReader(c)
+		io.WriteString(c, get)
+		res, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(4 * stall)
+		if n, err := io.Copy(io.Discard, res.Body); n != 9+size || err != nil {
+			t.Errorf("read %d bytes, %v; want %d", n, err, 9+size)
+		}
+		io.WriteString(c, "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+		ended.want(t)
+	})
+}
+
+func TestProgressLeavesIdleConnection(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+	}, func(t *testing.T, dial func() net.Conn) {
+		c := dial()
+		br := bufio.NewReader(c)
+		for range 2 {
+			io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+			<-time.After(stall / 4)
+			io.WriteString(c, "abc")
+			if _, got := answer(t, br, "POST"); got != "abc" {
+				t.Errorf("answer %q; want abc", got)
+			}
+			<-time.After(2 * stall)
+		}
+	})
+}
+
+func TestProgressLeavesHijackedConnection(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		c, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		io.Copy(c, buffered)
+	}, func(t *testing.T, dial func() net.Conn) {
+		c := dial()
+		br := bufio.NewReader(c)
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		if res, err := http.ReadResponse(br, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("upgrade: %v, %v", res, err)
+		}
+		const size = 16 << 20
+		go func() {
+			io.WriteString(c, "ping")
+			<-time.After(2 * stall)
+			c.Write(make([]byte, size)) // whose echo nobody reads at first
+		}()
+		<-time.After(4 * stall)
+		if n, err := io.CopyN(io.Discard, br, 4+size); err != nil {
+			t.Errorf("read %d bytes, %v; want %d", n, err, 4+size)
+		}
+	})
+}
