@@ -47,6 +47,7 @@ type options struct {
 	detour   string // a built binary; "" = build the tree
 	caddy    string // a built binary; "" = install the pinned version
 	keep     bool
+	profile  string // take a profile and write it here, instead of measuring
 }
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
@@ -62,6 +63,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.out, "out", "", "also replace the table between the markers in `file`")
 	fs.StringVar(&o.detour, "detour", "", "measure this `binary` instead of building the tree")
 	fs.StringVar(&o.caddy, "caddy", "", "measure this `binary` instead of installing "+caddyVersion)
+	fs.StringVar(&o.profile, "profile", "", "measure nothing; write a CPU profile of detour under the main scenarios, or those of -run, to `file`")
 	fs.BoolVar(&o.keep, "keep", false, "keep the proxies' configurations and logs")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -124,29 +126,22 @@ func measureAll(ctx context.Context, o options, stdout, progress io.Writer) erro
 		defer os.RemoveAll(dir)
 	}
 
+	if o.profile != "" {
+		return profile(ctx, o, dir, progress)
+	}
 	scenarios := selectScenarios(o)
 	contestants, missing, err := findContestants(ctx, o, dir, progress)
 	if err != nil {
 		return err
 	}
 
-	cpus, err := splitCPUs()
-	if err != nil {
-		return err
-	}
-	// From here on this process is clients and backend; what was built before
-	// could use the whole machine. Less garbage collection on its CPU leaves
-	// more of it to keep the proxy busy.
-	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(400)
-
-	lab, err := newLab(dir, cpus, o)
+	lab, err := settle(dir, o)
 	if err != nil {
 		return err
 	}
 	defer lab.close()
 
-	rep := newReport(contestants, scenarios, missing, o, cpus)
+	rep := newReport(contestants, scenarios, missing, o, lab.cpus)
 	for round := range o.rounds {
 		for _, s := range scenarios {
 			fmt.Fprintf(progress, "round %d/%d  %-8s %s\n", round+1, o.rounds, s.name, s.rows[0].title)
@@ -178,6 +173,19 @@ func measureAll(ctx context.Context, o options, stdout, progress io.Writer) erro
 		}
 	}
 	return rep.failure()
+}
+
+// settle makes this process clients and backend, on a CPU of its own; what is
+// built before can use the whole machine.
+func settle(dir string, o options) (*lab, error) {
+	cpus, err := splitCPUs()
+	if err != nil {
+		return nil, err
+	}
+	// Less garbage collection on its CPU leaves more of it to keep the proxy busy.
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(400)
+	return newLab(dir, cpus, o)
 }
 
 // repository is the tree that is built; the script bench/run goes there first.
