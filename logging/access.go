@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -18,23 +19,36 @@ import (
 // Body is replaced by one that counts.
 //
 // The http.ResponseWriter that next gets supports http.ResponseController
-// wholly; Unwrap leads to the server's own.
+// wholly; Unwrap leads to the server's own. As in net/http, it must not be used
+// when next has returned: it serves another request then.
 func AccessLog(next http.Handler, fallback func() *Sink) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{request: r, start: time.Now(), fallback: fallback}
-		x.record.exchange = x
-		x.response = response{rw: w, head: r.Method == http.MethodHead}
-		if r.Body != nil && r.Body != http.NoBody {
-			x.body.ReadCloser = r.Body
-			r.Body = &x.body // the server keeps its own reference
-		}
-		defer x.finish()
-		next.ServeHTTP(x, r)
-	})
+	return &accessLog{next: next, fallback: fallback}
+}
+
+type accessLog struct {
+	next      http.Handler
+	fallback  func() *Sink
+	exchanges sync.Pool // of *exchange, zero
+}
+
+func (a *accessLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x, ok := a.exchanges.Get().(*exchange)
+	if !ok {
+		x = new(exchange)
+	}
+	x.rw, x.head = w, r.Method == http.MethodHead
+	x.record.exchange = x
+	x.request, x.fallback, x.start = r, a.fallback, time.Now()
+	if r.Body != nil && r.Body != http.NoBody {
+		x.body.ReadCloser = r.Body
+		r.Body = &x.body // the server keeps its own reference
+	}
+	defer a.finish(x)
+	a.next.ServeHTTP(x, r)
 }
 
 // finish writes the line of a request that is over. It is deferred.
-func (x *exchange) finish() {
+func (a *accessLog) finish(x *exchange) {
 	panicked := recover()
 	if panicked != nil {
 		x.aborted(panicked)
@@ -47,12 +61,13 @@ func (x *exchange) finish() {
 	if panicked != nil {
 		panic(panicked)
 	}
+	a.over(x)
 }
 
 // aborted notes that the handler panicked. What it said itself stands.
 func (x *exchange) aborted(panicked any) {
-	if x.response.status == 0 && x.request.Context().Err() == nil {
-		x.response.status = http.StatusInternalServerError // nothing was sent: the visitor saw a broken connection
+	if x.status == 0 && x.request.Context().Err() == nil {
+		x.status = http.StatusInternalServerError // nothing was sent: the visitor saw a broken connection
 	}
 	if x.record.Err != nil {
 		return
@@ -64,13 +79,13 @@ func (x *exchange) aborted(panicked any) {
 	}
 }
 
-// status is what the line says.
-func (x *exchange) status() int {
+// finalStatus is what the line says.
+func (x *exchange) finalStatus() int {
 	switch {
 	case x.record.Status != 0:
 		return x.record.Status
-	case x.response.status != 0:
-		return x.response.status
+	case x.status != 0:
+		return x.status
 	case x.request.Context().Err() != nil:
 		return StatusClientGone // nothing was sent and nobody waits for it
 	}
@@ -94,18 +109,48 @@ func (x *exchange) log(connection string) {
 	if x.record.Err != nil {
 		reason = x.record.Err.Error()
 	}
+	read, size := x.counts()
 	now := time.Now()
 	sink.file.add(&line{
 		sink:       sink,
 		request:    x.request,
-		header:     x.response.rw.Header(),
+		header:     x.rw.Header(),
 		record:     &x.record,
-		status:     x.status(),
-		bytesRead:  x.body.n.Load() + x.response.read.Load(),
-		size:       x.response.size.Load(),
+		status:     x.finalStatus(),
+		bytesRead:  read,
+		size:       size,
 		time:       now,
 		duration:   now.Sub(x.start),
 		connection: connection,
 		err:        reason,
 	})
+}
+
+// counts is how many bytes of the request's body were read, and how many of the
+// answer's were sent.
+func (x *exchange) counts() (read, sent int64) {
+	read, sent = x.body.n.Load(), x.size
+	if x.conn != nil {
+		read += x.conn.read.Load()
+		sent += x.conn.sent.Load()
+	}
+	return read, sent
+}
+
+// over ends the use of x, which serves another request if nobody can hold it
+// any more: an upstream's client may still read the body, and a hijacked
+// connection lives on as long as somebody likes. What panicked may have left
+// anything behind, and does not get here.
+func (a *accessLog) over(x *exchange) {
+	if x.body.ReadCloser != nil || x.conn != nil || x.upgraded {
+		return
+	}
+	*x = exchange{}
+	if raceEnabled {
+		// Who uses it all the same meets the race detector, a nil pointer or
+		// this, and never another request.
+		x.record = Record{Action: "used after the handler returned", RequestID: "used after the handler returned"}
+		return
+	}
+	a.exchanges.Put(x)
 }

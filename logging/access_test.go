@@ -521,3 +521,28 @@ func TestAccessLogHijackIsNotOfferedOverHTTP2(t *testing.T) {
 		}
 	}
 }
+
+// An upstream's client may read on in a body whose handler has returned; what it
+// reads belongs to no other request.
+func TestAccessLogBodyOutlivesItsHandler(t *testing.T) {
+	s := newSite(t, func(http.ResponseWriter, *http.Request) {})
+	var body io.Reader
+	h := logging.AccessLog(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" {
+			body = r.Body
+			return
+		}
+		if got, err := io.ReadAll(body); err != nil || len(got) > 3 {
+			t.Errorf("read in the body of the first request: %q, %v", got, err)
+		}
+	}), func() *logging.Sink { return s.sink })
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", strings.NewReader("abc")))
+	for range 3 {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}
+	for _, e := range s.lines(4) {
+		if e.BytesRead != 0 {
+			t.Errorf("%s: bytes_read = %d; want 0", e.Request.Method, e.BytesRead)
+		}
+	}
+}

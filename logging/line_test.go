@@ -238,21 +238,24 @@ func TestLineAllocatesNothing(t *testing.T) {
 	}
 }
 
-// What AccessLog adds to a request: its own state and the request with its
-// context.
-func TestAccessLogAllocates(t *testing.T) {
+func TestAccessLogAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("nothing is used again under the race detector")
+	}
 	files := NewFiles(slog.New(slog.DiscardHandler))
 	defer files.Close()
 	sink := files.Sink(SinkOptions{Path: filepath.Join(t.TempDir(), "a.log")})
+	answer := []byte("answer")
 	h := AccessLog(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		RecordFrom(w).Action = "proxy"
 		w.WriteHeader(200)
+		w.Write(answer)
 	}), func() *Sink { return sink })
 	r, header := browser()
 	w := &nullWriter{header}
-	h.ServeHTTP(w, r) // makes the buffer
-	if n := testing.AllocsPerRun(20, func() { h.ServeHTTP(w, r) }); n > 2 {
-		t.Errorf("AccessLog allocates %v times a request; want 2", n)
+	// More than one buffer's worth: those are used again too.
+	if n := testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, r) }); n > 0 {
+		t.Errorf("AccessLog allocates %v times a request; want 0", n)
 	}
 }
 

@@ -55,14 +55,16 @@ func RecordFrom(w http.ResponseWriter) *Record {
 func (rec *Record) Upgraded(status int) {
 	if x := rec.exchange; x != nil && !x.upgraded {
 		x.upgraded = true
-		x.response.status = status
-		x.response.size.Store(0) // the head of the 101 is no body
+		x.status = status
+		if x.conn != nil {
+			x.conn.sent.Store(0) // the head of the 101 is no body
+		}
 		x.log("opened")
 	}
 }
 
-// exchange is one request under AccessLog: all that is needed per request, in
-// one allocation. It is the handler's ResponseWriter.
+// exchange is one request under AccessLog: all that is needed per request, made
+// at once and used again. It is the handler's ResponseWriter.
 type exchange struct {
 	response
 	record   Record

@@ -15,10 +15,10 @@ import (
 // sendfile, and io.CopyBuffer would pass over its caller's buffer.
 type response struct {
 	rw     http.ResponseWriter
-	head   bool         // HEAD: what is written is not sent
-	status int          // the final status; 0 = none yet
-	size   atomic.Int64 // body bytes sent; atomic because a hijacked connection is used by several goroutines
-	read   atomic.Int64 // bytes read from a hijacked connection
+	head   bool          // HEAD: what is written is not sent
+	status int           // the final status; 0 = none yet
+	size   int64         // body bytes sent
+	conn   *countingConn // nil = not hijacked
 }
 
 // Unwrap is for http.ResponseController.
@@ -67,7 +67,8 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.status == 0 {
 		w.status = http.StatusSwitchingProtocols
 	}
-	counted := &countingConn{Conn: conn, response: w}
+	counted := &countingConn{Conn: conn}
+	w.conn = counted
 
 	// What the client sent ahead is in rw's buffer already: it is counted,
 	// and the buffer is tied to the counting connection behind it.
@@ -76,7 +77,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	rw.Reader.Reset(io.MultiReader(bytes.NewReader(early), counted))
 	_, _ = rw.Reader.Peek(len(early)) // so that Buffered says what it said
 	rw.Writer.Reset(counted)
-	w.read.Add(int64(len(early)))
+	counted.read.Add(int64(len(early)))
 	return counted, rw, nil
 }
 
@@ -89,25 +90,26 @@ func (w *response) begin() {
 
 func (w *response) sent(n int64) {
 	if !w.head && w.status != http.StatusNoContent && w.status != http.StatusNotModified {
-		w.size.Add(n)
+		w.size += n
 	}
 }
 
-// countingConn is a hijacked connection.
+// countingConn is a hijacked connection. Several goroutines use it, hence the
+// atomics.
 type countingConn struct {
 	net.Conn
-	response *response
+	read, sent atomic.Int64
 }
 
 func (c *countingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.response.read.Add(int64(n))
+	c.read.Add(int64(n))
 	return n, err
 }
 
 func (c *countingConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	c.response.size.Add(int64(n))
+	c.sent.Add(int64(n))
 	return n, err
 }
 
