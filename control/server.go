@@ -80,15 +80,18 @@ func (s *Server) Listen(path string) error {
 	if err := vacant(path); err != nil {
 		return fmt.Errorf("listen on control socket: %w", err)
 	}
-	// Bound under another name, given its mode, then renamed: nobody can
+	// Bound where only we can reach it, given its mode, then renamed: nobody can
 	// connect before the mode is right, and a stale socket is replaced in one step.
-	temporary := filepath.Join(filepath.Dir(path), "."+strconv.Itoa(os.Getpid()))
+	private := filepath.Join(filepath.Dir(path), "."+strconv.Itoa(os.Getpid()))
+	temporary := filepath.Join(private, "s")
 	if limit := len(syscall.RawSockaddrUnix{}.Path) - 1; max(len(path), len(temporary)) > limit {
 		return fmt.Errorf("listen on control socket %s: the path is longer than the %d bytes that a socket's may have", path, limit)
 	}
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+	// One that is there was left behind by a gateway of our number that was killed.
+	if err := errors.Join(os.RemoveAll(private), os.Mkdir(private, 0o700)); err != nil {
 		return fmt.Errorf("listen on control socket: %w", err)
 	}
+	defer os.RemoveAll(private)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
 	if err != nil {
 		return fmt.Errorf("listen on control socket %s: %w", path, errors.Unwrap(err))
@@ -96,7 +99,6 @@ func (s *Server) Listen(path string) error {
 	l.SetUnlinkOnClose(false) // its name changes; close removes it
 	if err := errors.Join(os.Chmod(temporary, socketMode), os.Rename(temporary, path)); err != nil {
 		l.Close()
-		os.Remove(temporary)
 		return fmt.Errorf("listen on control socket: %w", err)
 	}
 	s.path, s.listener = path, l
