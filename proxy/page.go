@@ -5,7 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
+	"html"
 	"net/http"
 	"strconv"
 	"strings"
@@ -44,7 +44,8 @@ var pageTexts = map[int]struct{ title, text string }{
 //go:embed page.html
 var pageHTML string
 
-var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+// pageParts are what stands around the title, the message and the footer.
+var pageParts = strings.Split(pageHTML, "{}")
 
 // writePage answers r with p as HTML, as problem details (RFC 9457) or as
 // plain text, whichever Accept prefers. It is never cached, names the request
@@ -96,17 +97,44 @@ func (p page) worded(safe bool) page {
 	return p
 }
 
+// html is put together by hand: what is escaped is text or a quoted attribute,
+// and html/template would make the whole program a sixth larger (the linker
+// keeps every method that a template might call).
 func (p page) html(requestID string, retry bool) []byte {
+	title := html.EscapeString(p.Title)
 	var b bytes.Buffer
-	err := pageTemplate.Execute(&b, struct {
-		page
-		Phrase, RequestID string
-		Retry             bool
-	}{p, http.StatusText(p.Status), requestID, retry && retryHelps(p.Status)})
-	if err != nil {
-		return p.text(requestID) // cannot happen: the template is ours and a buffer does not fail
+	b.WriteString(pageParts[0])
+	b.WriteString(title)
+	b.WriteString(pageParts[1])
+	fmt.Fprintf(&b, "<h1>%s</h1>\n<p>%s</p>\n", title, html.EscapeString(p.Text))
+	if p.Reason != "" {
+		fmt.Fprintf(&b, "<p class=\"reason\">%s</p>\n", html.EscapeString(p.Reason))
 	}
+	p.links(&b, retry && retryHelps(p.Status))
+	b.WriteString(pageParts[2])
+	fmt.Fprintf(&b, "%d %s", p.Status, http.StatusText(p.Status))
+	if requestID != "" {
+		fmt.Fprintf(&b, " · request <code>%s</code>", html.EscapeString(requestID))
+	}
+	b.WriteString(pageParts[3])
 	return b.Bytes()
+}
+
+// links are where to go from the page: the status page first, if there is one.
+func (p page) links(b *bytes.Buffer, retry bool) {
+	if p.StatusPage == "" && !retry {
+		return
+	}
+	class := ` class="main"` // the first one's
+	b.WriteString("<nav>")
+	if p.StatusPage != "" { // http or https: ParseStatusPage made it
+		fmt.Fprintf(b, `<a%s href="%s">Service status</a>`, class, html.EscapeString(p.StatusPage))
+		class = ""
+	}
+	if retry {
+		fmt.Fprintf(b, `<a%s href="">Try again</a>`, class)
+	}
+	b.WriteString("</nav>\n")
 }
 
 // retryHelps reports whether the same request may fare better a little later.

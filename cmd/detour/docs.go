@@ -1,3 +1,5 @@
+//go:build docs
+
 package main
 
 import (
@@ -10,9 +12,11 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// docsCommand makes what a package ships besides the program.
-func (p *program) docsCommand() *cobra.Command {
-	return &cobra.Command{
+// packagingCommands make what a package ships besides the program. They are in
+// the binary that packaging/build runs, not in the one it packs: the libraries
+// they need are half a megabyte of memory to every gateway.
+func (p *program) packagingCommands() []*cobra.Command {
+	return []*cobra.Command{{
 		Use:    "docs DIR",
 		Short:  "Write man pages and shell completions into DIR",
 		Hidden: true,
@@ -37,5 +41,5 @@ func (p *program) docsCommand() *cobra.Command {
 				root.GenFishCompletionFile(filepath.Join(completions, "detour.fish"), true),
 			)
 		},
-	}
+	}}
 }

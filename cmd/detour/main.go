@@ -87,7 +87,7 @@ the configuration.`,
 		p.certsCommand(),
 		p.demoCommand(),
 		p.versionCommand(),
-		p.docsCommand(),
 	)
+	root.AddCommand(p.packagingCommands()...)
 	return root
 }
