@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"detour/engine/wire"
 )
 
 // benchAnswer is a usual small answer.
@@ -285,3 +288,28 @@ func BenchmarkUpload(b *testing.B) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func BenchmarkAppendHead(b *testing.B) {
+	req := &http.Request{Host: "blog.example.org", URL: &url.URL{Opaque: "/index.html", RawQuery: "a=b"}, Header: benchHeader()}
+	buf := make([]byte, 0, bufferSize)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := appendHead(buf, req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkMakeHeader(b *testing.B) {
+	block := benchAnswer[: bytes.Index(benchAnswer, []byte("\r\n\r\n"))+4 : cap(benchAnswer)]
+	var fields []wire.Field
+	if _, err := wire.ParseResponse(block, &fields); err != nil {
+		b.Fatal(err)
+	}
+	text := string(block)
+	values := make([]string, usualFields)
+	b.ReportAllocs()
+	for b.Loop() {
+		makeHeader(text, block, fields, values)
+	}
+}

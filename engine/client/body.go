@@ -188,7 +188,7 @@ func (x *exchange) readTrailers() error {
 	}
 	x.buf.r += end
 	if len(x.buf.fields) > 0 {
-		trailer := makeHeader(block, x.buf.fields)
+		trailer := makeHeader(string(block), block, x.buf.fields, nil)
 		if x.res.Trailer == nil {
 			x.res.Trailer = make(http.Header, len(trailer))
 		}

@@ -14,8 +14,8 @@ type conn struct {
 	abort  func() // closes nc from another goroutine
 	reused bool   // it has served a request
 
-	idleSince time.Time // while it is kept
-	deadline  time.Time // of reads, as set; zero = none
+	idle     int       // sweeps that met it since it is kept; guarded by Transport.mu
+	deadline time.Time // of reads, as set; zero = none
 
 	// For ready, while x reads the first bytes of its answer.
 	x     *exchange

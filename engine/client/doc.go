@@ -9,7 +9,8 @@
 //     asked for, is noticed when it is taken again: by a read that must find
 //     nothing. The same read arms the runtime's poller, so that the usual read
 //     after the request, which finds nothing yet, is not needed (probe_unix.go).
-//   - A context that ends closes the connection, by context.AfterFunc.
+//   - A context that ends closes the connection: by its method AfterFunc, if it has
+//     the one that context.AfterFunc looks for, as that costs nothing.
 //   - Deadlines are set once in a while, not once a request (deadline.go).
 //   - Only a request with a body gets a goroutine, which sends it (upload.go).
 //

@@ -34,7 +34,8 @@ type exchange struct {
 
 	buf     *buffer
 	res     http.Response
-	coding  [1]string // for res.TransferEncoding
+	values  [usualFields]string // of res.Header
+	coding  [1]string           // for res.TransferEncoding
 	framing bodyFraming
 	left    int64 // of a body with a length
 	chunked wire.Chunked
@@ -67,9 +68,7 @@ func (x *exchange) prepare() error {
 func (x *exchange) run(ctx context.Context, c *conn) error {
 	x.c = c
 	x.start = time.Now()
-	if ctx.Done() != nil {
-		x.stop = context.AfterFunc(ctx, c.abort)
-	}
+	x.stop = afterFunc(ctx, c.abort)
 	err := x.receive()
 	if err == nil {
 		return nil
@@ -80,6 +79,20 @@ func (x *exchange) run(ctx context.Context, c *conn) error {
 	c.close()
 	x.buf.release()
 	return x.exchangeError(err)
+}
+
+// afterFunc is context.AfterFunc, but costs nothing for a context that has the
+// method that package context looks for; nil = ctx cannot end.
+func afterFunc(ctx context.Context, f func()) (stop func() bool) {
+	if a, ok := ctx.(interface {
+		AfterFunc(func()) (stop func() bool)
+	}); ok {
+		return a.AfterFunc(f)
+	}
+	if ctx.Done() == nil {
+		return nil
+	}
+	return context.AfterFunc(ctx, f)
 }
 
 // sending reports whether the body is, or was, sent by somebody who closes it.
@@ -180,11 +193,7 @@ func (x *exchange) firstByte() {
 func (x *exchange) send() error {
 	x.sent = true
 	if x.trace != nil && x.trace.GotConn != nil {
-		info := httptrace.GotConnInfo{Conn: x.c.nc, Reused: x.c.reused, WasIdle: x.c.reused}
-		if x.c.reused {
-			info.IdleTime = x.start.Sub(x.c.idleSince)
-		}
-		x.trace.GotConn(info)
+		x.trace.GotConn(httptrace.GotConnInfo{Conn: x.c.nc, Reused: x.c.reused, WasIdle: x.c.reused})
 	}
 	head := x.buf.b[:x.head]
 	if x.body == nil {
@@ -203,7 +212,7 @@ func (x *exchange) send() error {
 // fatal is err if it cannot be that the upstream has answered and closed. Then
 // the answer is still to be read: reading tells what happened.
 func fatal(err error) error {
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+	if err == nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 		return nil
 	}
 	return err
@@ -223,7 +232,7 @@ func (x *exchange) interim(status int, block []byte) error {
 	if x.trace == nil || x.trace.Got1xxResponse == nil {
 		return nil
 	}
-	header := makeHeader(block, x.buf.fields)
+	header := makeHeader(string(block), block, x.buf.fields, nil)
 	return x.trace.Got1xxResponse(status, textproto.MIMEHeader(header))
 }
 

@@ -23,8 +23,6 @@ func (t *Transport) take() *conn {
 
 // put keeps c for further requests, or closes it.
 func (t *Transport) put(c *conn) {
-	c.reused = true
-	c.idleSince = time.Now()
 	if !t.keep(c) {
 		c.close()
 	}
@@ -36,6 +34,7 @@ func (t *Transport) keep(c *conn) bool {
 	if t.retired || len(t.idle) >= t.o.MaxIdle || c.raw == nil {
 		return false
 	}
+	c.reused, c.idle = true, 0
 	t.idle = append(t.idle, c)
 	t.scheduleSweep()
 	return true
@@ -55,47 +54,52 @@ func (t *Transport) scheduleSweep() {
 	}
 }
 
-// sweepEvery is also how long a connection rests before it is looked at: a
-// quarter of its time, so that one closed by the upstream is let go soon.
+// A kept connection's age is counted in sweeps, of which IdleTimeout has four:
+// the first that meets it may come at once.
+const (
+	sweepsRested = 2 // it has rested for a quarter at least, so it is worth a look
+	sweepsOld    = 4 // it will be over IdleTimeout before the next sweep
+)
+
 func (t *Transport) sweepEvery() time.Duration { return t.o.IdleTimeout / 4 }
 
 // sweep closes the connections whose time is over, and those that the upstream
-// has closed.
+// has closed, which so are let go soon.
 func (t *Transport) sweep() {
-	now := time.Now()
 	t.mu.Lock()
 	t.sweeps = false
 	resting := 0
-	for resting < len(t.idle) && now.Sub(t.idle[resting].idleSince) >= t.sweepEvery() {
-		resting++
+	for i, c := range t.idle {
+		if c.idle++; c.idle >= sweepsRested {
+			resting = i + 1 // the oldest come first
+		}
 	}
-	old := slices.Clone(t.idle[:resting])
+	rested := slices.Clone(t.idle[:resting])
 	t.idle = slices.Delete(t.idle, 0, resting)
 	t.mu.Unlock()
 
-	old = slices.DeleteFunc(old, func(c *conn) bool {
-		// In the time of one more sweep it would be too old.
-		if now.Sub(c.idleSince)+t.sweepEvery() <= t.o.IdleTimeout && c.sound() {
+	rested = slices.DeleteFunc(rested, func(c *conn) bool {
+		if c.idle < sweepsOld && c.sound() {
 			return false
 		}
 		c.close()
 		return true
 	})
 
-	for _, c := range t.restore(old) {
+	for _, c := range t.restore(rested) {
 		c.close()
 	}
 }
 
 // restore puts the connections that sweep has looked at back, or returns them
 // when they are not wanted any more.
-func (t *Transport) restore(old []*conn) (unwanted []*conn) {
+func (t *Transport) restore(rested []*conn) (unwanted []*conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.retired {
-		return old
+		return rested
 	}
-	t.idle = slices.Insert(t.idle, 0, old...)
+	t.idle = slices.Insert(t.idle, 0, rested...)
 	t.scheduleSweep()
 	return nil
 }

@@ -54,7 +54,7 @@ func (x *exchange) fillResponse(h wire.Response, block []byte) {
 	if h.Minor == 0 {
 		r.Proto = "HTTP/1.0"
 	}
-	r.Header = makeHeaderOf(text, block, x.buf.fields)
+	r.Header = makeHeader(text, block, x.buf.fields, x.values[:])
 	r.Request = x.req
 	r.Close = h.Close
 	switch {
@@ -99,28 +99,57 @@ func announcedTrailer(values []string) http.Header {
 	return trailer
 }
 
-// makeHeader is a header of fields, which are parts of block.
-func makeHeader(block []byte, fields []wire.Field) http.Header {
-	return makeHeaderOf(string(block), block, fields)
-}
+// usualFields is how many fields an answer has at most, nearly always.
+const usualFields = 12
 
-// makeHeaderOf is makeHeader when text is block's.
-func makeHeaderOf(text string, block []byte, fields []wire.Field) http.Header {
+// makeHeader is a header of fields, which are parts of block; text is block's.
+// The values are put into space, if there are not too many, and are the caller's.
+func makeHeader(text string, block []byte, fields []wire.Field, space []string) http.Header {
 	header := make(http.Header, len(fields))
-	values := make([]string, len(fields)) // one allocation for all; they are the caller's
+	values := space
+	if len(fields) > len(space) {
+		values = make([]string, len(fields)) // one allocation for all
+	}
+	sent := 0 // fields in header, if all names differ, as they nearly always do
 	for i, f := range fields {
-		name := textproto.CanonicalMIMEHeaderKey(within(text, block, f.Name))
+		name := canonicalName(within(text, block, f.Name))
 		if name == "Transfer-Encoding" {
 			continue
 		}
+		sent++
 		values[i] = within(text, block, f.Value)
+		header[name] = values[i : i+1 : i+1]
+	}
+	if len(header) == sent {
+		return header
+	}
+	clear(header)
+	for i, f := range fields {
+		name := canonicalName(within(text, block, f.Name))
 		if before := header[name]; before != nil {
 			header[name] = append(before, values[i])
-		} else {
+		} else if name != "Transfer-Encoding" {
 			header[name] = values[i : i+1 : i+1]
 		}
 	}
 	return header
+}
+
+// canonicalName is textproto.CanonicalMIMEHeaderKey, and quick to tell for the
+// names that nearly all answers are made of, as nearly all servers write them.
+func canonicalName(name string) string {
+	switch name {
+	case "Accept-Ranges", "Access-Control-Allow-Origin", "Age", "Alt-Svc", "Cache-Control", "Connection",
+		"Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length", "Content-Range",
+		"Content-Security-Policy", "Content-Type", "Date", "Etag", "Expires", "Keep-Alive", "Last-Modified", "Link",
+		"Location", "Pragma", "Referrer-Policy", "Server", "Set-Cookie", "Strict-Transport-Security",
+		"Transfer-Encoding", "Vary", "Via", "X-Content-Type-Options", "X-Frame-Options", "X-Powered-By",
+		"X-Request-Id", "X-Xss-Protection":
+		return name
+	case "ETag":
+		return "Etag"
+	}
+	return textproto.CanonicalMIMEHeaderKey(name)
 }
 
 // within is the part of text, which is block's, that part is of block: both end

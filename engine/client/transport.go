@@ -56,8 +56,8 @@ type Options struct {
 //   - A request is sent once more, on a new connection, if a kept one ended
 //     before a byte of the answer, the method is idempotent, and there is no
 //     body.
-//   - Of httptrace's hooks GetConn, GotConn, GotFirstResponseByte, Got100Continue and
-//     Got1xxResponse are called, all before RoundTrip returns.
+//   - Of httptrace's hooks GetConn, GotConn (without an IdleTime), GotFirstResponseByte,
+//     Got100Continue and Got1xxResponse are called, all before RoundTrip returns.
 type Transport struct {
 	o Options
 

@@ -27,13 +27,12 @@ func AppendMethod(b []byte, method string) ([]byte, error) {
 
 // EndRequestLine ends the request line whose target is b[start:].
 func EndRequestLine(b []byte, start int) ([]byte, error) {
-	if start == len(b) {
-		return b, ErrSendTarget
-	}
+	all := uint8(targetByte) // no early end: a mistake is what never happens
 	for _, c := range b[start:] {
-		if !is(c, targetByte) {
-			return b, ErrSendTarget
-		}
+		all &= classes[c]
+	}
+	if start == len(b) || all == 0 {
+		return b, ErrSendTarget
 	}
 	return append(b, " HTTP/1.1\r\n"...), nil
 }
@@ -71,12 +70,11 @@ func AppendField(b []byte, name, value string) ([]byte, error) {
 }
 
 func isToken(s string) bool {
+	all := uint8(tokenByte)
 	for i := range len(s) {
-		if !is(s[i], tokenByte) {
-			return false
-		}
+		all &= classes[s[i]]
 	}
-	return s != ""
+	return s != "" && all != 0
 }
 
 // validValue reports whether all of v may be in a field value. Eight bytes at a
