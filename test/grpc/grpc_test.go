@@ -10,9 +10,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"detour/gateway"
 	"detour/logging"
 	"detour/proxy"
 
@@ -30,6 +32,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
+
+// engine lets the same tests run on each: go test ./test/grpc -engine=net/http.
+var engine = flag.String("engine", "detour", "what serves and forwards")
 
 const (
 	host  = "grpc.example.test"
@@ -268,13 +273,20 @@ func atEnd[T any](s grpc.ServerStreamingClient[T], want codes.Code, tag string) 
 func TestGRPC(t *testing.T) {
 	cert, roots, rootsPEM := certificate(t)
 	secure := credentials.NewServerTLSFromCert(&cert)
+	newServer := map[string]func(gateway.ServerOptions) gateway.Server{
+		"net/http": gateway.NewServer,
+		"detour":   gateway.NewEngineServer,
+	}[*engine]
+	if newServer == nil {
+		t.Fatalf("-engine=%s is none of net/http, detour", *engine)
+	}
 	for name, upstream := range map[string]proxy.UpstreamOptions{
 		"h2c":   {Scheme: "h2c", Address: serveGRPC(t)},
 		"https": {Scheme: "https", Address: serveGRPC(t, grpc.Creds(secure)), RootsPEM: rootsPEM},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stats := new(proxy.Stats)
-			edge := serveProxy(t, upstream, cert, stats)
+			edge := serveProxy(t, newServer, upstream, cert, stats)
 			conn, err := grpc.NewClient("passthrough:///"+host,
 				grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(roots, host)),
 				grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
@@ -329,8 +341,9 @@ func serveGRPC(t *testing.T, o ...grpc.ServerOption) (addr string) {
 	return ln.Addr().String()
 }
 
-func serveProxy(t *testing.T, o proxy.UpstreamOptions, cert tls.Certificate, stats *proxy.Stats) (addr string) {
+func serveProxy(t *testing.T, newServer func(gateway.ServerOptions) gateway.Server, o proxy.UpstreamOptions, cert tls.Certificate, stats *proxy.Stats) (addr string) {
 	t.Helper()
+	o.Engine = *engine == "detour"
 	upstream, err := proxy.NewUpstream(o, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -343,14 +356,19 @@ func serveProxy(t *testing.T, o proxy.UpstreamOptions, cert tls.Certificate, sta
 		t.Fatal(err)
 	}
 	handler := logging.AccessLog(proxy.NewHandler(proxy.HandlerOptions{Table: table}), func() *logging.Sink { return nil })
-	srv := &http.Server{
-		Handler:   handler,
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}},
-		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-	}
+	srv := newServer(gateway.ServerOptions{
+		Handler: handler,
+		TLS:     &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}},
+	})
 	ln := listen(t)
-	go srv.ServeTLS(ln, "", "")
-	t.Cleanup(func() { srv.Close() })
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	t.Cleanup(func() {
+		srv.Close()
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve() = %v; want %v", err, http.ErrServerClosed)
+		}
+	})
 	return ln.Addr().String()
 }
 
