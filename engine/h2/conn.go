@@ -273,7 +273,7 @@ func (c *Conn) hangUp(write, linger time.Duration) {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(write))
 	if !c.flushing && c.serving {
 		c.flushing = true
-		go c.flush() // it ends with the farewell
+		go c.flush(nil, true) // it ends with the farewell
 	}
 }
 

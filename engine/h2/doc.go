@@ -9,6 +9,18 @@
 // record and a system call. The buffer is bounded: handlers wait for room and
 // for the client's windows, each for its own turn.
 //
+// # What a handler may keep
+//
+// Request, header maps, URL, context and ResponseWriter of a request belong to the
+// handler until it returns, as net/http's rules have it; strings and slices of
+// values for longer. A request that had no body, and whose context nobody has
+// asked for Done, is used again then. Under the race detector it is overwritten
+// with nonsense instead, so that tests find who keeps one.
+//
+// The context has the method AfterFunc that context.AfterFunc looks for; who calls
+// it directly gets one callback without any allocation, and must not call its stop
+// after the handler has returned.
+//
 // # Differences from net/http
 //
 // Handlers and clients see what net/http's server would show them; the tests

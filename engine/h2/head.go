@@ -238,24 +238,22 @@ func (c *Conn) trailers(h *head) (ok bool) {
 
 // openRequest makes a request of a complete header block.
 func (c *Conn) openRequest(h *head) error {
-	st := &stream{c: c, id: h.stream}
-	st.context.base = c.base
-	r := c.request(st, h)
+	st := c.newStream(h.stream)
+	ok, refused := st.fill(h), true
 	c.mu.Lock()
-	refused := false
 	switch {
 	case c.closing:
 	case len(c.streams) >= c.limits.Streams:
-		refused = true
 		c.reset(h.stream, nil, codeRefusedStream, "")
-	case r == nil:
-		refused = true
+	case !ok:
 		c.reset(h.stream, nil, codeProtocol, "")
 	default:
-		c.open(st, r)
+		refused = false
+		c.open(st)
 	}
 	c.mu.Unlock()
 	if refused {
+		st.recycle()
 		if h.malformed != "" {
 			c.log.Debug("HTTP/2 request refused", "client", c.remote, "reason", h.malformed)
 		}

@@ -43,14 +43,18 @@ func (c *Conn) room(n int) {
 func (c *Conn) kick() {
 	if !c.flushing && len(c.out) > 0 && c.serving {
 		c.flushing = true
-		go c.flush()
+		go c.flush(nil, false)
 	}
 }
 
 // flush writes the output until there is none. Whoever calls it has set
-// c.flushing.
-func (c *Conn) flush() {
-	runtime.Gosched() // let the other streams that are ready add theirs
+// c.flushing. The streams that are ready may add theirs first, unless it is said
+// that there are none. Then w is parked, if it is not nil; flush reports whether
+// it was.
+func (c *Conn) flush(w *worker, alone bool) (parked bool) {
+	if !alone {
+		runtime.Gosched()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.out) > 0 && c.writeErr == nil {
@@ -82,6 +86,7 @@ func (c *Conn) flush() {
 	}
 	c.flushing = false
 	c.changed.Broadcast()
+	return w != nil && c.park(w)
 }
 
 // writeFailed ends everything: the client does not hear us any more.

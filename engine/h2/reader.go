@@ -1,6 +1,9 @@
 package h2
 
-import "io"
+import (
+	"io"
+	"sync/atomic"
+)
 
 // reader reads the connection frame by frame. It holds no buffer while it waits
 // for the first byte of a frame.
@@ -11,6 +14,9 @@ type reader struct {
 	one   [1]byte
 	late  bool // the watchdog looks at us, as a header is not complete
 	block bool // between a HEADERS frame and the end of its block
+
+	asleep atomic.Bool // nothing is there to be read; only a guess for others
+
 	guard guard
 	head  head
 
@@ -101,7 +107,9 @@ func (r *reader) wait(n int) error {
 	if r.block {
 		r.begun()
 	}
+	r.asleep.Store(true)
 	m, err := c.conn.Read(r.one[:])
+	r.asleep.Store(false)
 	if m == 0 {
 		return err
 	}

@@ -9,41 +9,35 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// request makes the request of a header block; nil if h.malformed.
-func (c *Conn) request(st *stream, h *head) *http.Request {
-	r := http.Request{
-		Method: h.pseudo[pseudoMethod], Host: h.pseudo[pseudoAuthority],
-		Proto: "HTTP/2.0", ProtoMajor: 2,
-		RemoteAddr: c.remote,
-		TLS:        c.tls,
-		Body:       http.NoBody,
-	}
+// fill makes the request of a header block; false if h.malformed.
+func (st *stream) fill(h *head) bool {
+	r := &st.request
+	r.Method, r.Host = h.pseudo[pseudoMethod], h.pseudo[pseudoAuthority]
+	r.Proto, r.ProtoMajor = "HTTP/2.0", 2
+	r.RemoteAddr, r.TLS = st.c.remote, st.c.tls
+	r.Header, r.Body = st.header, http.NoBody
+	st.writer.head = r.Method == http.MethodHead
 	st.declared = -1
 	st.silent = r.Method == http.MethodConnect
 	if h.tooLarge { // what is there of it is enough for an answer
 		st.writer.refusal = http.StatusRequestHeaderFieldsTooLarge
-		r.Header, r.URL, r.RequestURI = make(http.Header), &url.URL{}, h.pseudo[pseudoPath]
+		r.URL, r.RequestURI = &st.url, h.pseudo[pseudoPath]
 	} else {
-		h.header(st, &r)
-		h.target(st, &r)
+		h.header(st, r)
+		h.target(st, r)
 		if h.malformed != "" {
-			return nil
+			return false
 		}
 	}
 	if h.ends {
 		st.recvEnded = true
-		st.body.closed = true
-		r.ContentLength = 0
-	} else {
-		r.Body = &st.body
-		r.ContentLength = st.declared
-		st.missing = st.declared
-		st.body.trailer = r.Trailer
+		return true
 	}
-	st.body.st = st
-	st.body.arrive.L = &st.body.mu
-	st.writer.st = st
-	return r.WithContext(&st.context)
+	st.hasBody = true
+	st.missing = st.declared
+	st.body.trailer = r.Trailer
+	r.Body, r.ContentLength = &st.body, st.declared
+	return true
 }
 
 // target checks the pseudo-fields (RFC 9113, section 8.3.1; RFC 8441, section
@@ -89,7 +83,6 @@ func (h *head) target(st *stream, r *http.Request) {
 
 // header makes the request's header of the fields.
 func (h *head) header(st *stream, r *http.Request) {
-	r.Header = make(http.Header, len(h.fields))
 	values := make([]string, len(h.fields)) // of all fields in one piece
 	cookies := 0
 	for i := range h.fields {

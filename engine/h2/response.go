@@ -20,10 +20,10 @@ import (
 // goroutine uses it, but for the deadlines.
 type responseWriter struct {
 	st      *stream
-	request *http.Request
-	refusal int // status that the engine answers itself; 0 = the handler answers
+	head    bool // the answer has no body, as the request is HEAD
+	refusal int  // status that the engine answers itself; 0 = the handler answers
 
-	header    http.Header // the handler's
+	header    http.Header // the handler's, to be used again
 	status    int         // 0 = WriteHeader was not called
 	length    int64       // Content-Length as the handler declared it; -1 = it did not
 	written   int64
@@ -59,12 +59,7 @@ var (
 	_ io.StringWriter = (*responseWriter)(nil)
 )
 
-func (w *responseWriter) Header() http.Header {
-	if w.header == nil {
-		w.header = make(http.Header)
-	}
-	return w.header
-}
+func (w *responseWriter) Header() http.Header { return w.header }
 
 func (w *responseWriter) WriteHeader(status int) {
 	if w.status != 0 || w.done {
@@ -78,7 +73,7 @@ func (w *responseWriter) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	w.noBody = w.request.Method == http.MethodHead || !bodyAllowed(status)
+	w.noBody = w.head || !bodyAllowed(status)
 	w.length, w.said = -1, -1
 	w.snapshot = snapshots.Get().(*snapshot)
 	for name, values := range w.header {
@@ -98,7 +93,7 @@ func (w *responseWriter) keep(name string, values []string) {
 		return // appended later
 	case "Content-Type":
 		w.typed = true
-		if len(values) > 0 && waitsForever(w.request, values[0]) {
+		if len(values) > 0 && waitsForever(&w.st.request, values[0]) {
 			w.st.setSilent()
 		}
 	case "Content-Encoding":
@@ -221,18 +216,17 @@ func (w *responseWriter) FlushError() error {
 	return w.send(w.take(), false)
 }
 
-// finish ends the answer of a handler that has returned.
-func (w *responseWriter) finish() {
+// finish prepares the end of the answer of a handler that has returned.
+func (w *responseWriter) finish() part {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
 	w.done = true
-	_ = w.send(w.take(), true)
+	return w.prepare(w.take(), true)
 }
 
 // release gives back what the answer needed.
 func (w *responseWriter) release() {
-	w.done = true
 	if s := w.snapshot; s != nil {
 		clear(s.fields)
 		s.fields, s.held = s.fields[:0], 0
@@ -244,28 +238,49 @@ func (w *responseWriter) release() {
 // errShort is why a stream is reset whose handler wrote less than it declared.
 var errShort = errors.New("h2: handler wrote less than declared Content-Length")
 
-// send sends the header, if it was not yet, then p, and after the last of it
-// the trailers.
-func (w *responseWriter) send(p []byte, last bool) error {
-	var trailers []hpack.HeaderField
-	if last && w.request.Method != http.MethodHead {
-		trailers = w.trailerFields()
-	}
-	if !w.sent {
-		w.complete(p, last)
-	}
-	if w.noBody {
-		p = nil
-		last = last || w.request.Method == http.MethodHead
-	}
-	short := last && !w.noBody && w.length >= 0 && w.written < w.length
+// part is what is to be sent of an answer: its header, if it was not yet, then
+// data, and after the last of it the trailers.
+type part struct {
+	data     []byte
+	last     bool
+	short    bool // the answer is shorter than it says
+	trailers []hpack.HeaderField
+}
 
-	st := w.st
-	c := st.c
+// ends reports whether the stream ends with the last frame of data, or of the
+// header if there are none.
+func (p *part) ends() bool { return p.last && len(p.trailers) == 0 && !p.short }
+
+// send sends data, with what goes before and, if it is the last, after it.
+func (w *responseWriter) send(data []byte, last bool) error {
+	p := w.prepare(data, last)
+	c := w.st.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return w.sendPart(p)
+}
+
+// prepare does what can be done before Conn.mu is locked.
+func (w *responseWriter) prepare(data []byte, last bool) part {
+	p := part{data: data, last: last}
+	if last && !w.head {
+		p.trailers = w.trailerFields()
+	}
+	if !w.sent {
+		w.complete(data, last)
+	}
+	if w.noBody {
+		p.data, p.last = nil, last || w.head
+	}
+	p.short = p.last && !w.noBody && w.length >= 0 && w.written < w.length
+	return p
+}
+
+func (w *responseWriter) sendPart(p part) error {
+	st := w.st
+	c := st.c
 	if err := c.waitRoom(st); err != nil {
-		if w.sent && w.request.Method == http.MethodHead {
+		if w.sent && w.head {
 			return nil // it ended with the header
 		}
 		return err
@@ -275,48 +290,55 @@ func (w *responseWriter) send(p []byte, last bool) error {
 		if w.goAway {
 			c.drain()
 		}
-		c.appendBlock(st.id, w.status, w.fields, w.said, last && len(p) == 0 && len(trailers) == 0 && !short)
-	} else if last && len(p) == 0 && len(trailers) == 0 && !short {
+		c.appendBlock(st.id, w.status, w.fields, w.said, p.ends() && len(p.data) == 0)
+	} else if p.ends() && len(p.data) == 0 {
 		c.room(frameHeader)
 		c.out = appendFrame(c.out, frameData, flagEndStream, st.id, 0)
 	}
-	for len(p) > 0 {
-		n, err := c.reserve(st, len(p))
+	if err := c.sendData(st, &p); err != nil {
+		return err
+	}
+	switch {
+	case p.short:
+		c.log.Debug("answer refused", "client", c.remote, "error", errShort)
+		c.reset(st.id, st, codeInternal, errShort.Error())
+	case p.last:
+		if len(p.trailers) > 0 {
+			c.appendBlock(st.id, 0, p.trailers, -1, true)
+		}
+		c.endSend(st)
+	}
+	if !w.done { // who is done flushes
+		c.kick()
+	}
+	return nil
+}
+
+// sendData sends the data of p as windows and the output let it.
+func (c *Conn) sendData(st *stream, p *part) error {
+	for data := p.data; len(data) > 0; {
+		n, err := c.reserve(st, len(data))
 		if err != nil {
 			return err
 		}
 		var flags uint8
-		if n == len(p) && last && len(trailers) == 0 && !short {
+		if n == len(data) && p.ends() {
 			flags = flagEndStream
 		}
 		c.room(frameHeader + n)
-		c.out = append(appendFrame(c.out, frameData, flags, st.id, n), p[:n]...)
-		p = p[n:]
+		c.out = append(appendFrame(c.out, frameData, flags, st.id, n), data[:n]...)
+		data = data[n:]
 		c.earned += n / earnedPer
 		c.nextTurn()
-		if !last || len(p) > 0 {
+		if !p.last || len(data) > 0 {
 			c.kick()
 		}
-	}
-	switch {
-	case short:
-		c.log.Debug("answer refused", "client", c.remote, "error", errShort)
-		c.reset(st.id, st, codeInternal, errShort.Error())
-	case last:
-		if len(trailers) > 0 {
-			c.appendBlock(st.id, 0, trailers, -1, true)
-		}
-		c.endSend(st)
-	}
-	if !w.done {
-		c.kick()
 	}
 	return nil
 }
 
 // complete adds to the snapshot what only the beginning of the body tells.
 func (w *responseWriter) complete(p []byte, last bool) {
-	head := w.request.Method == http.MethodHead
 	allowed := bodyAllowed(w.status)
 	if !w.typed && allowed && len(p) > 0 {
 		w.fields = append(w.fields, hpack.HeaderField{Name: "content-type", Value: http.DetectContentType(p)})
@@ -324,7 +346,7 @@ func (w *responseWriter) complete(p []byte, last bool) {
 	switch {
 	case w.length >= 0:
 		w.said = w.length
-	case last && allowed && (len(p) > 0 || !head):
+	case last && allowed && (len(p) > 0 || !w.head):
 		w.said = int64(len(p))
 	}
 	if !w.dated {

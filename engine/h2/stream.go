@@ -21,14 +21,23 @@ var (
 type stream struct {
 	c       *Conn
 	id      uint32
+	request http.Request
 	context requestContext
 	body    requestBody
+	hasBody bool // the client sends one; else nobody uses body
 	writer  responseWriter
-	url     url.URL // the request's, if its path is plain
 
-	// guarded by c.mu
+	bare   http.Request // what request begins as: it has the context, which only net/http can give it
+	header http.Header  // the request's, to be used again
+	url    url.URL      // the request's, if its path is plain
+
+	writable sync.Cond // its window grew, its turn came, or it ended
+	streamState
+}
+
+// streamState is what Conn.mu guards of a stream.
+type streamState struct {
 	err        error     // why it ended for its handler; nil = it has not
-	writable   sync.Cond // its window grew, its turn came, or it ended
 	queued     bool      // is in c.turns
 	waitsSince time.Time // a Write, for a window or its turn; zero = none does
 	silent     bool      // by design: ProgressTimeout is not for it
@@ -46,13 +55,11 @@ type stream struct {
 
 // open makes the stream of a request and gives it a handler, at once or when
 // there is one to spare.
-func (c *Conn) open(st *stream, r *http.Request) {
+func (c *Conn) open(st *stream) {
 	st.sendWindow = c.peerWindow
 	st.recvWindow = int64(c.limits.StreamWindow)
-	st.writable.L = &c.mu
 	c.streams[st.id] = st
 	c.setState(true)
-	st.writer.request = r
 	if c.handlers < c.limits.Streams {
 		c.start(st)
 	} else {
@@ -122,7 +129,9 @@ func (c *Conn) detach(st *stream, err error) {
 		return
 	}
 	st.err = err
-	st.body.fail(err)
+	if st.hasBody {
+		st.body.fail(err)
+	}
 	st.context.cancel()
 	st.writable.Signal()
 	c.changed.Broadcast()

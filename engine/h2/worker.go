@@ -44,8 +44,7 @@ func (c *Conn) work(st *stream) {
 	}()
 	w := &worker{next: make(chan *stream, 1)}
 	for ok := true; ok; st, ok = <-w.next {
-		c.run(st)
-		if !c.park(w) {
+		if !c.run(st, w) {
 			return
 		}
 	}
@@ -53,8 +52,6 @@ func (c *Conn) work(st *stream) {
 
 // park has w wait for the next request, if that is worth it.
 func (c *Conn) park(w *worker) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.ended || c.closing || len(c.parked) >= maxParked {
 		return false
 	}
@@ -80,27 +77,23 @@ func (c *Conn) dismiss(now time.Time) (next time.Time) {
 	return time.Time{}
 }
 
-// run runs the handler of a request.
-func (c *Conn) run(st *stream) {
+// run runs the handler of a request. It reports whether w was parked.
+func (c *Conn) run(st *stream, w *worker) (parked bool) {
 	returned := false
 	defer func() {
-		if returned {
-			st.writer.finish()
-		} else {
+		if !returned {
 			c.aborted(st, recover()) // no value: runtime.Goexit
+			w = nil
 		}
-		st.context.cancel()
-		if form := st.writer.request.MultipartForm; form != nil {
-			_ = form.RemoveAll()
-		}
-		c.handlerDone(st)
+		parked = c.handlerDone(st, w)
 	}()
 	handler := c.handler
 	if st.writer.refusal != 0 {
 		handler = headerTooLarge
 	}
-	handler.ServeHTTP(&st.writer, st.writer.request)
+	handler.ServeHTTP(&st.writer, &st.request)
 	returned = true
+	return false // unless the deferred function knows better
 }
 
 // aborted ends a stream whose handler panicked with v.
@@ -115,13 +108,19 @@ func (c *Conn) aborted(st *stream, v any) {
 	}
 }
 
-// handlerDone frees what a request held, lets the next one have its place, and
-// writes what is to be written.
-func (c *Conn) handlerDone(st *stream) {
-	st.writer.release()
-	unread := st.body.discard()
+// handlerDone ends the answer of a handler that has returned, frees what the
+// request held, lets the next one have its place, and writes what is to be
+// written. It reports whether w was parked; nil = it is not to be.
+func (c *Conn) handlerDone(st *stream, w *worker) (parked bool) {
+	if form := st.request.MultipartForm; form != nil {
+		_ = form.RemoveAll()
+	}
+	last := st.writer.finish()
 	c.mu.Lock()
-	c.credit(nil, unread)
+	_ = st.writer.sendPart(last)
+	if st.hasBody {
+		c.credit(nil, st.body.discard())
+	}
 	c.handlers--
 	for len(c.waiting) > 0 && c.handlers < c.limits.Streams {
 		next := c.waiting[0]
@@ -129,13 +128,22 @@ func (c *Conn) handlerDone(st *stream) {
 		c.waiting = c.waiting[1:]
 		c.start(next)
 	}
-	if c.flushing || len(c.out) == 0 {
-		c.mu.Unlock()
-		return
+	flush := !c.flushing && len(c.out) > 0
+	if flush {
+		c.flushing = true // this goroutine has nothing else to do
+	} else if w != nil {
+		parked = c.park(w)
 	}
-	c.flushing = true
+	alone := c.handlers == 0 && c.in.asleep.Load()
 	c.mu.Unlock()
-	c.flush() // this goroutine has nothing else to do
+	st.writer.release()
+	if w != nil { // it did not panic: then somebody may have been left with a part of it
+		st.recycle()
+	}
+	if flush {
+		parked = c.flush(w, alone)
+	}
+	return parked
 }
 
 // headerTooLarge answers what net/http answers.

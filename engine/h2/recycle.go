@@ -1,0 +1,72 @@
+package h2
+
+import (
+	"net/http"
+	"net/url"
+	"sync"
+)
+
+// idleStreams are streams that may be used again, with all that hangs on them:
+// request, header maps, context, URL. Only what a handler can read and write of a
+// request without a trace is shared with the next one; whatever may still be in
+// use when a handler has returned is left to the garbage collector.
+var idleStreams = sync.Pool{New: func() any {
+	st := new(stream)
+	st.context.init()
+	st.bare = *new(http.Request).WithContext(&st.context)
+	st.header = make(http.Header)
+	st.writer.header = make(http.Header)
+	st.body.arrive.L = &st.body.mu
+	return st
+}}
+
+// largestHeader is how many fields a header map may have had that is used again:
+// it keeps its size, and clearing it takes the longer.
+const largestHeader = 64
+
+// newStream makes a stream of this connection.
+func (c *Conn) newStream(id uint32) *stream {
+	st := idleStreams.Get().(*stream)
+	st.c, st.id = c, id
+	st.context.reset(c.base)
+	st.request = st.bare
+	st.writable.L = &c.mu
+	st.body.st, st.writer.st = st, st
+	return st
+}
+
+// recycle has st used again, if nobody can have kept a part of it: the handler
+// has returned, the client had sent no body that somebody might still read or
+// close, and nobody waits for the end of the context. Where the race detector
+// watches, st is filled with nonsense instead, so that it is noticed if somebody
+// has.
+func (st *stream) recycle() {
+	if st.hasBody || !st.context.mayReturn() || st.request.MultipartForm != nil {
+		return
+	}
+	if raceEnabled {
+		st.poison()
+		return
+	}
+	if len(st.header) > largestHeader || len(st.writer.header) > largestHeader {
+		return
+	}
+	clear(st.header)
+	clear(st.writer.header)
+	st.c, st.request, st.url = nil, http.Request{}, url.URL{}
+	st.writer = responseWriter{header: st.writer.header, trailers: st.writer.trailers[:0]}
+	st.streamState = streamState{}
+	st.body.expect = false // a client may say so and send none
+	idleStreams.Put(st)
+}
+
+// poison makes a request useless.
+func (st *stream) poison() {
+	const nonsense = "this request is over, and was kept by somebody"
+	for _, h := range []http.Header{st.header, st.writer.header} {
+		clear(h)
+		h["Poisoned"] = []string{nonsense}
+	}
+	st.request = http.Request{Method: nonsense, Host: nonsense, RequestURI: nonsense, RemoteAddr: nonsense}
+	st.url.Path = nonsense
+}
