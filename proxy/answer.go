@@ -28,15 +28,18 @@ func (f *forwarding) answer(res *http.Response) {
 	if f.r.ProtoMajor == 1 && f.body != nil && !f.body.complete() {
 		header["Connection"] = []string{"close"} // the rest of the body is not waited for
 	}
-	if f.rt.Compress {
-		c := newCompressor(f.w, f.r, &f.handler.encoders)
-		defer c.release()
-		f.w, f.rc = c, http.NewResponseController(c)
+	if f.rt.Compress && (res.StatusCode == http.StatusNotModified || compressible(header)) {
+		f.compressor.begin(f.w, f.r, &f.handler.encoders)
+		defer f.compressor.release()
+		f.w = &f.compressor
+		f.compressed = *http.NewResponseController(f.w)
+		f.rc = &f.compressed
 	}
 	for name := range res.Trailer { // announced
 		header.Add("Trailer", name)
 	}
-	if isEventStream(res) {
+	events := isEventStream(res)
+	if events {
 		f.rt.Stats.Streams.Add(1)
 		defer f.rt.Stats.Streams.Add(-1)
 		f.events.Store(true)
@@ -44,9 +47,10 @@ func (f *forwarding) answer(res *http.Response) {
 	f.w.WriteHeader(res.StatusCode)
 	if bodiless(f.r, res) {
 		f.close()
+		f.whole = true
 		return
 	}
-	if err := f.copyBody(res); err != nil {
+	if err := f.copyBody(res, events); err != nil {
 		code := cancelledCall(f.r, err)
 		if code == "" || f.r.Context().Err() != nil {
 			f.abort(err)
@@ -57,6 +61,7 @@ func (f *forwarding) answer(res *http.Response) {
 	}
 	copyTrailer(header, res.Trailer)
 	f.close()
+	f.whole = true
 }
 
 // bodiless reports whether res cannot have a body (RFC 9110, 6.4.1).
@@ -67,14 +72,21 @@ func bodiless(r *http.Request, res *http.Response) bool {
 // atOnce reports whether each piece of res, and its header, must leave as it
 // arrives: streams of events, bodies that may be made while they are sent, and
 // HTTP/2 on both sides, which gRPC needs. A body of known length fills packets.
-func atOnce(r *http.Request, res *http.Response) bool {
-	return res.ContentLength < 0 || len(res.Trailer) > 0 ||
-		r.ProtoMajor >= 2 && res.ProtoMajor >= 2 ||
-		isEventStream(res)
+func atOnce(r *http.Request, res *http.Response, events bool) bool {
+	return events || res.ContentLength < 0 || len(res.Trailer) > 0 ||
+		r.ProtoMajor >= 2 && res.ProtoMajor >= 2
 }
 
 func isEventStream(res *http.Response) bool {
-	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
+	return strings.HasPrefix(first(res.Header["Content-Type"]), "text/event-stream")
+}
+
+// first is http.Header's Get for a canonical name, without looking at that.
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
 }
 
 // copyBuffers are what bodies are copied through. 64 KiB is four TLS records
@@ -83,14 +95,14 @@ var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 // copyBody copies the body of res to the client. The error is the client's
 // when it is errClientGone, else the upstream's.
-func (f *forwarding) copyBody(res *http.Response) error {
+func (f *forwarding) copyBody(res *http.Response, events bool) error {
 	if res.ContentLength == 0 {
 		// No flush: gRPC's answers of trailers only must leave as they came, in
 		// a header block that ends the stream. Trailers proper may still follow.
 		_, err := io.Copy(io.Discard, res.Body)
 		return err
 	}
-	flush := atOnce(f.r, res)
+	flush := atOnce(f.r, res, events)
 	if flush && f.rc.Flush() != nil {
 		return errClientGone
 	}

@@ -64,14 +64,14 @@ type compressWriter struct {
 	claimed bool           // budget was taken from
 }
 
-// newCompressor wraps w for the answer to r, which must still carry the
-// client's own Accept-Encoding and If-None-Match. budget bounds what may be
-// compressed at the same time; release gives back what c took of it.
+// begin wraps w for the answer to r, which must still carry the client's own
+// Accept-Encoding and If-None-Match. budget bounds what may be compressed at the
+// same time; release gives back what c took of it.
 //
 // After the handler returned, Close must be called; when it panicked or the
 // upstream broke off, it must not, so that the client sees a broken stream.
-func newCompressor(w http.ResponseWriter, r *http.Request, budget *encoderBudget) *compressWriter {
-	c := &compressWriter{
+func (c *compressWriter) begin(w http.ResponseWriter, r *http.Request, budget *encoderBudget) {
+	*c = compressWriter{
 		ResponseWriter: w,
 		budget:         budget,
 		weights:        readCodings(r.Header["Accept-Encoding"]),
@@ -83,7 +83,6 @@ func newCompressor(w http.ResponseWriter, r *http.Request, budget *encoderBudget
 	if hasToken(r.Header["Cache-Control"], "no-transform") {
 		c.weights = codingWeights{identity: certain}
 	}
-	return c
 }
 
 // Unwrap serves http.ResponseController.

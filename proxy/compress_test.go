@@ -34,6 +34,12 @@ var longProse = sync.OnceValue(func() string {
 	return b.String()
 })
 
+func newCompressor(w http.ResponseWriter, r *http.Request, budget *encoderBudget) *compressWriter {
+	c := new(compressWriter)
+	c.begin(w, r, budget)
+	return c
+}
+
 // compressRig is an online host whose answers are compressed.
 func compressRig(t testing.TB, h http.HandlerFunc) *rig {
 	t.Helper()

@@ -24,10 +24,11 @@ type exchange struct {
 	gone       chan struct{} // guarded by exchanges.mu; closed by remove; nil = nobody waits for it
 	tunnel     *tunnel       // guarded by exchanges.mu; nil = not upgraded
 
-	server *http.ResponseController // of the client's request, below a compressor
-	ctx    context.Context          // of the request to the upstream
-	cancel context.CancelFunc       // ends ctx; nil = the deadlines of server do
-	bypass bool                     // the host is not online; the client is let through
+	server http.ResponseController // of the client's request, below a compressor
+	parent context.Context         // what the request to the upstream ends with
+	cancel context.CancelFunc      // ends parent; nil = the deadlines of server do
+	added  bool                    // it is part of exchanges
+	bypass bool                    // the host is not online; the client is let through
 	res    atomic.Pointer[http.Response]
 	events atomic.Bool // res is a stream of events
 	ended  atomic.Bool // the stream of events is at its end, because we say so
@@ -41,9 +42,9 @@ type exchange struct {
 // fail the next read or write, and on HTTP/1 nothing waits for the client to
 // leave before its body is there, which may be stuck on its way to the upstream.
 func (f *forwarding) cuttable() {
-	f.server, f.ctx = f.rc, f.r.Context()
+	f.parent = f.r.Context()
 	if !f.rt.Online || f.r.ProtoMajor == 3 || f.r.ProtoMajor == 1 && f.r.ContentLength != 0 {
-		f.ctx, f.cancel = context.WithCancel(f.ctx)
+		f.parent, f.cancel = context.WithCancel(f.parent)
 	}
 }
 
@@ -66,10 +67,12 @@ func (e *exchanges) add(f *forwarding) bool {
 		f.next.prev = f
 	}
 	e.first = f
+	f.added = true
 	return true
 }
 
-func (e *exchanges) remove(f *forwarding) {
+// remove reports whether nobody but its owner knows f now.
+func (e *exchanges) remove(f *forwarding) (alone bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if f.prev != nil {
@@ -83,6 +86,7 @@ func (e *exchanges) remove(f *forwarding) {
 	if f.gone != nil {
 		close(f.gone)
 	}
+	return f.gone == nil
 }
 
 // upgraded notes that f is a tunnel now.

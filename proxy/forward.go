@@ -6,43 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
 	"os"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"detour/logging"
 )
-
-// forwarding is one request on its way to the upstream and back.
-type forwarding struct {
-	w    http.ResponseWriter // the compressor when there is one
-	rc   *http.ResponseController
-	r    *http.Request
-	rt   *Route
-	rec  *logging.Record
-	body *requestBody // nil = none
-
-	member  *Member   // that works on it
-	upgrade bool      // it asks for another protocol
-	tried   []attempt // members that failed, of the last try
-	resent  bool      // it was sent once more to an upstream that was stopped
-	handler *Handler
-
-	trace      httptrace.ClientTrace
-	connecting atomic.Bool          // it waits for a connection, or did when the last attempt failed
-	reused     atomic.Bool          // the connection had served another request before
-	began      atomic.Bool          // a byte of the answer arrived
-	held       atomic.Pointer[held] // the place to give up when there is a connection; nil = none
-
-	interim  sync.Mutex // held while a 1xx is passed on
-	answered bool       // guarded by interim: the final answer is there, no more 1xx
-
-	exchange // so that it can be cut
-}
 
 // What forward did with a request, as the access log's "action" says it.
 const (
@@ -55,7 +25,10 @@ const (
 // is what decide said: anything but courseOffline.
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, from origin, why course) {
 	rec.Action = actionProxy
-	f := &forwarding{w: w, rc: http.NewResponseController(w), r: r, rt: rt, rec: rec, handler: h}
+	f := newForwarding()
+	f.handler, f.w, f.r, f.rt, f.rec = h, w, r, rt, rec
+	f.server = *http.NewResponseController(w)
+	f.rc = &f.server
 	f.cuttable()
 	defer f.end()
 	switch why {
@@ -70,7 +43,6 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec
 		h.failUnsent(f, errCut)
 		return
 	}
-	defer rt.Stats.exchanges.remove(f)
 	f.use(rt.Pool.pick(nil))
 
 	protocol, err := upgradeProtocol(r)
@@ -78,21 +50,18 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec
 		fail(w, r, rt, rec, err)
 		return
 	}
-	header := h.requestHeader(r, rt, from, rec.ClientIP, rec.RequestID)
+	h.requestHeader(f.header, f.values[:0], r, rt, from, rec.ClientIP, rec.RequestID)
 	if protocol != "" {
-		h.upgrade(f, protocol, header)
+		h.upgrade(f, protocol, f.header)
 		return
 	}
 	if rt.Compress {
-		stripETagSuffix(header)
+		stripETagSuffix(f.header)
 	}
-	out, err := f.request(header)
+	out, err := f.request(f.header)
 	if err != nil {
 		fail(w, r, rt, rec, err)
 		return
-	}
-	if f.body != nil {
-		defer f.body.release(f.rc)
 	}
 	res, err := f.roundTrip(out)
 	if err != nil {
@@ -100,30 +69,6 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec
 		return
 	}
 	f.answer(res)
-}
-
-// use makes m the member that works on f.
-func (f *forwarding) use(m *Member) {
-	f.leave()
-	f.member = m
-	m.inFlight.Add(1)
-	f.rec.Upstream = m.name
-}
-
-// leave says that no member works on f any more.
-func (f *forwarding) leave() {
-	if f.member != nil {
-		f.member.inFlight.Add(-1)
-		f.member = nil
-	}
-}
-
-// end is called when f is over.
-func (f *forwarding) end() {
-	f.leave()
-	if f.cancel != nil {
-		f.cancel()
-	}
 }
 
 // failHeld is fail for a request that may have waited.
@@ -152,25 +97,12 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.trace.GetConn = func(string) { f.connecting.Store(true) }
-	f.trace.GotConn = func(info httptrace.GotConnInfo) {
-		f.connecting.Store(false)
-		f.reused.Store(info.Reused)
-		if place := f.held.Load(); place != nil {
-			f.rt.Stats.queue.leave(place)
-		}
-	}
-	f.trace.GotFirstResponseByte = func() { f.began.Store(true) }
-	f.trace.Got1xxResponse = f.passInterim
-	out := r.WithContext(httptrace.WithClientTrace(f.ctx, &f.trace))
-	out.Header = header
-	out.RequestURI = "" // a client's request has none
-	out.TransferEncoding = nil
+	out := f.out
+	out.Method, out.Header = r.Method, header
 	// After a refusal of "Expect: 100-continue" http.Transport would send the
 	// body all the same, and so fetch it from the client, to keep the
 	// connection. Given up, the connection costs less than the body.
 	out.Close = header["Expect"] != nil
-	out.Body, out.ContentLength, out.Trailer = nil, 0, nil
 	if body != nil {
 		f.body = body
 		out.Body, out.ContentLength = body, length
@@ -195,27 +127,25 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 
 // aim addresses out to the member that works on it.
 func (f *forwarding) aim(out *http.Request) {
-	out.URL = target(f.r, f.member.Upstream)
+	setTarget(&f.url, f.r, f.member.Upstream)
 	out.Host = f.r.Host
 	if f.member.host != "" {
 		out.Host = f.member.host
 	}
 }
 
-// target is the URL that makes http.Transport send r's path and query byte for
-// byte. URL.Opaque is sent as it is, except that two slashes at its beginning
-// would be taken for an authority: such a path goes by RawPath, which is sent
-// as it is unless it has bytes that no URL may have.
-func target(r *http.Request, u *Upstream) *url.URL {
-	t := &url.URL{Scheme: u.scheme, Host: u.address}
+// setTarget makes t the URL that makes http.Transport send r's path and query
+// byte for byte. URL.Opaque is sent as it is, except that two slashes at its
+// beginning would be taken for an authority: such a path goes by RawPath, which
+// is sent as it is unless it has bytes that no URL may have.
+func setTarget(t *url.URL, r *http.Request, u *Upstream) {
 	path, query, hasQuery := strings.Cut(rawTarget(r), "?")
-	t.RawQuery, t.ForceQuery = query, hasQuery
+	*t = url.URL{Scheme: u.scheme, Host: u.address, RawQuery: query, ForceQuery: hasQuery}
 	if strings.HasPrefix(path, "//") {
 		t.Path, t.RawPath = r.URL.Path, path
 	} else {
 		t.Opaque = path
 	}
-	return t
 }
 
 // rawTarget is r's target in origin-form, or "*" (RFC 9112, 3.2).
@@ -244,11 +174,13 @@ func rawTarget(r *http.Request) string {
 // roundTrip sends out and waits for the header of the answer. An error is why
 // there is none, and whose fault it is.
 func (f *forwarding) roundTrip(out *http.Request) (*http.Response, error) {
-	send := f.try
+	var res *http.Response
+	var err error
 	if f.rt.Hold > 0 {
-		send = f.hold
+		res, err = f.hold(out)
+	} else {
+		res, err = f.try(out)
 	}
-	res, err := send(out)
 	f.interim.Lock()
 	f.answered = true
 	f.interim.Unlock()
@@ -271,6 +203,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 			rt = f.member.upgrades
 		}
 		f.connecting.Store(false) // nor does it when the RoundTripper will not have it
+		f.lasting = f.lasting || !f.member.brief
 		res, err := rt.RoundTrip(out)
 		if err != nil && f.repeatable(out, err) {
 			res, err = rt.RoundTrip(out)
@@ -296,7 +229,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 // sent, and puts its body back to the beginning. Of a request that is over it
 // is false: there is nothing to be sent any more.
 func (f *forwarding) unsent() bool {
-	return f.connecting.Load() && f.ctx.Err() == nil && (f.body == nil || f.body.reopen())
+	return f.connecting.Load() && f.Err() == nil && (f.body == nil || f.body.reopen())
 }
 
 // repeatable reports whether out may be sent once more: a kept-alive
@@ -305,7 +238,7 @@ func (f *forwarding) unsent() bool {
 // TRACE by the same rule, and any method when nothing of it was sent.
 func (f *forwarding) repeatable(out *http.Request, err error) bool {
 	return idempotent(out) && !f.connecting.Load() && f.reused.Load() && !f.began.Load() &&
-		f.ctx.Err() == nil && failureStatus(err) == http.StatusBadGateway
+		f.Err() == nil && failureStatus(err) == http.StatusBadGateway
 }
 
 // idempotent reports whether out has the same effect twice as once, and no

@@ -9,24 +9,48 @@ import (
 	"sync"
 )
 
-// hopByHop reports whether a field ends at each hop (RFC 9110, 7.6.1, and what
-// practice added to it). The name is canonical.
-func hopByHop(name string) bool {
+// fieldKind is how a proxy sees a field of a message.
+type fieldKind uint8
+
+const (
+	endToEnd   fieldKind = iota
+	hopField             // ends at each hop (RFC 9110, 7.6.1, and what practice added to it)
+	oursField            // of requests: says what only a proxy can know
+	frameField           // of requests: carried outside the header map, or means something to CGI only when it is forged
+)
+
+// fieldKindOf knows the kinds; the name is canonical.
+func fieldKindOf(name string) fieldKind {
 	switch name {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
 		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Alt-Svc":
-		return true
+		return hopField
+	case "Host", "Content-Length", ":protocol",
+		"Proxy": // becomes HTTP_PROXY there, CVE-2016-5385
+		return frameField
+	case "Forwarded", "True-Client-Ip", "X-Client-Ip", "X-Real-Ip":
+		return oursField
 	}
-	return false
+	if strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Cf-") {
+		return oursField
+	}
+	return endToEnd
 }
 
+// hopByHop reports whether a field ends at each hop.
+func hopByHop(name string) bool { return fieldKindOf(name) == hopField }
+
 // listed are the canonical names of the fields that a Connection field says end
-// here. It is walked once: looking each field of a message up in a hostile list
+// here, but for Keep-Alive, which does so anyway and is named in most of them.
+// It is walked once: looking each field of a message up in a hostile list
 // would take its length times its length.
 func listed(connection []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, v := range connection {
 			for item, _, rest, ok := nextItem(v); ok; item, _, rest, ok = nextItem(rest) {
+				if strings.EqualFold(item, "keep-alive") {
+					continue
+				}
 				if !yield(textproto.CanonicalMIMEHeaderKey(item)) {
 					return
 				}
@@ -35,36 +59,31 @@ func listed(connection []string) iter.Seq[string] {
 	}
 }
 
-// ours reports whether a request's field says what only a proxy can know, so
-// that a stranger's word for it must not reach an application.
-func ours(name string) bool {
-	switch name {
-	case "Forwarded", "True-Client-Ip", "X-Client-Ip", "X-Real-Ip":
-		return true
-	}
-	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Cf-")
-}
+// addedFields is how many fields requestHeader adds with a value of their own.
+const addedFields = 6
 
-// framing reports whether a request's field is carried outside the header
-// map, or means something to CGI only when it is forged ("Proxy" becomes
-// HTTP_PROXY there, CVE-2016-5385).
-func framing(name string) bool {
-	switch name {
-	case "Host", "Content-Length", ":protocol", "Proxy":
-		return true
-	}
-	return false
-}
-
-// requestHeader is what the upstream gets of r's header: a new map, filled
-// once, which shares r's values.
-func (h *Handler) requestHeader(r *http.Request, rt *Route, from origin, client, id string) http.Header {
-	const added = 8
-	out := make(http.Header, len(r.Header)+added)
+// requestHeader fills out, which is empty, with what the upstream gets of r's
+// header; it shares r's values. The values of the fields that it adds are put
+// into space, which has room for addedFields.
+func (h *Handler) requestHeader(out http.Header, space []string, r *http.Request, rt *Route, from origin, client, id string) {
+	var connection, te []string
 	underscore := false
 	for name, values := range r.Header {
-		if hopByHop(name) || framing(name) || ours(name) && !from.trusted {
+		switch fieldKindOf(name) {
+		case hopField:
+			switch name {
+			case "Connection":
+				connection = values
+			case "Te":
+				te = values
+			}
 			continue
+		case frameField:
+			continue
+		case oursField:
+			if !from.trusted {
+				continue // a stranger's word for it must not reach an application
+			}
 		}
 		if name == "Cookie" {
 			if values = withoutBypassCookie(values); values == nil {
@@ -74,15 +93,16 @@ func (h *Handler) requestHeader(r *http.Request, rt *Route, from origin, client,
 		underscore = underscore || strings.IndexByte(name, '_') >= 0
 		out[name] = values
 	}
-	for name := range listed(r.Header["Connection"]) {
-		delete(out, name)
+	if connection != nil {
+		for name := range listed(connection) {
+			delete(out, name)
+		}
 	}
 
-	one := make([]string, 0, added) // the values of the fields we add, in one piece
 	set := func(name, value string) {
-		one = append(one, value)
-		n := len(one)
-		out[name] = one[n-1 : n : n]
+		space = append(space, value)
+		n := len(space)
+		out[name] = space[n-1 : n : n]
 	}
 	if from.peer.IsValid() {
 		peer := client
@@ -109,7 +129,7 @@ func (h *Handler) requestHeader(r *http.Request, rt *Route, from origin, client,
 	}
 	set("X-Request-Id", id)
 	out["Via"] = addVia(out["Via"], r.ProtoMajor, r.ProtoMinor)
-	if hasToken(r.Header["Te"], "trailers") {
+	if te != nil && hasToken(te, "trailers") {
 		set("Te", "trailers") // gRPC servers insist on it
 	}
 	if out["User-Agent"] == nil {
@@ -118,7 +138,6 @@ func (h *Handler) requestHeader(r *http.Request, rt *Route, from origin, client,
 	if underscore {
 		h.dropUnderscores(out, r.Header, rt.Host)
 	}
-	return out
 }
 
 // dropForged removes from a request's trailers what only a header, or only a
@@ -126,7 +145,7 @@ func (h *Handler) requestHeader(r *http.Request, rt *Route, from origin, client,
 func dropForged(trailer http.Header) {
 	for name := range trailer {
 		twin := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
-		if ours(twin) || hopByHop(twin) || framing(twin) {
+		if fieldKindOf(twin) != endToEnd {
 			delete(trailer, name)
 		}
 	}
@@ -140,7 +159,7 @@ func (h *Handler) dropUnderscores(out, in http.Header, host string) {
 			continue
 		}
 		twin := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
-		if out[twin] != nil || in[twin] != nil || ours(twin) || hopByHop(twin) || framing(twin) {
+		if out[twin] != nil || in[twin] != nil || fieldKindOf(twin) != endToEnd {
 			delete(out, name)
 			h.warnings.underscore(host, name, twin)
 		}
@@ -180,9 +199,11 @@ func (w *warnings) underscore(host, name, twin string) {
 // responseHeader copies the upstream's header into dst, the client's, which
 // holds what the gateway and the route set already.
 func responseHeader(dst http.Header, res *http.Response, rt *Route) {
-	for name := range listed(res.Header["Connection"]) {
-		if !hopByHop(name) { // those are dropped anyway, and an upgrade needs them
-			delete(res.Header, name)
+	if connection := res.Header["Connection"]; connection != nil {
+		for name := range listed(connection) {
+			if !hopByHop(name) { // those are dropped anyway, and an upgrade needs them
+				delete(res.Header, name)
+			}
 		}
 	}
 	for name, values := range res.Header {
@@ -198,17 +219,29 @@ func responseHeader(dst http.Header, res *http.Response, rt *Route) {
 	rt.editHeader(dst)
 }
 
-// addVia appends us to a message's Via field (RFC 9110, 7.6.3) with the
-// protocol by which we received it. via itself is not written.
+// The Via fields of messages that name nobody before us, by the protocol by
+// which we received them. They are in many messages at once: nobody writes them.
+var (
+	via10 = []string{"1.0 detour"}
+	via11 = []string{"1.1 detour"}
+	via20 = []string{"2.0 detour"}
+	via30 = []string{"3.0 detour"}
+)
+
+// addVia appends us to a message's Via field (RFC 9110, 7.6.3). via itself is
+// not written.
 func addVia(via []string, major, minor int) []string {
-	us := "1.1 detour"
+	us := via11
 	switch {
 	case major == 2:
-		us = "2.0 detour"
+		us = via20
 	case major == 3:
-		us = "3.0 detour"
+		us = via30
 	case minor == 0:
-		us = "1.0 detour"
+		us = via10
 	}
-	return append(via[:len(via):len(via)], us)
+	if via == nil {
+		return us
+	}
+	return append(via[:len(via):len(via)], us...)
 }

@@ -1,8 +1,8 @@
 package proxy
 
 import (
-	"crypto/rand"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -130,7 +130,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	table := h.table.Load()
 	rec := logging.RecordFrom(w)
 	from := table.trusted.origin(r)
-	rec.ClientIP = from.text()
+	rec.ClientIP = from.text(r.RemoteAddr)
 	rec.RequestID = requestID(r, from)
 
 	d := h.decide(table, r, from)
@@ -172,7 +172,7 @@ func (h *Handler) RedirectToHTTPS() http.Handler {
 		table := h.table.Load()
 		rec := logging.RecordFrom(w)
 		from := table.trusted.origin(r)
-		rec.ClientIP = from.text()
+		rec.ClientIP = from.text(r.RemoteAddr)
 		rec.RequestID = requestID(r, from)
 		w.Header().Set("Connection", "close")
 		redirectToHTTPS(w, r, table, rec)
@@ -224,7 +224,25 @@ func requestID(r *http.Request, from origin) string {
 			return id[0]
 		}
 	}
-	return rand.Text()
+	return newID()
+}
+
+// newID is as crypto/rand.Text's: 26 letters and digits of base32, of which 128
+// bits are random. The runtime's generator, ChaCha8 with a key of the system's,
+// is as little to be guessed, and needs no system call.
+func newID() string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	const perWord = 64 / 5
+	var id [26]byte
+	var bits uint64
+	for i := range id {
+		if i%perWord == 0 {
+			bits = rand.Uint64()
+		}
+		id[i] = alphabet[bits%32]
+		bits /= 32
+	}
+	return string(id[:])
 }
 
 // plainID reports whether s looks like an identifier: letters, digits, and

@@ -176,7 +176,7 @@ func (f *forwarding) hold(out *http.Request) (*http.Response, error) {
 // was stopped just then.
 func (f *forwarding) worthWaiting(out *http.Request, err error) bool {
 	switch {
-	case f.ctx.Err() != nil:
+	case f.Err() != nil:
 		return false
 	case f.unsent():
 		return true

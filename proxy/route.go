@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"net/http"
+	"net/textproto"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +22,7 @@ type Route struct {
 	Pool       *Pool // the upstreams; shared by all tables while they stay the same
 	Compress   bool
 	Headers    []HeaderEdit  // on answers, in this order
+	edits      []edit        // Headers, compiled by NewTable
 	MaxBody    int64         // bytes of a request's body; 0 = no limit
 	Log        *logging.Sink // nil: not logged
 	Stats      *Stats        // shared by all tables the host lives in; never nil
@@ -50,14 +53,36 @@ const (
 // HeaderEdit sets a header field of an answer; an empty Value removes it.
 type HeaderEdit struct{ Name, Value string }
 
+// edit is a HeaderEdit as it is applied.
+type edit struct {
+	of     HeaderEdit
+	name   string   // canonical
+	values []string // in many answers at once; nil = remove
+}
+
+// compile prepares rt for serving. A Route that does serve is prepared already.
+func (rt *Route) compile() {
+	if slices.EqualFunc(rt.Headers, rt.edits, func(e HeaderEdit, done edit) bool { return e == done.of }) {
+		return
+	}
+	rt.edits = nil
+	for _, e := range rt.Headers {
+		done := edit{of: e, name: textproto.CanonicalMIMEHeaderKey(e.Name)}
+		if e.Value != "" {
+			done.values = []string{e.Value}
+		}
+		rt.edits = append(rt.edits, done)
+	}
+}
+
 // editHeader applies the route's edits to an answer's header. It is done
 // first, so that every answer has them, and again over the upstream's header.
 func (rt *Route) editHeader(h http.Header) {
-	for _, e := range rt.Headers {
-		if e.Value == "" {
-			h.Del(e.Name)
+	for _, e := range rt.edits {
+		if e.values == nil {
+			delete(h, e.name)
 		} else {
-			h.Set(e.Name, e.Value)
+			h[e.name] = e.values
 		}
 	}
 }

@@ -61,6 +61,7 @@ func NewTable(o TableOptions) (*Table, error) {
 		t.altSvc = []string{`h3=":` + strconv.Itoa(port) + `"; ma=2592000`}
 	}
 	for _, rt := range o.Routes {
+		rt.compile()
 		for _, name := range rt.Names {
 			if err := t.add(name, rt); err != nil {
 				return nil, err

@@ -128,10 +128,16 @@ func parseForwarded(s string) (netip.Addr, bool) {
 	return addr.Unmap().WithZone(""), addr.IsValid()
 }
 
-// text is the client's address for logs and headers; "" = unknown.
-func (o origin) text() string {
+// text is the client's address for logs and headers; "" = unknown. It is a part
+// of remoteAddr, the request's, if that has it in the same form, as usual.
+func (o origin) text(remoteAddr string) string {
 	if !o.client.IsValid() {
 		return ""
 	}
-	return o.client.String()
+	var longest [len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")]byte
+	text := o.client.AppendTo(longest[:0])
+	if addr := strings.TrimPrefix(remoteAddr, "["); strings.HasPrefix(addr, string(text)) {
+		return addr[:len(text)]
+	}
+	return string(text)
 }

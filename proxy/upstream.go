@@ -67,6 +67,7 @@ type Upstream struct {
 
 	transport http.RoundTripper // for requests
 	upgrades  http.RoundTripper // for HTTP/1.1 upgrades
+	brief     bool              // transport forgets a request and its context with the end of the answer, unless it had to dial
 
 	inFlight atomic.Int64 // requests of all hosts, upgraded connections included
 }
@@ -98,6 +99,7 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	}
 	if o.Engine && (o.Scheme == "http" || o.Scheme == "unix") {
 		u.transport, u.upgrades = o.exchanges()
+		u.brief = true
 		return u, nil
 	}
 	tlsConfig, err := o.tlsConfig()

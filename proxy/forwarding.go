@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"detour/logging"
+)
+
+// forwarding is one request on its way to the upstream and back. It is the
+// context of the request to the upstream, too: the client's request's, with
+// what traces its connection.
+//
+// When it is over it serves another request, see end.
+type forwarding struct {
+	out    *http.Request // to the upstream
+	url    url.URL       // out's
+	header http.Header   // out's
+	values [addedFields]string
+	trace  httptrace.ClientTrace
+	traced context.Context // has trace
+
+	journey
+}
+
+// journey is what a forwarding is of one request.
+type journey struct {
+	w    http.ResponseWriter // the compressor when there is one
+	rc   *http.ResponseController
+	r    *http.Request
+	rt   *Route
+	rec  *logging.Record
+	body *requestBody // nil = none
+
+	member  *Member   // that works on it
+	upgrade bool      // it asks for another protocol
+	tried   []attempt // members that failed, of the last try
+	resent  bool      // it was sent once more to an upstream that was stopped
+	handler *Handler
+
+	connecting atomic.Bool          // it waits for a connection, or did when the last attempt failed
+	connects   atomic.Int32         // attempts to get one
+	reused     atomic.Bool          // the connection had served another request before
+	began      atomic.Bool          // a byte of the answer arrived
+	held       atomic.Pointer[held] // the place to give up when there is a connection; nil = none
+
+	interim  sync.Mutex // held while a 1xx is passed on
+	answered bool       // guarded by interim: the final answer is there, no more 1xx
+
+	compressor compressWriter
+	compressed http.ResponseController // of compressor
+
+	lasting bool // the RoundTripper may know it when the answer has been read
+	whole   bool // the answer came to its end, and its body was closed
+
+	exchange // so that it can be cut
+}
+
+// usualFields is how many fields a request has at most, nearly always.
+const usualFields = 28
+
+// forwardings are those that are over.
+var forwardings = sync.Pool{New: func() any {
+	f := &forwarding{header: make(http.Header, usualFields)}
+	f.trace = httptrace.ClientTrace{
+		GetConn:              f.getConn,
+		GotConn:              f.gotConn,
+		GotFirstResponseByte: f.firstByte,
+		Got1xxResponse:       f.passInterim,
+	}
+	f.traced = httptrace.WithClientTrace(context.Background(), &f.trace)
+	f.out = new(http.Request).WithContext(f)
+	f.out.URL = &f.url
+	return f
+}}
+
+func newForwarding() *forwarding { return forwardings.Get().(*forwarding) }
+
+// use makes m the member that works on f.
+func (f *forwarding) use(m *Member) {
+	f.leave()
+	f.member = m
+	m.inFlight.Add(1)
+	f.rec.Upstream = m.name
+}
+
+// leave says that no member works on f any more.
+func (f *forwarding) leave() {
+	if f.member != nil {
+		f.member.inFlight.Add(-1)
+		f.member = nil
+	}
+}
+
+// end is called when f is over, however it ended.
+func (f *forwarding) end() {
+	if f.body != nil {
+		f.body.release(&f.server)
+	}
+	alone := true
+	if f.added {
+		alone = f.rt.Stats.exchanges.remove(f)
+	}
+	f.leave()
+	if f.cancel != nil {
+		f.cancel()
+	}
+	if alone && f.forgotten() {
+		f.recycle()
+	}
+}
+
+// forgotten reports whether nobody knows f any more, but for Cut, which is
+// asked by exchanges.remove. A request with a body has somebody who sends it,
+// an upgraded one those who end tunnels. A RoundTripper of net/http has
+// goroutines of its own, which look at the context when they like to, and so has
+// the dialling of a connection.
+func (f *forwarding) forgotten() bool {
+	return f.whole && !f.lasting && f.body == nil && !f.upgrade &&
+		f.connects.Load() == 1 && f.reused.Load()
+}
+
+// recycle gives f to another request.
+func (f *forwarding) recycle() {
+	if len(f.header) <= usualFields {
+		clear(f.header)
+	} else {
+		f.header = make(http.Header, usualFields) // a large map stays one, and is slow to clear
+	}
+	f.values = [addedFields]string{}
+	f.url = url.URL{}
+	f.out.Host = ""
+	f.journey = journey{}
+	if poison {
+		// Who still uses it is found by the race detector, or falls over this.
+		f.out.URL, f.out.Header, f.header, f.traced = nil, nil, nil, nil
+		return
+	}
+	forwardings.Put(f)
+}
+
+func (f *forwarding) getConn(string) {
+	f.connects.Add(1)
+	f.connecting.Store(true)
+}
+
+func (f *forwarding) gotConn(info httptrace.GotConnInfo) {
+	f.connecting.Store(false)
+	f.reused.Store(info.Reused)
+	if place := f.held.Load(); place != nil {
+		f.rt.Stats.queue.leave(place)
+	}
+}
+
+func (f *forwarding) firstByte() { f.began.Store(true) }
+
+// Deadline implements context.Context.
+func (f *forwarding) Deadline() (time.Time, bool) { return f.parent.Deadline() }
+
+// Done implements context.Context.
+func (f *forwarding) Done() <-chan struct{} { return f.parent.Done() }
+
+// Err implements context.Context.
+func (f *forwarding) Err() error { return f.parent.Err() }
+
+// Value implements context.Context.
+func (f *forwarding) Value(key any) any {
+	if v := f.traced.Value(key); v != nil {
+		return v
+	}
+	return f.parent.Value(key)
+}
+
+// AfterFunc is what package context and engine/client look for in a context: an
+// end that is waited for without a channel.
+func (f *forwarding) AfterFunc(fn func()) (stop func() bool) {
+	if parent, ok := f.parent.(interface {
+		AfterFunc(func()) (stop func() bool)
+	}); ok {
+		return parent.AfterFunc(fn)
+	}
+	return context.AfterFunc(f.parent, fn)
+}

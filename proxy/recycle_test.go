@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// briefTransport answers each request with its own path, over a connection that
+// it had. It looks at the request, and at its context, until the body has ended.
+type briefTransport struct{ requests atomic.Int64 }
+
+func (b *briefTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	b.requests.Add(1)
+	trace := httptrace.ContextClientTrace(r.Context())
+	trace.GetConn(r.URL.Host)
+	runtime.Gosched()
+	trace.GotConn(httptrace.GotConnInfo{Reused: true})
+	trace.GotFirstResponseByte()
+	return &http.Response{
+		StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(r.URL.Opaque)),
+		Header: http.Header{"X-Seen": {r.URL.Opaque}}, Body: &briefBody{r: r}, Request: r,
+	}, nil
+}
+
+// briefBody is the request's path in two pieces.
+type briefBody struct {
+	r      *http.Request
+	n      int
+	closed atomic.Bool
+}
+
+func (b *briefBody) Read(p []byte) (int, error) {
+	runtime.Gosched()
+	if b.closed.Load() {
+		return 0, errors.New("closed")
+	}
+	if err := b.r.Context().Err(); err != nil {
+		return 0, err
+	}
+	rest := b.r.URL.Opaque[b.n:]
+	if len(rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, rest[:(len(rest)+1)/2])
+	b.n += n
+	return n, nil
+}
+
+func (b *briefBody) Close() error { b.closed.Store(true); return nil }
+
+// echoWriter keeps what it is given.
+type echoWriter struct {
+	quietWriter
+	body strings.Builder
+}
+
+func (w *echoWriter) Write(p []byte) (int, error) { return w.body.Write(p) }
+
+// serveOne serves one request for path and reports whether it was answered as
+// path's, and not broken off.
+func serveOne(h http.Handler, path string) (answered bool) {
+	r := usualRequest()
+	r.RequestURI, r.URL.Path, r.URL.RawQuery = path, path, ""
+	w := &echoWriter{quietWriter: quietWriter{header: make(http.Header)}}
+	defer func() {
+		if panicked := recover(); panicked != nil && panicked != http.ErrAbortHandler {
+			panic(panicked)
+		}
+	}()
+	h.ServeHTTP(w, r)
+	return w.status == 200 && w.body.String() == path && first(w.header["X-Seen"]) == path
+}
+
+// What is over serves another request only if Cut, which comes at any time,
+// does not know it: then it would cut the wrong one.
+func TestCutSparesWhatIsReused(t *testing.T) {
+	transport := new(briefTransport)
+	upstream, err := NewUpstream(UpstreamOptions{Scheme: "http", Address: "10.1.1.4"}, transport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream.brief = true
+	route := &Route{
+		Host: host, Names: []string{host}, Pool: NewPool([]*Upstream{upstream}, nil), Stats: new(Stats),
+		Draining: true, Session: NewSession(SessionSigns{Paths: []string{"/session"}}),
+	}
+	table, err := NewTable(TableOptions{Routes: []*Route{route}, Bypass: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewHandler(HandlerOptions{Table: table})
+
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	var cut atomic.Int64
+	for _, path := range []string{"/session/a", "/session/b", "/session/c", "/bypassed/a", "/bypassed/b"} {
+		running.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				switch answered := serveOne(h, path); {
+				case answered:
+				case strings.HasPrefix(path, "/session"):
+					cut.Add(1)
+				default:
+					t.Errorf("%s: a request that Cut spares was broken off or got another one's answer", path)
+				}
+			}
+		})
+	}
+	over := &deadline{t.Context(), make(chan struct{})}
+	close(over.passed)
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && !t.Failed(); {
+		h.Cut(over, host, 1001)
+	}
+	close(stop)
+	running.Wait()
+	if cut.Load() == 0 {
+		t.Error("nothing was cut in the middle")
+	}
+	t.Logf("%d of %d requests cut", cut.Load(), transport.requests.Load())
+	if n := upstream.InFlight() + route.Stats.InFlight.Load() + route.Stats.Bypassed.Load(); n != 0 {
+		t.Errorf("%d requests in flight after the last", n)
+	}
+}
+
+// A forwarding that somebody may know is left to the garbage collector.
+func TestForgotten(t *testing.T) {
+	tests := []struct {
+		name string
+		with func(*forwarding)
+		want bool
+	}{
+		{"usual", func(*forwarding) {}, true},
+		{"answer broke off", func(f *forwarding) { f.whole = false }, false},
+		{"transport of net/http", func(f *forwarding) { f.lasting = true }, false},
+		{"request body", func(f *forwarding) { f.body = new(requestBody) }, false},
+		{"upgrade", func(f *forwarding) { f.upgrade = true }, false},
+		{"dialled", func(f *forwarding) { f.reused.Store(false) }, false},
+		{"second attempt", func(f *forwarding) { f.getConn("") }, false},
+		{"no connection", func(f *forwarding) { f.connects.Store(0) }, false},
+	}
+	for _, tt := range tests {
+		f := newForwarding()
+		f.whole = true
+		f.getConn("")
+		f.gotConn(httptrace.GotConnInfo{Reused: true})
+		tt.with(f)
+		if got := f.forgotten(); got != tt.want {
+			t.Errorf("%s: forgotten = %v; want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A forwarding that serves again has nothing of the request before, and one
+// that had a large header gets a small map.
+func TestRecycle(t *testing.T) {
+	f := newForwarding()
+	f.r, f.parent = usualRequest(), t.Context()
+	f.began.Store(true)
+	for range 2 * usualFields {
+		f.header[newID()] = nil
+	}
+	f.values[0], f.url.Host, f.out.Host = "a", "b", "c"
+	f.recycle()
+	if f.r != nil || f.parent != nil || f.began.Load() || len(f.header) != 0 || f.values[0] != "" || f.url.Host != "" || f.out.Host != "" {
+		t.Errorf("recycled: %+v", f)
+	}
+	if poison && (f.header != nil || f.out.URL != nil || newForwarding() == f) {
+		t.Error("with the race detector what is over is used again")
+	}
+}
+
+// Each of these allocations is named where it is made; one more is a regression.
+func TestAllocations(t *testing.T) {
+	if poison {
+		t.Skip("the race detector's build does not recycle")
+	}
+	for _, tt := range []struct {
+		name   string
+		h      http.Handler
+		status int
+		most   float64
+	}{
+		// The request's id; of the exchange the response, its text, and its
+		// header, which takes two.
+		{"proxied", chain(t, UpstreamOptions{Scheme: "http", Address: usualUpstream(t), Engine: true}, nil, nil), 200, 5},
+		// The id, the Location and its place in the header.
+		{"offline", chain(t, UpstreamOptions{Scheme: "http", Address: "10.1.1.4"}, newCannedTransport(), switchedOff), 302, 3},
+	} {
+		serve := serveUsual(t, tt.h, tt.status)
+		serve() // dials
+		if got := testing.AllocsPerRun(1000, serve); got > tt.most {
+			t.Errorf("%s: %v allocations a request; want at most %v", tt.name, got, tt.most)
+		}
+	}
+}
+
+var _ context.Context = (*forwarding)(nil)
