@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"testing"
@@ -86,7 +87,11 @@ func newCannedTransport() *cannedTransport {
 	}}
 }
 
-func (c *cannedTransport) RoundTrip(*http.Request) (*http.Response, error) {
+func (c *cannedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	trace := httptrace.ContextClientTrace(r.Context())
+	trace.GetConn("")
+	trace.GotConn(httptrace.GotConnInfo{Reused: true})
+	trace.GotFirstResponseByte()
 	c.left = usualBody
 	c.res.Body = c
 	return &c.res, nil
@@ -139,6 +144,7 @@ func chain(tb testing.TB, o UpstreamOptions, rt http.RoundTripper, edit func(*Ro
 	if err != nil {
 		tb.Fatal(err)
 	}
+	upstream.brief = true
 	tb.Cleanup(upstream.Retire)
 	page, err := ParseStatusPage("https://status.example.test{uri}")
 	if err != nil {
