@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,7 +88,7 @@ func listenTCP(key, address string, passed *inheritedSockets) (net.Listener, err
 	if l := passed.tcp(address); l != nil {
 		return l, nil
 	}
-	l, err := net.Listen("tcp", address)
+	l, err := listenConfig.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, &ListenError{Key: key, Network: "tcp", Address: address, Err: err}
 	}

@@ -25,7 +25,7 @@ func (s *Server) accept(l *listener) error {
 			// and 15 s between probes on every connection it accepts.
 			c := s.newConn(nc)
 			s.began(c)
-			go c.start()
+			s.greet(c)
 		case s.stopping.Load() || errors.Is(err, net.ErrClosed):
 			return err
 		default:
@@ -37,7 +37,39 @@ func (s *Server) accept(l *listener) error {
 	}
 }
 
-// start does the handshake, where there is one, and serves the connection.
+// maxGreeters is how many greeters wait for the next connection, at 32 KiB of
+// stack each. More arrive at once only when a crowd comes.
+const maxGreeters = 16
+
+// greet has c started by a greeter who waits, else by a new one.
+func (s *Server) greet(c *conn) {
+	select {
+	case s.arrivals <- c:
+	default:
+		s.loops.Go(func() { s.greeter(c) })
+	}
+}
+
+// greeter starts connections, one after the other. A handshake needs a deep
+// stack: a goroutine that had one has it already, a new one would have to
+// copy its stack four times as it grows.
+func (s *Server) greeter(c *conn) {
+	for {
+		c.start()
+		if s.greeters.Add(1) > maxGreeters {
+			s.greeters.Add(-1)
+			return
+		}
+		select {
+		case c = <-s.arrivals:
+			s.greeters.Add(-1)
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// start does the handshake, where there is one, and has the connection served.
 func (c *conn) start() {
 	if !c.handshake() {
 		_ = c.raw.Close()

@@ -94,7 +94,10 @@ type Server struct {
 	// stop ends what waits for no request: handshakes, pauses of accept loops.
 	ctx   context.Context
 	stop  context.CancelFunc
-	loops sync.WaitGroup // accept loops; what they started they know as conns
+	loops sync.WaitGroup // accept loops and greeters; what these started is in conns
+
+	arrivals chan *conn   // from accept loops to greeters that wait
+	greeters atomic.Int32 // that wait
 
 	mu        sync.Mutex // guards the rest; not held during I/O
 	listeners map[*listener]struct{}
@@ -114,6 +117,7 @@ func New(o Options) *Server {
 		refusals:  tally{log: o.ErrorLog},
 		listeners: make(map[*listener]struct{}),
 		conns:     make(map[*conn]struct{}),
+		arrivals:  make(chan *conn),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
