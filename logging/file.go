@@ -32,7 +32,13 @@ type file struct {
 
 // add appends a line. It never waits for the disk; when the disk does not keep
 // up, the line is dropped and counted.
+//
+// The line is encoded before the lock is taken: a copy costs little, while
+// encoding would make the cores that serve a busy host wait for one another.
 func (f *file) add(l *line) {
+	scratch := f.files.scratch()
+	defer f.files.release(scratch)
+	*scratch = l.append((*scratch)[:0])
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -46,9 +52,8 @@ func (f *file) add(l *line) {
 	if f.buf == nil {
 		f.buf = f.files.buffer()
 	}
-	before := len(f.buf)
-	f.buf = l.append(f.buf)
-	f.files.pending.Add(int64(len(f.buf) - before))
+	f.buf = append(f.buf, *scratch...)
+	f.files.pending.Add(int64(len(*scratch)))
 
 	switch {
 	case f.running != nil || f.trouble.backoff > 0:

@@ -29,6 +29,9 @@ const (
 	bufferSize = 64 << 10
 	flushSize  = bufferSize / 2
 
+	// scratchSize is what a line is encoded in. Few are longer than 2 KiB.
+	scratchSize = 4 << 10
+
 	// flushInterval is how long a line waits at most: soon enough for a
 	// person with tail -f and for fail2ban.
 	flushInterval = time.Second
@@ -49,9 +52,10 @@ const (
 //
 // All methods may be called from any goroutine.
 type Files struct {
-	log     *slog.Logger
-	pending atomic.Int64 // bytes waiting for the disk, all files
-	buffers sync.Pool    // of *[]byte, bufferSize each
+	log       *slog.Logger
+	pending   atomic.Int64 // bytes waiting for the disk, all files
+	buffers   sync.Pool    // of *[]byte, bufferSize each
+	scratches sync.Pool    // of *[]byte, each for one line
 
 	mu     sync.Mutex       // guards the following; may be held when a file's is taken
 	byPath map[string]*file // for the life of the process: see disk.logger
@@ -207,5 +211,21 @@ func (f *Files) buffer() []byte {
 func (f *Files) recycle(b []byte) {
 	if cap(b) == bufferSize {
 		f.buffers.Put(&b)
+	}
+}
+
+// scratch returns a buffer for one line.
+func (f *Files) scratch() *[]byte {
+	if b, ok := f.scratches.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, 0, scratchSize)
+	return &b
+}
+
+// release takes it back, unless a line of unusual length made it grow.
+func (f *Files) release(b *[]byte) {
+	if cap(*b) == scratchSize {
+		f.scratches.Put(b)
 	}
 }

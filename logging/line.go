@@ -3,7 +3,6 @@ package logging
 import (
 	"crypto/tls"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,22 +121,19 @@ func appendTLS(b []byte, t *tls.ConnectionState) []byte {
 // appendHeaders writes a header map as an object of arrays, sorted by name so
 // that equal requests give equal lines.
 func (l *line) appendHeaders(b []byte, h http.Header) []byte {
-	var few [32]string // enough for a browser's request, without an allocation
-	names := few[:0]
-	for name := range h {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	var fs fields
+	fs.sort(h)
 
 	b = append(b, '{')
 	first := len(b)
-	for _, name := range names {
+	for i := range fs.len() {
+		f := fs.at(i)
 		before := len(b)
 		if before > first {
 			b = append(b, ',')
 		}
-		b = appendString(b, name, maxText)
-		b = l.appendValues(append(b, ':'), name, h[name])
+		b = appendString(b, f.name, maxText)
+		b = l.appendValues(append(b, ':'), f)
 		if len(b)-first > maxHeaders {
 			b = b[:before]
 			break
@@ -146,17 +142,17 @@ func (l *line) appendHeaders(b []byte, h http.Header) []byte {
 	return append(b, '}')
 }
 
-func (l *line) appendValues(b []byte, name string, values []string) []byte {
-	switch name {
+func (l *line) appendValues(b []byte, f *field) []byte {
+	switch f.name {
 	case "Cookie", "Set-Cookie", "Authorization", "Proxy-Authorization":
 		return append(b, `["REDACTED"]`...)
 	}
 	b = append(b, '[')
-	for i, v := range values {
+	for i, v := range f.values {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if carriesURI(name) {
+		if carriesURI(f.name) {
 			b = l.sink.redact.append(b, v, maxHeaders)
 		} else {
 			b = appendString(b, v, maxHeaders)

@@ -28,13 +28,10 @@ func newRedactor(names []string) redactor {
 // or a byte no URI can hold; not at ';', which most parsers take as part of the
 // value.
 func (r *redactor) append(b []byte, text string, limit int) []byte {
-	i := -1
-	if len(r.names) > 0 {
-		i = strings.IndexAny(text, "?#")
-	}
-	if i < 0 {
+	if len(r.names) == 0 || strings.IndexByte(text, '?') < 0 && strings.IndexByte(text, '#') < 0 {
 		return appendString(b, text, limit)
 	}
+	i := strings.IndexAny(text, "?#")
 	b = append(b, '"')
 	start := len(b)
 	written := 0 // bytes of text that b holds
