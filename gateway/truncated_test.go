@@ -30,7 +30,7 @@ func TestTruncatedBodies(t *testing.T) {
 		if strings.Contains(r.URL.Path, "large") {
 			sent = len(half)
 		}
-		if strings.Contains(r.URL.Path, "sized") {
+		if strings.HasSuffix(r.URL.Path, "/sized") {
 			w.Header().Set("Content-Length", fmt.Sprint(2*sent))
 		}
 		w.Header().Set("Content-Type", "text/plain") // may be compressed
