@@ -227,20 +227,20 @@ func requestID(r *http.Request, from origin) string {
 	return newID()
 }
 
-// newID is as crypto/rand.Text's: 26 letters and digits of base32, of which 128
-// bits are random. The runtime's generator, ChaCha8 with a key of the system's,
+// newID is as crypto/rand.Text's: 26 letters and digits of base32, 130
+// random bits. The runtime's generator, ChaCha8 with a key of the system's,
 // is as little to be guessed, and needs no system call.
 func newID() string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-	const perWord = 64 / 5
 	var id [26]byte
-	var bits uint64
-	for i := range id {
-		if i%perWord == 0 {
-			bits = rand.Uint64()
+	for rest := id[:]; len(rest) > 0; {
+		bits := rand.Uint64()
+		n := min(len(rest), 64/5)
+		for i := range rest[:n] {
+			rest[i] = alphabet[bits%32]
+			bits /= 32
 		}
-		id[i] = alphabet[bits%32]
-		bits /= 32
+		rest = rest[n:]
 	}
 	return string(id[:])
 }

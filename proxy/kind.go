@@ -22,8 +22,8 @@ const (
 
 // kindOf classifies r by its header alone; the body is not touched.
 func kindOf(r *http.Request) kind {
-	agent := agentOf(r.UserAgent())
-	mode := r.Header.Get("Sec-Fetch-Mode")
+	agent := agentOf(first(r.Header["User-Agent"]))
+	mode := first(r.Header["Sec-Fetch-Mode"])
 	switch {
 	case isWebSocket(r):
 		return kindWebSocket
@@ -38,7 +38,7 @@ func kindOf(r *http.Request) kind {
 	case r.Header["Authorization"] != nil && mode == "" && preferredFormat(r.Header["Accept"]) != formatHTML:
 		return kindDAV // a program that logs in reads with GET too; its password is for nobody else
 	case mode != "" && mode != "navigate",
-		strings.EqualFold(r.Header.Get("X-Requested-With"), "XMLHttpRequest"),
+		strings.EqualFold(first(r.Header["X-Requested-With"]), "XMLHttpRequest"),
 		wantsJSON(r.Header["Accept"]):
 		return kindPart
 	case !isSafe(r.Method):
@@ -61,7 +61,7 @@ func isWebSocket(r *http.Request) bool {
 
 // isGRPC covers application/grpc, its +proto and +json forms, and grpc-web.
 func isGRPC(h http.Header) bool {
-	return hasPrefixFold(h.Get("Content-Type"), "application/grpc")
+	return hasPrefixFold(first(h["Content-Type"]), "application/grpc")
 }
 
 // isStatusProbe recognises the question of Nextcloud's apps whether the server
@@ -75,7 +75,7 @@ func isStatusProbe(r *http.Request, agent agent) bool {
 		return strings.HasSuffix(r.URL.Path, "/status.php")
 	}
 	return r.URL.Path == "/status.php" &&
-		r.Header.Get("Sec-Fetch-Mode") != "navigate" &&
+		first(r.Header["Sec-Fetch-Mode"]) != "navigate" &&
 		preferredFormat(r.Header["Accept"]) != formatHTML // a browser without Sec-Fetch
 }
 
@@ -142,6 +142,11 @@ func isLetter(c byte) bool {
 // isCloudWord: mirall is the desktop client of both, ownCloudApp that on iOS,
 // and DAVx5 loses its digit.
 func isCloudWord(word string) bool {
+	switch word[0] | 0x20 { // nearly every word is done with here
+	case 'm', 'n', 'o', 'd':
+	default:
+		return false
+	}
 	return hasPrefixFold(word, "mirall") || hasPrefixFold(word, "nextcloud") ||
 		hasPrefixFold(word, "owncloud") || strings.EqualFold(word, "davx")
 }
@@ -149,8 +154,13 @@ func isCloudWord(word string) bool {
 // isBotWord matches by a word's end: bingbot, YandexBot, Baiduspider. Cubot
 // makes phones. Facebook's previews call themselves something else.
 func isBotWord(word string) bool {
-	if n := len(word); word[n-1]|0x20 == 's' { // crawlers, robots
+	if n := len(word); word[n-1]|0x20 == 's' && n > 1 { // crawlers, robots
 		word = word[:n-1]
+	}
+	switch word[len(word)-1] | 0x20 {
+	case 't', 'r', 'p':
+	default:
+		return false
 	}
 	return hasSuffixFold(word, "bot") && !strings.EqualFold(word, "cubot") ||
 		hasSuffixFold(word, "crawler") || hasSuffixFold(word, "spider") ||
