@@ -73,12 +73,22 @@ func (fs *fields) at(i int) *field {
 // beginning returns the first eight bytes of name as a number that is not
 // larger when name is smaller.
 func beginning(name string) uint64 {
-	if len(name) >= 8 {
+	n := len(name)
+	if n >= 8 {
 		return bits.ReverseBytes64(eight(name))
 	}
-	var n uint64
-	for i := range len(name) {
-		n |= uint64(name[i]) << (56 - 8*i)
+	if n >= 4 { // the first four, and behind them what the last four add
+		return uint64(four(name))<<32 | uint64(four(name[n-4:])<<(8*(8-n)))
 	}
-	return n
+	var b uint64
+	for i := range n {
+		b |= uint64(name[i]) << (56 - 8*i)
+	}
+	return b
+}
+
+// four returns the first four bytes of s, the first one the most significant.
+func four(s string) uint32 {
+	_ = s[3]
+	return uint32(s[0])<<24 | uint32(s[1])<<16 | uint32(s[2])<<8 | uint32(s[3])
 }

@@ -17,6 +17,7 @@ type file struct {
 
 	mu       sync.Mutex    // guards all that follows
 	buf      []byte        // lines that no flush has taken yet
+	class    int           // of buf's size: an index of bufferSizes
 	out      []byte        // lines a flush took and could not write so far; only a flush changes it
 	running  chan struct{} // closed when the flush that runs is over; nil = none runs
 	timer    *time.Timer   // starts a flush; nil until the first line
@@ -36,9 +37,9 @@ type file struct {
 // The line is encoded before the lock is taken: a copy costs little, while
 // encoding would make the cores that serve a busy host wait for one another.
 func (f *file) add(l *line) {
-	scratch := f.files.scratch()
-	defer f.files.release(scratch)
-	*scratch = l.append((*scratch)[:0])
+	scratch := f.files.scratches.get()
+	defer f.files.scratches.put(scratch)
+	*scratch = l.append(*scratch)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -49,10 +50,7 @@ func (f *file) add(l *line) {
 		f.drop()
 		return
 	}
-	if f.buf == nil {
-		f.buf = f.files.buffer()
-	}
-	f.buf = append(f.buf, *scratch...)
+	f.collect(*scratch)
 	f.files.pending.Add(int64(len(*scratch)))
 
 	switch {
@@ -63,6 +61,31 @@ func (f *file) add(l *line) {
 	case !f.armed:
 		f.arm(flushInterval)
 	}
+}
+
+// collect appends a line to buf. mu is held.
+func (f *file) collect(line []byte) {
+	if f.buf == nil {
+		f.buf = *f.files.buffers[f.class].get()
+	}
+	for len(f.buf)+len(line) > cap(f.buf) && f.class+1 < len(bufferSizes) {
+		small := f.buf
+		f.class++
+		f.buf = append(*f.files.buffers[f.class].get(), small...)
+		f.files.recycle(small)
+	}
+	f.buf = append(f.buf, line...)
+}
+
+// take returns buf for a flush. The next one is smaller if this one was too
+// large by far. mu is held.
+func (f *file) take() []byte {
+	taken := f.buf
+	f.buf = nil
+	if f.class > 0 && len(taken) < bufferSizes[f.class-1]/2 {
+		f.class--
+	}
+	return taken
 }
 
 // arm sets the timer. mu is held.
@@ -113,7 +136,7 @@ func (f *file) flush(done chan struct{}) {
 // flushOnce writes one buffer. mu is held, except while the disk works.
 func (f *file) flushOnce() {
 	if len(f.out) == 0 {
-		f.out, f.buf = f.buf, nil
+		f.out = f.take()
 	}
 	out := f.out
 	job := flushJob{
@@ -138,9 +161,7 @@ func (f *file) flushOnce() {
 	}
 	f.working()
 	f.out = nil
-	if out != nil {
-		f.files.recycle(out)
-	}
+	f.files.recycle(out)
 }
 
 // next reports whether the flush goes on at once; if not, it sets the timer for

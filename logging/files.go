@@ -24,10 +24,10 @@ const (
 	// hosts on a hung disk do not eat the memory of a small router.
 	maxAllPending = 64 << 20
 
-	// bufferSize is a buffer's first size; a flush starts when half of it is
-	// full, so that writers have the other half while the disk works.
-	bufferSize = 64 << 10
-	flushSize  = bufferSize / 2
+	// flushSize is how much a file collects before it is written without
+	// waiting for flushInterval. Writes of that size cost the kernel half of
+	// what those of 32 KiB do.
+	flushSize = 128 << 10
 
 	// scratchSize is what a line is encoded in. Few are longer than 2 KiB.
 	scratchSize = 4 << 10
@@ -36,6 +36,12 @@ const (
 	// person with tail -f and for fail2ban.
 	flushInterval = time.Second
 )
+
+// bufferSizes are the sizes of the buffers that files collect lines in. A file
+// begins with the smallest, so that a thousand hosts with a visitor now and then
+// cost little memory. Of the largest, half is left when a flush begins, for what
+// comes while the disk works.
+var bufferSizes = [...]int{8 << 10, 64 << 10, 2 * flushSize}
 
 const (
 	// reopenWait and closeWait are how long Reopen and Close wait for a disk
@@ -47,15 +53,15 @@ const (
 
 // Files owns the access-log files. A file is opened with its first line. Its
 // lines are collected in memory and written in the background: at the latest
-// after a second, when the buffer is half full, on Reopen and on Close. A file
-// that nobody writes to costs neither a goroutine nor a timer.
+// after a second, when there are many, on Reopen and on Close. A file that nobody
+// writes to costs neither a goroutine nor a timer.
 //
 // All methods may be called from any goroutine.
 type Files struct {
 	log       *slog.Logger
 	pending   atomic.Int64 // bytes waiting for the disk, all files
-	buffers   sync.Pool    // of *[]byte, bufferSize each
-	scratches sync.Pool    // of *[]byte, each for one line
+	buffers   [len(bufferSizes)]buffers
+	scratches buffers // of scratchSize, each for one line
 
 	mu     sync.Mutex       // guards the following; may be held when a file's is taken
 	byPath map[string]*file // for the life of the process: see disk.logger
@@ -65,7 +71,11 @@ type Files struct {
 // NewFiles returns a Files without any file. log is told about files that
 // cannot be written and about lines that were dropped.
 func NewFiles(log *slog.Logger) *Files {
-	return &Files{log: log, byPath: map[string]*file{}}
+	f := &Files{log: log, byPath: map[string]*file{}, scratches: buffers{size: scratchSize}}
+	for class, size := range bufferSizes {
+		f.buffers[class].size = size
+	}
+	return f
 }
 
 // Sink returns a Sink for a file. It never fails and touches no disk: a place
@@ -198,34 +208,9 @@ func (f *Files) each(visit func(*file) <-chan struct{}) []<-chan struct{} {
 	return running
 }
 
-// buffer returns an empty buffer for a file that has none.
-func (f *Files) buffer() []byte {
-	if b, ok := f.buffers.Get().(*[]byte); ok {
-		return (*b)[:0]
-	}
-	return make([]byte, 0, bufferSize)
-}
-
-// recycle takes a buffer back. Those that a slow disk made grow are left to the
-// garbage collector.
+// recycle takes a buffer of lines back.
 func (f *Files) recycle(b []byte) {
-	if cap(b) == bufferSize {
-		f.buffers.Put(&b)
-	}
-}
-
-// scratch returns a buffer for one line.
-func (f *Files) scratch() *[]byte {
-	if b, ok := f.scratches.Get().(*[]byte); ok {
-		return b
-	}
-	b := make([]byte, 0, scratchSize)
-	return &b
-}
-
-// release takes it back, unless a line of unusual length made it grow.
-func (f *Files) release(b *[]byte) {
-	if cap(*b) == scratchSize {
-		f.scratches.Put(b)
+	for class := range f.buffers {
+		f.buffers[class].put(&b)
 	}
 }

@@ -185,16 +185,17 @@ func appendSeconds(b []byte, seconds int64, nanos int) []byte {
 	if nanos < 0 { // a duration below zero; the wall clock has none
 		nanos = 0
 	}
-	b = append(b, '.')
-	end := len(b) + 1
-	for unit := 100_000_000; unit > 0; unit /= 10 {
-		digit := nanos / unit % 10
-		b = append(b, byte('0'+digit))
-		if digit != 0 {
-			end = len(b)
-		}
+	var digits [9]byte
+	for i := len(digits) - 1; i >= 0; i-- {
+		digits[i] = byte('0' + nanos%10)
+		nanos /= 10
 	}
-	return b[:end]
+	end := len(digits)
+	for end > 1 && digits[end-1] == '0' {
+		end--
+	}
+	b = append(b, '.')
+	return append(b, digits[:end]...)
 }
 
 // splitAddr splits a server's RemoteAddr without an allocation; what has no
