@@ -74,8 +74,9 @@ var forwardings = sync.Pool{New: func() any {
 		Got1xxResponse:       f.passInterim,
 	}
 	f.traced = httptrace.WithClientTrace(context.Background(), &f.trace)
-	f.out = new(http.Request).WithContext(f)
-	f.out.URL = &f.url
+	// Without a version http.Transport would not wait for a 100.
+	out := http.Request{URL: &f.url, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	f.out = out.WithContext(f)
 	return f
 }}
 
