@@ -15,8 +15,7 @@ import (
 // Record names no Sink; where it returns nil, nothing is logged.
 //
 // The line describes the request as it arrived, so handlers must not change the
-// header map or the URL of the request they were given (a copy is theirs). Its
-// Body is replaced by one that counts.
+// header map or the URL of the request they were given (a copy is theirs).
 //
 // The http.ResponseWriter that next gets supports http.ResponseController
 // wholly; Unwrap leads to the server's own. As in net/http, it must not be used
@@ -40,11 +39,25 @@ func (a *accessLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.record.exchange = x
 	x.request, x.fallback, x.start = r, a.fallback, time.Now()
 	if r.Body != nil && r.Body != http.NoBody {
-		x.body.ReadCloser = r.Body
-		r.Body = &x.body // the server keeps its own reference
+		r = x.countBody(r)
 	}
 	defer a.finish(x)
 	a.next.ServeHTTP(x, r)
+}
+
+// countBody returns a copy of r whose body is counted. r itself keeps its own:
+// net/http's HTTP/1 server looks at it to decide whether it waits for what the
+// handler left unread, and whether the connection can go on.
+func (x *exchange) countBody(r *http.Request) *http.Request {
+	if r.Trailer == nil && r.ContentLength < 0 {
+		// The server fills the trailers in when it has read the body, into
+		// this map; without one, only its own request would have them.
+		r.Trailer = make(http.Header)
+	}
+	x.body.ReadCloser = r.Body
+	counted := r.WithContext(r.Context())
+	counted.Body = &x.body
+	return counted
 }
 
 // finish writes the line of a request that is over. It is deferred.
