@@ -195,12 +195,11 @@ func (x *exchange) send() error {
 	if x.trace != nil && x.trace.GotConn != nil {
 		x.trace.GotConn(httptrace.GotConnInfo{Conn: x.c.nc, Reused: x.c.reused, WasIdle: x.c.reused})
 	}
-	head := x.buf.b[:x.head]
 	if x.body == nil {
-		_, err := x.c.nc.Write(head)
+		_, err := x.c.nc.Write(x.buf.b[:x.head])
 		return fatal(err)
 	}
-	x.body.prepare(x.c.nc, head, x.start)
+	x.body.prepare(x)
 	if x.expecting {
 		x.body.sendHead()
 	} else {

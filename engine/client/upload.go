@@ -35,8 +35,9 @@ type upload struct {
 
 	nc    net.Conn
 	start time.Time // of the exchange
-	head  []byte    // the request's
-	once  sync.Once // sends it, alone or with the body's first bytes
+	head  []byte    // the request's, at the beginning of buf
+	buf   *buffer   // what the body is read into first
+	once  sync.Once // sends head, alone or with the body's first bytes
 
 	last  atomic.Bool           // only one write is to come
 	whole atomic.Bool           // all was sent
@@ -45,9 +46,11 @@ type upload struct {
 	gone  sync.WaitGroup        // until nothing is written any more
 }
 
-func (u *upload) prepare(nc net.Conn, head []byte, start time.Time) {
-	u.nc, u.start = nc, start
-	u.head = append([]byte(nil), head...) // an answer may overwrite it
+// prepare takes the exchange's buffer over: an answer would overwrite the head.
+func (u *upload) prepare(x *exchange) {
+	u.nc, u.start = x.c.nc, x.start
+	u.buf, u.head = x.buf, x.buf.b[:x.head:x.head]
+	x.buf = takeBuffer()
 }
 
 // startBody lets the body be sent. It is let go first: nearly always some of it
@@ -96,9 +99,11 @@ func (u *upload) run() {
 	err := u.send()
 	switch {
 	case err == nil:
+		u.buf.release() // else somebody may still have to send the head
 		u.whole.Store(true)
 	case err != errRefused:
-		u.cause.Store(&err)
+		cause := err // which so is on the heap only now
+		u.cause.Store(&cause)
 		_ = u.nc.Close() // whoever reads asks for the cause
 	}
 	u.ended.Store(max(1, int64(time.Since(u.start))))
@@ -119,9 +124,12 @@ func (u *upload) write(p []byte) error {
 }
 
 func (u *upload) send() error {
-	small := takeBuffer()
-	defer small.release()
-	buf := small.b
+	buf := u.buf.b
+	if u.room(buf) < len(u.head) { // a long one, which is not to be overwritten
+		own := takeBuffer()
+		defer own.release()
+		buf = own.b
+	}
 	left := u.length
 	for {
 		start := u.room(buf)
