@@ -83,7 +83,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			break
 		}
 		if b.since.IsZero() {
-			b.since = time.Now()
+			b.since = b.st.c.now()
 		}
 		b.arrive.Wait()
 	}

@@ -41,6 +41,7 @@ type Conn struct {
 	onState func(http.ConnState)
 	remote  string
 	base    context.Context // of all requests; set by Serve
+	born    time.Time       // by which we measure time
 
 	in reader // only the reading goroutine's
 
@@ -50,6 +51,7 @@ type Conn struct {
 	waiting  []*stream // have a request, but no handler yet
 	handlers int       // running
 	workers  int       // goroutines for them
+	waking   bool      // one of these was woken, and has not looked what for
 	parked   []*worker // those that have nothing to do
 	spare    int       // how many of those nobody has needed lately
 	past     history
@@ -94,6 +96,7 @@ type Conn struct {
 // Serve.
 func New(c net.Conn, o Options) *Conn {
 	conn := &Conn{
+		born: time.Now(),
 		conn: c, handler: o.Handler, limits: o.Limits.withDefaults(), log: o.Log, tls: o.TLS, onState: o.ConnState,
 		remote:       c.RemoteAddr().String(),
 		streams:      make(map[uint32]*stream),
@@ -129,7 +132,7 @@ func (c *Conn) Serve(ctx context.Context) error {
 	c.mu.Lock()
 	c.out = append(c.settings(), c.out...)
 	c.serving = true
-	c.idle = time.Now()
+	c.idle = c.now()
 	c.half = c.idle // the preface is awaited
 	first := min(c.limits.HeaderTimeout, c.limits.IdleTimeout, cmp.Or(c.limits.ProgressTimeout, c.limits.IdleTimeout))
 	c.watchAt = c.idle.Add(first)
@@ -273,7 +276,7 @@ func (c *Conn) hangUp(write, linger time.Duration) {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(write))
 	if !c.flushing && c.serving {
 		c.flushing = true
-		go c.flush(nil, true) // it ends with the farewell
+		go c.flush(true) // it ends with the farewell
 	}
 }
 
@@ -353,6 +356,9 @@ func (c *Conn) close(err error) {
 // Close cuts the connection. Serve returns when the handlers have. Close may be
 // called at any time and more than once.
 func (c *Conn) Close() { _ = c.conn.Close() }
+
+// now is time.Now without a look at the wall clock, which is most of its cost.
+func (c *Conn) now() time.Time { return c.born.Add(time.Since(c.born)) }
 
 // setState tells ConnState.
 func (c *Conn) setState(active bool) {

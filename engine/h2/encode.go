@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-
-	"golang.org/x/net/http2/hpack"
 )
 
 // encoderOutput is where c.encoder appends to.
@@ -16,19 +14,19 @@ func (c *Conn) encoderOutput(n int) *[]byte {
 
 // appendBlock appends a header block: status 0 = trailers, length -1 = no
 // Content-Length.
-func (c *Conn) appendBlock(stream uint32, status int, fields []hpack.HeaderField, length int64, ends bool) {
+func (c *Conn) appendBlock(stream uint32, status int, fields []answerField, length int64, ends bool) {
 	c.room(512)
 	start := len(c.out)
 	c.out = appendFrame(c.out, frameHeaders, 0, stream, 0)
 	if status != 0 {
-		c.encoder.encode(":status", statusText(status))
+		c.encoder.encode(wireName{name: ":status"}, statusText(status))
 	}
 	for i := range fields {
 		f := &fields[i]
-		if f.Name == "date" && f.Value == "" {
-			f.Value = c.now()
+		if f.value == "" && f.name.name == "date" {
+			f.value = c.dateText()
 		}
-		c.encoder.encode(f.Name, f.Value)
+		c.encoder.encode(f.name, f.value)
 	}
 	if length >= 0 {
 		c.encoder.length(length)
@@ -64,11 +62,12 @@ func (c *Conn) cut(start int, stream uint32, ends bool) {
 	}
 }
 
-// now is the Date of an answer.
-func (c *Conn) now() string {
-	if t := time.Now(); !t.Before(c.dateUntil) {
+// dateText is the Date of an answer.
+func (c *Conn) dateText() string {
+	if now := c.now(); !now.Before(c.dateUntil) {
+		t := time.Now()
 		c.date = t.UTC().Format(http.TimeFormat)
-		c.dateUntil = t.Truncate(time.Second).Add(time.Second)
+		c.dateUntil = now.Add(time.Second - time.Duration(t.Nanosecond()))
 	}
 	return c.date
 }

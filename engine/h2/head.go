@@ -9,7 +9,7 @@ type head struct {
 	stream uint32
 	ends   bool // the stream, with this block
 
-	fields    []hpack.HeaderField // the regular ones
+	fields    []field // the regular ones
 	pseudo    [pseudoCount]string
 	seen      [pseudoCount]bool
 	malformed string // what is wrong with it; "" = nothing
@@ -22,7 +22,21 @@ type head struct {
 	encoded int
 	frames  int
 	decoder *hpack.Decoder
+
+	known      [32]knownHeader // the regular fields that came last and were in order
+	knownBytes int             // of their names and values
 }
+
+// field is a regular field of a request.
+type field struct{ name, value string } // name is canonical
+
+// knownHeader is one as it came, and its canonical name. Those that come again
+// are strings of the decoder's table, so that they are found at once.
+type knownHeader struct{ wire, value, name string }
+
+// maxKnown is how many bytes of a client's strings are remembered at most: as
+// many as the table holds.
+const maxKnown = 4096
 
 const (
 	pseudoMethod = iota
@@ -46,7 +60,11 @@ func (h *head) init(limit int) {
 // begin makes h ready for a block.
 func (h *head) begin(stream uint32, ends bool) {
 	clear(h.fields)
-	*h = head{stream: stream, ends: ends, fields: h.fields[:0], limit: h.limit, decoder: h.decoder}
+	h.fields = h.fields[:0]
+	h.stream, h.ends = stream, ends
+	h.pseudo, h.seen = [pseudoCount]string{}, [pseudoCount]bool{}
+	h.malformed, h.tooLarge, h.opens, h.refuse = "", false, false, false
+	h.size, h.encoded, h.frames = 0, 0, 0
 	h.decoder.SetEmitEnabled(true)
 }
 
@@ -81,13 +99,35 @@ func (h *head) emit(f hpack.HeaderField) {
 		h.takePseudo(f)
 		return
 	}
-	switch {
-	case !validName(f.Name):
-		h.wrong("field name")
-	case !validValue(f.Value):
-		h.wrong("field value")
+	h.fields = append(h.fields, field{h.check(f.Name, f.Value), f.Value})
+}
+
+// check looks whether a field is in order, and returns its canonical name.
+func (h *head) check(wire, value string) (name string) {
+	k := &h.known[slot(wire, value)%uint(len(h.known))]
+	if k.name != "" && k.wire == wire && k.value == value {
+		return k.name
 	}
-	h.fields = append(h.fields, f)
+	name = canonical(wire)
+	switch {
+	case !validName(wire):
+		h.wrong("field name")
+		return name
+	case !validValue(value):
+		h.wrong("field value")
+		return name
+	}
+	size := len(wire) + len(value)
+	if size > maxKnown/4 {
+		return name
+	}
+	h.knownBytes += size - len(k.wire) - len(k.value)
+	if h.knownBytes > maxKnown {
+		clear(h.known[:])
+		h.knownBytes = size
+	}
+	*k = knownHeader{wire, value, name}
+	return name
 }
 
 func (h *head) wrong(what string) {

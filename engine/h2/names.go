@@ -90,10 +90,18 @@ func canonical(name string) string {
 	return http.CanonicalHeaderKey(name)
 }
 
-// lower is the name on the wire of a canonical name; "" if it is not one.
-func lower(name string) string {
-	if s, ok := lowerNames[name]; ok {
-		return s
+// wireName is a name as it is sent.
+type wireName struct {
+	name  string
+	once  bool  // its values hardly come again, or are better kept out of tables
+	index uint8 // of such a name in the static table (RFC 7541, appendix A); 0 = it is not there
+}
+
+// wire is the name on the wire of a canonical name; its name is "" if it is not
+// one.
+func wire(name string) wireName {
+	if n, ok := wireNames[name]; ok {
+		return n
 	}
 	b := []byte(name)
 	for i, c := range b {
@@ -102,9 +110,9 @@ func lower(name string) string {
 		}
 	}
 	if s := string(b); validName(s) {
-		return s
+		return wireName{name: s}
 	}
-	return ""
+	return wireName{}
 }
 
 // commonNames are those that are seen all day.
@@ -129,13 +137,24 @@ var commonNames = []string{
 	"x-requested-with", "x-robots-tag", "x-xss-protection",
 }
 
-// canonicalNames and lowerNames are commonNames, from the wire and to it.
-var canonicalNames, lowerNames = func() (canonical, lower map[string]string) {
+// onceNames are fields whose values hardly come again on the same connection,
+// with their index in the static table. Others would be pushed out of the client's
+// table by them that do come again.
+var onceNames = map[string]uint8{
+	"age": 21, "content-disposition": 25, "content-range": 30, "etag": 34, "expires": 36, "last-modified": 44,
+	"link": 45, "location": 46, "set-cookie": 55,
+	"x-request-id": 0, "cf-ray": 0, "server-timing": 0, "grpc-message": 0,
+}
+
+// canonicalNames and wireNames are commonNames and onceNames, from the wire and to
+// it.
+var canonicalNames, wireNames = func() (canonical map[string]string, wire map[string]wireName) {
 	canonical = make(map[string]string, len(commonNames))
-	lower = make(map[string]string, len(commonNames))
+	wire = make(map[string]wireName, len(commonNames))
 	for _, name := range commonNames {
 		key := http.CanonicalHeaderKey(name)
-		canonical[name], lower[key] = key, name
+		index, once := onceNames[name]
+		canonical[name], wire[key] = key, wireName{name, once, index}
 	}
-	return canonical, lower
+	return canonical, wire
 }()

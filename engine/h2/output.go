@@ -43,15 +43,14 @@ func (c *Conn) room(n int) {
 func (c *Conn) kick() {
 	if !c.flushing && len(c.out) > 0 && c.serving {
 		c.flushing = true
-		go c.flush(nil, false)
+		go c.flush(false)
 	}
 }
 
 // flush writes the output until there is none. Whoever calls it has set
 // c.flushing. The streams that are ready may add theirs first, unless it is said
-// that there are none. Then w is parked, if it is not nil; flush reports whether
-// it was.
-func (c *Conn) flush(w *worker, alone bool) (parked bool) {
+// that there are none.
+func (c *Conn) flush(alone bool) {
 	if !alone {
 		runtime.Gosched()
 	}
@@ -61,7 +60,7 @@ func (c *Conn) flush(w *worker, alone bool) (parked bool) {
 		b := c.out
 		c.out = nil
 		c.nextTurn()
-		now := time.Now()
+		now := c.now()
 		rearmed := now.Sub(c.armed) >= min(rearm, c.limits.WriteTimeout/8) && !c.closing
 		if rearmed {
 			c.armed = now
@@ -86,7 +85,6 @@ func (c *Conn) flush(w *worker, alone bool) (parked bool) {
 	}
 	c.flushing = false
 	c.changed.Broadcast()
-	return w != nil && c.park(w)
 }
 
 // writeFailed ends everything: the client does not hear us any more.
@@ -142,7 +140,7 @@ func (c *Conn) boundEnd(st *stream) {
 // waits notes that a Write waits for the client.
 func (st *stream) waits() {
 	if st.waitsSince.IsZero() {
-		st.waitsSince = time.Now()
+		st.waitsSince = st.c.now()
 	}
 }
 
@@ -178,7 +176,7 @@ func (c *Conn) nextTurn() {
 		return
 	}
 	st := c.turns[0]
-	c.moved = time.Now()
+	c.moved = c.now()
 	c.turns = slices.Delete(c.turns, 0, 1)
 	st.queued = false
 	st.writable.Signal()

@@ -87,20 +87,20 @@ func (h *head) header(st *stream, r *http.Request) {
 	cookies := 0
 	for i := range h.fields {
 		f := &h.fields[i]
-		name := canonical(f.Name)
+		name := f.name
 		switch name {
 		case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade":
 			h.wrong("connection-specific field") // RFC 9113, section 8.2.2
 		case "Te":
-			if f.Value != "trailers" {
+			if f.value != "trailers" {
 				h.wrong("TE")
 			}
 		case "Host":
-			h.host(r, f.Value)
+			h.host(r, f.value)
 			continue
 		case "Content-Length":
-			n, err := strconv.ParseUint(f.Value, 10, 63)
-			if err != nil || f.Value[0] == '+' || st.declared >= 0 || h.ends && n > 0 {
+			n, err := strconv.ParseUint(f.value, 10, 63)
+			if err != nil || f.value[0] == '+' || st.declared >= 0 || h.ends && n > 0 {
 				h.wrong("Content-Length")
 			}
 			st.declared = int64(n)
@@ -108,10 +108,10 @@ func (h *head) header(st *stream, r *http.Request) {
 			cookies++
 		}
 		if old, again := r.Header[name]; again {
-			r.Header[name] = append(old, f.Value)
+			r.Header[name] = append(old, f.value)
 			continue
 		}
-		values[i] = f.Value
+		values[i] = f.value
 		r.Header[name] = values[i : i+1 : i+1]
 	}
 	if cookies > 1 { // RFC 9113, section 8.2.3
@@ -162,11 +162,11 @@ func trailerOf(h *head) http.Header {
 	}
 	t := make(http.Header, len(h.fields))
 	for _, f := range h.fields {
-		name := canonical(f.Name)
+		name := f.name
 		if !httpguts.ValidTrailerHeader(name) {
 			h.wrong("field that must not be a trailer")
 		}
-		t[name] = append(t[name], f.Value)
+		t[name] = append(t[name], f.value)
 	}
 	return t
 }

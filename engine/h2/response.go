@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
-	"golang.org/x/net/http2/hpack"
 )
 
 // responseWriter is the http.ResponseWriter of a stream. Only the handler's
@@ -43,9 +42,15 @@ type responseWriter struct {
 // WriteHeader was called, and the beginning of the body, which may turn out to
 // be all of it.
 type snapshot struct {
-	fields []hpack.HeaderField
+	fields []answerField
 	held   int
 	body   [holdBack]byte
+}
+
+// answerField is a field of an answer, or of its trailers.
+type answerField struct {
+	name  wireName
+	value string
 }
 
 // holdBack is how much of a body is held back until the handler returns or
@@ -124,13 +129,14 @@ func (w *responseWriter) announce(name string) {
 }
 
 // appendFields appends what can be sent of a header.
-func appendFields(fields []hpack.HeaderField, name string, values []string) []hpack.HeaderField {
-	if name = lower(name); name == "" {
+func appendFields(fields []answerField, name string, values []string) []answerField {
+	n := wire(name)
+	if n.name == "" {
 		return fields
 	}
 	for _, v := range values {
 		if all(v, valueByte) {
-			fields = append(fields, hpack.HeaderField{Name: name, Value: v})
+			fields = append(fields, answerField{n, v})
 		}
 	}
 	return fields
@@ -244,7 +250,7 @@ type part struct {
 	data     []byte
 	last     bool
 	short    bool // the answer is shorter than it says
-	trailers []hpack.HeaderField
+	trailers []answerField
 }
 
 // ends reports whether the stream ends with the last frame of data, or of the
@@ -341,7 +347,7 @@ func (c *Conn) sendData(st *stream, p *part) error {
 func (w *responseWriter) complete(p []byte, last bool) {
 	allowed := bodyAllowed(w.status)
 	if !w.typed && allowed && len(p) > 0 {
-		w.fields = append(w.fields, hpack.HeaderField{Name: "content-type", Value: http.DetectContentType(p)})
+		w.fields = append(w.fields, answerField{wire("Content-Type"), http.DetectContentType(p)})
 	}
 	switch {
 	case w.length >= 0:
@@ -350,13 +356,13 @@ func (w *responseWriter) complete(p []byte, last bool) {
 		w.said = int64(len(p))
 	}
 	if !w.dated {
-		w.fields = append(w.fields, hpack.HeaderField{Name: "date", Value: ""}) // Conn knows
+		w.fields = append(w.fields, answerField{name: wire("Date")}) // Conn knows
 	}
 }
 
 // trailerFields are the trailers that the handler has set.
-func (w *responseWriter) trailerFields() []hpack.HeaderField {
-	var fields []hpack.HeaderField
+func (w *responseWriter) trailerFields() []answerField {
+	var fields []answerField
 	for _, name := range w.trailers {
 		fields = appendFields(fields, name, w.header[name])
 	}
@@ -373,7 +379,7 @@ func (w *responseWriter) sendInterim(status int) {
 	if status == http.StatusSwitchingProtocols {
 		return // HTTP/2 has none (RFC 9113, section 8.6)
 	}
-	var fields []hpack.HeaderField
+	var fields []answerField
 	for name, values := range w.header {
 		switch name {
 		case "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade":
@@ -387,7 +393,7 @@ func (w *responseWriter) sendInterim(status int) {
 // sendContinue tells the client to send its body, unless it got an answer.
 func (w *responseWriter) sendContinue() { w.st.c.sendInterim(w.st, http.StatusContinue, nil) }
 
-func (c *Conn) sendInterim(st *stream, status int, fields []hpack.HeaderField) {
+func (c *Conn) sendInterim(st *stream, status int, fields []answerField) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waitRoom(st) == nil && !st.writer.sent {

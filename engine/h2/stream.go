@@ -53,18 +53,15 @@ type streamState struct {
 	resetBy    time.Time // it is answered, but not all of the request has come; zero = that is not so
 }
 
-// open makes the stream of a request and gives it a handler, at once or when
-// there is one to spare.
+// open makes the stream of a request and has it handled, at once or when a
+// handler is to spare.
 func (c *Conn) open(st *stream) {
 	st.sendWindow = c.peerWindow
 	st.recvWindow = int64(c.limits.StreamWindow)
 	c.streams[st.id] = st
 	c.setState(true)
-	if c.handlers < c.limits.Streams {
-		c.start(st)
-	} else {
-		c.waiting = append(c.waiting, st) // its stream is one of limits.Streams
-	}
+	c.waiting = append(c.waiting, st)
+	c.wake()
 }
 
 // endRecv notes that the client has sent all of the request.
@@ -150,7 +147,7 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 		c.credit(nil, st.body.discard())
 	}
 	if len(c.streams) == 0 {
-		c.idle = time.Now()
+		c.idle = c.now()
 		c.setState(false)
 		if c.final {
 			c.hangUp(c.limits.WriteTimeout, lingerOrderly)

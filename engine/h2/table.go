@@ -66,13 +66,13 @@ func (e *encoder) evict() {
 }
 
 // encode appends a field.
-func (e *encoder) encode(name, value string) {
-	if literal, index := neverIndexed(name); literal && !e.resized {
-		e.literal(name, index, value)
+func (e *encoder) encode(name wireName, value string) {
+	if name.once && !e.resized {
+		e.literal(name, value)
 		return
 	}
-	k := &e.known[slot(name, value)]
-	if k.name == name && k.value == value && !e.resized {
+	k := &e.known[slot(name.name, value)%uint(len(e.known))]
+	if k.name == name.name && k.value == value && !e.resized {
 		if k.static != 0 {
 			out := e.out(1)
 			*out = append(*out, 0x80|k.static)
@@ -84,7 +84,7 @@ func (e *encoder) encode(name, value string) {
 			return
 		}
 	}
-	e.learn(k, name, value)
+	e.learn(k, name.name, value)
 }
 
 // learn appends a field by way of hpack, and looks at what that has done.
@@ -114,15 +114,14 @@ func (e *encoder) learn(k *knownField, name, value string) {
 	}
 }
 
-// literal appends a field that is not to be indexed; index is that of its name
-// in the static table, 0 = it is not there.
-func (e *encoder) literal(name string, index uint32, value string) {
-	out := e.out(16 + len(name) + len(value))
+// literal appends a field that is not to be indexed.
+func (e *encoder) literal(name wireName, value string) {
+	out := e.out(16 + len(name.name) + len(value))
 	b := *out
-	if index > 0 {
-		b = appendInt(b, 0, 4, index)
+	if name.index > 0 {
+		b = appendInt(b, 0, 4, uint32(name.index))
 	} else {
-		b = appendString(append(b, 0), name)
+		b = appendString(append(b, 0), name.name)
 	}
 	*out = appendString(b, value)
 }
@@ -136,39 +135,8 @@ func (e *encoder) length(n int64) {
 	*out = append(appendInt(b, 0, 7, uint32(len(text))), text...)
 }
 
-// neverIndexed names fields whose values hardly come again on the same
-// connection, or are better kept out of tables. Others would be pushed out by
-// them that do come again.
-func neverIndexed(name string) (yes bool, index uint32) {
-	switch name {
-	case "age":
-		return true, 21
-	case "content-disposition":
-		return true, 25
-	case "content-length":
-		return true, contentLength
-	case "content-range":
-		return true, 30
-	case "etag":
-		return true, 34
-	case "expires":
-		return true, 36
-	case "last-modified":
-		return true, 44
-	case "link":
-		return true, 45
-	case "location":
-		return true, 46
-	case "set-cookie":
-		return true, 55
-	case "x-request-id", "cf-ray", "server-timing", "grpc-message":
-		return true, 0
-	}
-	return false, 0
-}
-
-// slot is where a field is remembered: where few others are.
-func slot(name, value string) int {
+// slot says where a field is remembered: where few others are.
+func slot(name, value string) uint {
 	h := uint(len(name))*5 + uint(len(value))*17
 	if name != "" {
 		h += uint(name[len(name)-1]) * 3
@@ -176,7 +144,7 @@ func slot(name, value string) int {
 	if value != "" {
 		h += uint(value[0]) + uint(value[len(value)-1])*7
 	}
-	return int(h % 64)
+	return h
 }
 
 // appendInt is RFC 7541, section 5.1: the first byte has n bits for the number,

@@ -3,6 +3,7 @@ package h2
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestEncoder(t *testing.T) {
 			for range 1 + rng.IntN(10) {
 				name := names[rng.IntN(len(names))]
 				value := strings.Repeat(fmt.Sprint(rng.IntN(4)), 1+rng.IntN(3)*rng.IntN(300))
-				e.encode(name, value)
+				e.encode(named(name), value)
 				want = append(want, name+": "+value)
 			}
 			fields, err := d.DecodeFull(out)
@@ -50,15 +51,24 @@ func TestEncoder(t *testing.T) {
 	}
 }
 
+// named is the wireName of a name on the wire.
+func named(name string) wireName {
+	if name[0] == ':' {
+		return wireName{name: name}
+	}
+	return wire(http.CanonicalHeaderKey(name))
+}
+
 // A block that comes again costs a byte a field.
 func TestEncoderRemembers(t *testing.T) {
 	var out []byte
 	var e encoder
 	e.init(func(int) *[]byte { return &out })
+	status, server, vary, via := named(":status"), named("server"), named("vary"), named("via")
 	block := func() int {
 		out = out[:0]
-		for _, f := range [][2]string{{":status", "200"}, {"server", "x"}, {"vary", "Accept-Encoding"}, {"via", "2.0 detour"}} {
-			e.encode(f[0], f[1])
+		for _, f := range [...]answerField{{status, "200"}, {server, "x"}, {vary, "Accept-Encoding"}, {via, "2.0 detour"}} {
+			e.encode(f.name, f.value)
 		}
 		return len(out)
 	}

@@ -3,14 +3,15 @@ package h2
 import (
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 )
 
-// worker is a goroutine that runs handlers, one after the other. One that is
-// done waits a moment for the next request, as its stack has grown by then to
-// what handlers need: a new one would have to be copied several times.
+// worker is a goroutine that runs handlers, one after the other. One that finds
+// nothing to do waits a moment for the next request, as its stack has grown by
+// then to what handlers need: a new one would have to be copied several times.
 type worker struct {
-	next chan *stream // room for one; closed when no more comes
+	wake chan struct{} // room for one; closed when nothing more comes
 }
 
 const (
@@ -18,36 +19,78 @@ const (
 	parkTime  = time.Second // that nobody has needed them for
 )
 
-// start gives st a handler.
-func (c *Conn) start(st *stream) {
-	st.started = true
-	c.handlers++
+// wake has a worker take the first of c.waiting, if there is one and none is on
+// its way. It does the same before it begins: so each request has its worker as
+// soon as the one before it keeps that busy, but those that are answered at once
+// are all answered by one.
+func (c *Conn) wake() {
+	if c.waking || len(c.waiting) == 0 || c.handlers >= c.limits.Streams {
+		return
+	}
+	c.waking = true
 	if n := len(c.parked); n > 0 {
 		w := c.parked[n-1] // the one whose stack is warm
 		c.parked[n-1] = nil
 		c.parked = c.parked[:n-1]
 		c.spare = min(c.spare, n-1)
-		w.next <- st
+		w.wake <- struct{}{}
 		return
 	}
 	c.workers++
-	go c.work(st)
+	go c.work()
 }
 
 // work is the goroutine of a worker.
-func (c *Conn) work(st *stream) {
+func (c *Conn) work() {
 	defer func() { // also after a runtime.Goexit of a handler
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.workers--
+		c.wake()
 		c.changed.Broadcast()
 	}()
-	w := &worker{next: make(chan *stream, 1)}
-	for ok := true; ok; st, ok = <-w.next {
-		if !c.run(st, w) {
+	w := &worker{wake: make(chan struct{}, 1)}
+	woken, ok := true, true
+	for ok {
+		st, parked := c.next(w, woken)
+		switch {
+		case st != nil:
+			c.run(st)
+			woken = false
+		case parked:
+			_, ok = <-w.wake
+			woken = true
+		default:
 			return
 		}
 	}
+}
+
+// next returns a request for w, or parks it.
+func (c *Conn) next(w *worker, woken bool) (st *stream, parked bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if woken {
+		c.waking = false
+	}
+	if st = c.take(); st == nil {
+		parked = c.park(w)
+	}
+	return st, parked
+}
+
+// take returns the request that waits longest for a handler; nil = none does, or
+// there are enough handlers.
+func (c *Conn) take() *stream {
+	if len(c.waiting) == 0 || c.handlers >= c.limits.Streams {
+		return nil
+	}
+	st := c.waiting[0]
+	c.waiting = slices.Delete(c.waiting, 0, 1)
+	st.started = true
+	c.handlers++
+	c.wake()
+	return st
 }
 
 // park has w wait for the next request, if that is worth it.
@@ -56,7 +99,7 @@ func (c *Conn) park(w *worker) bool {
 		return false
 	}
 	if len(c.parked) == 0 {
-		c.watchBy(time.Now().Add(parkTime))
+		c.watchBy(c.now().Add(parkTime))
 	}
 	c.parked = append(c.parked, w)
 	return true
@@ -66,7 +109,7 @@ func (c *Conn) park(w *worker) bool {
 // returns when to call it again; zero = never.
 func (c *Conn) dismiss(now time.Time) (next time.Time) {
 	for _, w := range c.parked[:c.spare] {
-		close(w.next)
+		close(w.wake)
 	}
 	n := copy(c.parked, c.parked[c.spare:])
 	clear(c.parked[n:])
@@ -77,15 +120,14 @@ func (c *Conn) dismiss(now time.Time) (next time.Time) {
 	return time.Time{}
 }
 
-// run runs the handler of a request. It reports whether w was parked.
-func (c *Conn) run(st *stream, w *worker) (parked bool) {
+// run runs the handler of a request.
+func (c *Conn) run(st *stream) {
 	returned := false
 	defer func() {
 		if !returned {
 			c.aborted(st, recover()) // no value: runtime.Goexit
-			w = nil
 		}
-		parked = c.handlerDone(st, w)
+		c.handlerDone(st, returned)
 	}()
 	handler := c.handler
 	if st.writer.refusal != 0 {
@@ -93,7 +135,6 @@ func (c *Conn) run(st *stream, w *worker) (parked bool) {
 	}
 	handler.ServeHTTP(&st.writer, &st.request)
 	returned = true
-	return false // unless the deferred function knows better
 }
 
 // aborted ends a stream whose handler panicked with v.
@@ -108,10 +149,9 @@ func (c *Conn) aborted(st *stream, v any) {
 	}
 }
 
-// handlerDone ends the answer of a handler that has returned, frees what the
-// request held, lets the next one have its place, and writes what is to be
-// written. It reports whether w was parked; nil = it is not to be.
-func (c *Conn) handlerDone(st *stream, w *worker) (parked bool) {
+// handlerDone ends the answer of a handler that is done, frees what the request
+// held, and writes what is to be written.
+func (c *Conn) handlerDone(st *stream, returned bool) {
 	if form := st.request.MultipartForm; form != nil {
 		_ = form.RemoveAll()
 	}
@@ -122,28 +162,19 @@ func (c *Conn) handlerDone(st *stream, w *worker) (parked bool) {
 		c.credit(nil, st.body.discard())
 	}
 	c.handlers--
-	for len(c.waiting) > 0 && c.handlers < c.limits.Streams {
-		next := c.waiting[0]
-		c.waiting[0] = nil
-		c.waiting = c.waiting[1:]
-		c.start(next)
-	}
 	flush := !c.flushing && len(c.out) > 0
 	if flush {
-		c.flushing = true // this goroutine has nothing else to do
-	} else if w != nil {
-		parked = c.park(w)
+		c.flushing = true // this goroutine has nothing better to do
 	}
-	alone := c.handlers == 0 && c.in.asleep.Load()
+	alone := c.handlers == 0 && len(c.waiting) == 0 && c.in.asleep.Load()
 	c.mu.Unlock()
 	st.writer.release()
-	if w != nil { // it did not panic: then somebody may have been left with a part of it
+	if returned { // after a panic, somebody may have been left with a part of it
 		st.recycle()
 	}
 	if flush {
-		parked = c.flush(w, alone)
+		c.flush(alone)
 	}
-	return parked
 }
 
 // headerTooLarge answers what net/http answers.
