@@ -33,8 +33,16 @@ func LimitProgress(next http.Handler, d time.Duration) http.Handler {
 		p := &progress{ResponseWriter: w, limit: d, call: r.ProtoMajor >= 2 && isGRPC(r.Header)}
 		defer p.finish()
 		if r.Body != nil && r.Body != http.NoBody {
+			// The server's own request keeps its Body: net/http's HTTP/1
+			// server looks at it to decide whether it waits for what the
+			// handler left unread. It fills the trailers in when it has
+			// read the body, into a map that has to be there now.
+			if r.Trailer == nil && r.ContentLength < 0 {
+				r.Trailer = make(http.Header)
+			}
 			p.body = r.Body
-			r.Body = progressBody{p} // the server keeps its own reference
+			r = r.WithContext(r.Context())
+			r.Body = progressBody{p}
 		}
 		next.ServeHTTP(p, r)
 	})
