@@ -31,8 +31,6 @@ func (c *conn) leave(f fate) {
 	case f == unread:
 		c.linger()
 		_ = c.raw.Close()
-	case c.tls != nil && left(c.raw):
-		_ = c.raw.Close() // nobody is there for a farewell
 	default:
 		_ = c.rwc.Close()
 	}

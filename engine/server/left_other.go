@@ -1,7 +1,0 @@
-//go:build !unix
-
-package server
-
-import "net"
-
-func left(net.Conn) bool { return false }
