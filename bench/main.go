@@ -89,6 +89,14 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	case len(selectScenarios(o)) == 0:
 		return o, fmt.Errorf("-run: no scenario matches %q", only)
 	}
+	for _, binary := range []*string{&o.detour, &o.caddy} { // they are started in other directories
+		if *binary == "" {
+			continue
+		}
+		if *binary, err = filepath.Abs(*binary); err != nil {
+			return o, err
+		}
+	}
 	for _, peer := range o.peers {
 		if !slices.Contains(knownPeers, peer) {
 			return o, fmt.Errorf("-peers: %q is not one of %s", peer, strings.Join(knownPeers, ", "))
