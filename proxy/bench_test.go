@@ -196,6 +196,21 @@ func BenchmarkHandler(b *testing.B) {
 			serve()
 		}
 	})
+	b.Run("compressed", func(b *testing.B) {
+		canned := newCannedTransport()
+		canned.res.Header["Content-Type"] = []string{"text/html"}
+		h := chain(b, UpstreamOptions{Scheme: "http", Address: "10.1.1.4"}, canned, nil)
+		r := usualRequest()
+		w := &quietWriter{header: make(http.Header, 16)}
+		b.ReportAllocs()
+		for b.Loop() {
+			clear(w.header)
+			h.ServeHTTP(w, r)
+		}
+		if w.header.Get("Content-Encoding") != "zstd" {
+			b.Fatalf("not compressed: %v", w.header)
+		}
+	})
 	b.Run("offline", func(b *testing.B) {
 		serve := serveUsual(b, chain(b, UpstreamOptions{Scheme: "http", Address: "10.1.1.4"}, newCannedTransport(), switchedOff), 302)
 		b.ReportAllocs()
