@@ -3,12 +3,12 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"net"
 	"net/http"
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"detour/engine/h2"
@@ -27,17 +27,20 @@ type conn struct {
 	base   *connContext
 
 	in        input
-	delimited bool // the answer under way ends with the connection
+	early     bool  // the watch left a byte behind
+	ended     error // the watch found that reading ended for good
+	delimited bool  // the answer under way ends with the connection
+
+	phase atomic.Uint32 // a phase
 
 	mu       sync.Mutex // guards the rest
-	phase    phase
 	hijacked bool
 	current  *lifetime // of the request whose handler runs; nil = none
 
-	readBy    time.Time // read deadline in force; zero = none, or unknown
-	readSet   bool      // the handler set the read deadline
-	events    bool      // the answer is a stream of events: client and server may be silent
-	writeFail error     // of the first write that failed
+	readBy   time.Time // read deadline in force; zero = none, or unknown
+	readSet  bool      // the handler set the read deadline
+	writeSet bool      // the handler set the write deadline, or lifted the limit
+	events   bool      // the answer is a stream of events: client and server may be silent
 
 	watch watch
 
@@ -45,7 +48,7 @@ type conn struct {
 }
 
 // phase is what Shutdown needs to know of a connection.
-type phase uint8
+type phase = uint32
 
 const (
 	fresh  phase = iota // no request came yet
@@ -110,39 +113,39 @@ func (c *conn) turn() fate {
 // serve runs the handler.
 func (c *conn) serve(x *exchange) fate {
 	w := &x.response
-	c.handling(&x.lifetime)
-	defer x.lifetime.cancel() // for a panic
+	c.handling(&x.lifetime, w.body != nil)
 	if x.refusesExpectation() {
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusExpectationFailed)
 	} else {
 		c.server.Handler.ServeHTTP(w, w.request)
 	}
-	hijacked := c.handled()
-	x.lifetime.cancel()
-	if hijacked {
+	if hijacked := c.handled(); hijacked {
 		return handed
 	}
 	f := w.finish()
 	if f != next {
 		return f
 	}
+	x.recycle()
 	return c.rest()
 }
 
-// handling notes that the request whose context is l is being served.
-func (c *conn) handling(l *lifetime) {
+// handling notes that the request whose context is l is being served, and whether
+// there is a body to be read.
+func (c *conn) handling(l *lifetime, unread bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = l
-	c.watch.begin(l.body != nil, c.in.len() > 0)
+	c.watch.begin(unread, c.in.len() > 0)
 }
 
-// handled notes that the handler returned, and reports whether it took the
-// connection.
+// handled ends the request's context, as the handler returned, and reports
+// whether that took the connection.
 func (c *conn) handled() (hijacked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.current.cancel()
 	c.current = nil
 	c.watch.disarm()
 	return c.hijacked
@@ -158,8 +161,10 @@ func (c *conn) rest() fate {
 		}
 		return over
 	}
-	c.events = false
-	c.out.renew(c.server.Limits.ProgressTimeout)
+	if c.writeSet {
+		c.writeSet, c.events = false, false
+		c.out.renew(c.server.Limits.ProgressTimeout)
+	}
 	if c.in.len() > 0 { // a pipelined request: not idle
 		if c.readSet {
 			c.readSet = false
@@ -168,86 +173,75 @@ func (c *conn) rest() fate {
 		return next
 	}
 	c.readSet = false
-	c.phase = idle
+	c.phase.Store(idle)
 	c.waitUntil(c.server.Limits.IdleTimeout)
 	if c.watch.reading {
 		c.watch.handed = true
 		return handed
 	}
+	c.early, c.ended = c.watch.result()
 	return next
 }
 
 // await waits for the first byte of a request.
 func (c *conn) await() bool {
 	if c.in.len() == 0 {
-		c.mu.Lock()
-		first := c.phase == fresh
-		if first {
-			d := min(c.server.Limits.HeaderTimeout, c.server.Limits.IdleTimeout)
-			if c.server.stopping.Load() {
-				d = shutdownPatience
-			}
-			c.waitUntil(d)
-		}
-		early, err := c.watch.result()
-		c.mu.Unlock()
-		n := 0
-		if err == nil && !early {
-			if !first {
-				// On a busy server the others' turn is the time this client
-				// needs for its next request: the read then finds it, and
-				// saves the wait (a tenth of a small request's cost with 64
-				// connections; nothing when there are no others).
-				runtime.Gosched()
-			}
-			n, err = c.rwc.Read(c.watch.one[:])
-		}
-		if n == 0 && !early && err == nil {
-			err = io.ErrNoProgress
-		}
-		if err != nil {
+		if c.ended != nil {
 			return false
 		}
+		if !c.early && !c.awaitByte() {
+			return false
+		}
+		c.early = false
 		c.in.put(c.watch.one[0])
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.phase == gone {
-		return false // Shutdown came first
+	was := c.phase.Load()
+	return was != gone && c.phase.CompareAndSwap(was, active) // or else Shutdown came first
+}
+
+// awaitByte reads the first byte of a request into watch.one.
+func (c *conn) awaitByte() bool {
+	if c.phase.Load() == fresh {
+		c.mu.Lock()
+		d := min(c.server.Limits.HeaderTimeout, c.server.Limits.IdleTimeout)
+		if c.server.stopping.Load() {
+			d = shutdownPatience
+		}
+		c.waitUntil(d)
+		c.mu.Unlock()
+	} else {
+		// On a busy server the others' turn is the time this client needs for
+		// its next request: the read then finds it, and saves the wait (a tenth
+		// of a small request's cost with 64 connections; nothing when there are
+		// no others).
+		runtime.Gosched()
 	}
-	c.phase = active
-	return true
+	n, _ := c.rwc.Read(c.watch.one[:])
+	return n > 0 // an error that came with the byte comes again
 }
 
 // write writes b, after which a failure stays.
 func (c *conn) write(b []byte) error { return c.writeAll(b, nil) }
 
 func (c *conn) writeAll(head, body []byte) error {
-	c.mu.Lock()
-	err := c.writeFail
-	c.mu.Unlock()
+	err := c.writeBoth(head, body)
 	if err != nil {
-		return err
-	}
-	err = c.writeBoth(head, body)
-	if err != nil {
-		c.mu.Lock()
-		c.writeFail = err
-		l := c.current
-		c.mu.Unlock()
-		if l != nil {
-			l.cancel()
-		}
+		c.lost()
 	}
 	return err
 }
 
-// lost ends the request's context: its client cannot be read from any more.
+// lost ends the context of the request under way: its client is gone.
 func (c *conn) lost() {
 	c.mu.Lock()
-	l := c.current
-	c.mu.Unlock()
-	if l != nil {
-		l.cancel()
+	defer c.mu.Unlock()
+	c.cancel()
+}
+
+// cancel ends the context of the request under way. mu is held: when the request
+// is over, its context may be another's.
+func (c *conn) cancel() {
+	if c.current != nil {
+		c.current.cancel()
 	}
 }

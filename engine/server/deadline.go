@@ -50,7 +50,7 @@ func (c *conn) isFinal(err error) bool {
 func (c *conn) expectEvents() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.events = true
+	c.events, c.writeSet = true, true
 	c.out.renew(0)
 }
 
@@ -69,17 +69,14 @@ func (c *conn) lift() {
 func (c *conn) setReadDeadline(t time.Time) error {
 	past := !t.IsZero() && !t.After(time.Now())
 	c.mu.Lock()
-	l := c.current
-	if l == nil {
-		c.mu.Unlock()
+	defer c.mu.Unlock()
+	if c.current == nil {
 		return errOver
 	}
-	past = past && !c.watch.unread
 	c.readBy, c.readSet = time.Time{}, true
 	err := c.rwc.SetReadDeadline(t)
-	c.mu.Unlock()
-	if past {
-		l.cancel()
+	if past && !c.watch.unread {
+		c.cancel()
 	}
 	return err
 }
@@ -91,5 +88,6 @@ func (c *conn) setWriteDeadline(t time.Time) error {
 	if c.current == nil {
 		return errOver
 	}
+	c.writeSet = true
 	return c.out.SetWriteDeadline(t)
 }

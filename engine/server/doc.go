@@ -7,6 +7,20 @@
 // still there is looked after only when somebody asks for the request's context
 // and the handler takes its time (watch.go). HTTP/2 connections go to engine/h2.
 //
+// # What a handler may keep
+//
+// The Request, its URL, its header map and that of the answer are the handler's
+// until it returns; strings and slices of values for longer. A request that had
+// no body, and whose context nobody has asked for Done, is used again then
+// (exchange.go). Under the race detector it is overwritten with nonsense instead,
+// so that tests find who keeps one.
+//
+// The context has the method AfterFunc that context.AfterFunc looks for; who calls
+// it directly gets one callback without any allocation, and must not call its stop
+// after the handler has returned.
+//
+// # Differences from net/http
+//
 // Its tests hold it against net/http's server, byte for byte; where it differs
 // they say why.
 package server

@@ -13,10 +13,10 @@ const shutdownPatience = time.Second
 func (c *conn) leave(f fate) {
 	c.mu.Lock()
 	hijacked := c.hijacked
+	c.cancel() // the handler may have panicked
 	c.current = nil
 	c.watch.disarm()
-	c.phase = gone
-	failed := c.writeFail != nil
+	c.phase.Store(gone)
 	c.mu.Unlock()
 	if hijacked {
 		return // the handler's, also when it panicked; Hijack has told the server
@@ -26,7 +26,7 @@ func (c *conn) leave(f fate) {
 	switch {
 	case f == broken:
 		c.sever()
-	case failed:
+	case c.out.broken():
 		_ = c.raw.Close()
 	case f == unread:
 		c.linger()
@@ -72,21 +72,16 @@ func (c *conn) linger() {
 // retire is Shutdown's word to the connection.
 func (c *conn) retire() {
 	c.mu.Lock()
-	was, http2 := c.phase, c.http2
-	switch was {
-	case idle:
-		c.phase = gone
-	case fresh:
-		if http2 == nil {
-			c.readBy = time.Now().Add(shutdownPatience)
-			_ = c.raw.SetReadDeadline(c.readBy)
-		}
+	http2 := c.http2
+	if http2 == nil && c.phase.Load() == fresh {
+		c.readBy = time.Now().Add(shutdownPatience)
+		_ = c.raw.SetReadDeadline(c.readBy)
 	}
 	c.mu.Unlock()
 	switch {
 	case http2 != nil:
 		http2.Shutdown()
-	case was == idle:
+	case c.phase.CompareAndSwap(idle, gone):
 		_ = c.rwc.Close() // wakes the goroutine that waits
 	}
 }
@@ -94,13 +89,10 @@ func (c *conn) retire() {
 // cut ends the connection at once.
 func (c *conn) cut() {
 	c.mu.Lock()
-	hijacked, l := c.hijacked, c.current
-	c.mu.Unlock()
-	if hijacked {
+	defer c.mu.Unlock()
+	if c.hijacked {
 		return
 	}
 	_ = c.raw.Close()
-	if l != nil {
-		l.cancel()
-	}
+	c.cancel()
 }

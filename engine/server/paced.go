@@ -20,6 +20,7 @@ type paced struct {
 	limit time.Duration // 0 = none
 	by    time.Time     // deadline in force; zero = none
 	fixed bool          // it is somebody else's, and final
+	fail  error         // of the first write that failed: nothing may follow it
 }
 
 func (p *paced) Write(b []byte) (n int, err error) {
@@ -28,17 +29,22 @@ func (p *paced) Write(b []byte) (n int, err error) {
 		if p.piece > 0 && len(piece) > p.piece {
 			piece = piece[:p.piece]
 		}
-		p.arm()
+		if err := p.arm(); err != nil {
+			return n, err
+		}
 		m, err := p.Conn.Write(piece)
 		n += m
-		if n == len(b) || err != nil && (m == 0 || !p.mayGoOn(err)) {
+		if err != nil {
+			err = p.failed(m > 0, err)
+		}
+		if err != nil || n == len(b) {
 			return n, err
 		}
 	}
 }
 
 // arm sets the deadline for a write, or leaves one that is nearly the same.
-func (p *paced) arm() {
+func (p *paced) arm() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -52,12 +58,26 @@ func (p *paced) arm() {
 			_ = p.Conn.SetWriteDeadline(by)
 		}
 	}
+	return p.fail
 }
 
-func (p *paced) mayGoOn(err error) bool {
+// failed makes a failure last, but for a deadline of our own that found that
+// something moved: then it returns nil, and the write may go on.
+func (p *paced) failed(moved bool, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.fixed && errors.Is(err, os.ErrDeadlineExceeded)
+	if moved && !p.fixed && errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	p.fail = err
+	return err
+}
+
+// broken reports whether a write has failed.
+func (p *paced) broken() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fail != nil
 }
 
 // renew sets the time in which a write must move something, in place of any

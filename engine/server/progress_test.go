@@ -21,31 +21,43 @@ const stall = 300 * time.Millisecond
 
 // eachTransport tests h with that limit, over our TLS, over TLS of the
 // listener's, and without.
-func eachTransport(t *testing.T, h http.HandlerFunc, test func(t *testing.T, dial func() net.Conn)) {
+func eachTransport(t *testing.T, h func(w http.ResponseWriter, r *http.Request) error, test func(t *testing.T, dial func() net.Conn, ended verdict)) {
 	limit := func(o *server.Options) { o.Limits.ProgressTimeout = stall }
-	encrypted := func(s *serving) func(t *testing.T) net.Conn {
-		return func(t *testing.T) net.Conn { return s.dialTLS(t) }
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	conf := serverTLS()
 	conf.NextProtos = []string{"http/1.1"}
-	plain := serve(t, h, limit)
-	for transport, dial := range map[string]func(t *testing.T) net.Conn{
-		"plaintext":    func(t *testing.T) net.Conn { return plain.dial(t) },
-		"TLS":          encrypted(serve(t, h, func(o *server.Options) { secure(o); limit(o) })),
-		"listener TLS": encrypted(serveOn(t, tls.NewListener(l, conf), h, limit)),
+	bare := func(s *serving) func(t *testing.T) net.Conn {
+		return func(t *testing.T) net.Conn { return s.dial(t) }
+	}
+	encrypted := func(s *serving) func(t *testing.T) net.Conn {
+		return func(t *testing.T) net.Conn { return s.dialTLS(t) }
+	}
+	for transport, dial := range map[string]func(h http.Handler) func(t *testing.T) net.Conn{
+		"plaintext": func(h http.Handler) func(t *testing.T) net.Conn { return bare(serve(t, h, limit)) },
+		"TLS": func(h http.Handler) func(t *testing.T) net.Conn {
+			return encrypted(serve(t, h, func(o *server.Options) { secure(o); limit(o) }))
+		},
+		"listener TLS": func(h http.Handler) func(t *testing.T) net.Conn {
+			return encrypted(serveOn(t, tls.NewListener(l, conf), h, limit))
+		},
 	} {
+		ended := make(verdict, 1)
+		dial := dial(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := h(w, r); err != nil {
+				ended <- err
+			}
+		}))
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
-			test(t, func() net.Conn { return dial(t) })
+			test(t, func() net.Conn { return dial(t) }, ended)
 		})
 	}
 }
 
-// verdict is where a handler says how it ended.
+// verdict is where a handler's error goes.
 type verdict chan error
 
 // want waits for the end that a client without progress leads to.
@@ -68,15 +80,14 @@ func (v verdict) want(t *testing.T) {
 func TestProgressCutsSilentUpload(t *testing.T) {
 	t.Parallel()
 	for _, head := range []string{"Content-Length: 100\r\n\r\nbegun", "Transfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n0\r\nX: "} {
-		ended := make(verdict, 3)
-		eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+		eachTransport(t, func(w http.ResponseWriter, r *http.Request) error {
 			_, err := io.Copy(io.Discard, r.Body)
 			_, again := r.Body.Read(make([]byte, 1))
 			if !errors.Is(again, os.ErrDeadlineExceeded) || r.Context().Err() == nil {
 				err = fmt.Errorf("%w, then %v, context %v", err, again, r.Context().Err())
 			}
-			ended <- err
-		}, func(t *testing.T, dial func() net.Conn) {
+			return err
+		}, func(t *testing.T, dial func() net.Conn, ended verdict) {
 			c := dial()
 			io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\n"+head)
 			ended.want(t)
@@ -92,7 +103,7 @@ func TestProgressCutsSilentUpload(t *testing.T) {
 // A body that nobody wanted is read for the connection's sake, but not for long.
 func TestProgressCutsUnwantedDrip(t *testing.T) {
 	t.Parallel()
-	eachTransport(t, func(http.ResponseWriter, *http.Request) {}, func(t *testing.T, dial func() net.Conn) {
+	eachTransport(t, func(http.ResponseWriter, *http.Request) error { return nil }, func(t *testing.T, dial func() net.Conn, ended verdict) {
 		c := dial()
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
 		stop := make(chan struct{})
@@ -118,20 +129,20 @@ func TestProgressCutsUnwantedDrip(t *testing.T) {
 func TestProgressCutsSilentReader(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1 << 10, 1 << 20, 64 << 20} {
-		ended := make(verdict, 3)
-		eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+		eachTransport(t, func(w http.ResponseWriter, r *http.Request) error {
 			b := make([]byte, size)
 			for {
 				if _, err := w.Write(b); err != nil {
 					if r.Context().Err() == nil {
 						err = errors.New("the context lives on")
 					}
-					ended <- err
-					return
+					return err
 				}
 			}
-		}, func(t *testing.T, dial func() net.Conn) {
-			io.WriteString(dial(), get)
+		}, func(t *testing.T, dial func() net.Conn, ended verdict) {
+			c := dial()
+			defer c.Close()
+			io.WriteString(c, get)
 			ended.want(t)
 		})
 	}
@@ -142,11 +153,12 @@ func TestProgressCutsSilentReader(t *testing.T) {
 func TestProgressLeavesSlowReader(t *testing.T) {
 	t.Parallel()
 	const size = 12 << 20 // more than the buffers on the way hold, by far
-	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) error {
 		if n, err := w.Write(make([]byte, size)); n != size || err != nil {
 			t.Errorf("Write = %d, %v; want %d", n, err, size)
 		}
-	}, func(t *testing.T, dial func() net.Conn) {
+		return nil
+	}, func(t *testing.T, dial func() net.Conn, ended verdict) {
 		c := dial()
 		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
 		got := 0
@@ -166,7 +178,7 @@ func TestProgressLeavesSlowReader(t *testing.T) {
 // What the client is not asked for is not its fault.
 func TestProgressLeavesSlowHandler(t *testing.T) {
 	t.Parallel()
-	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) error {
 		first := make([]byte, 1)
 		io.ReadFull(r.Body, first)
 		<-time.After(2 * stall) // with part of the body there
@@ -177,7 +189,8 @@ func TestProgressLeavesSlowHandler(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		<-time.After(2 * stall)
 		io.WriteString(w, ".")
-	}, func(t *testing.T, dial func() net.Conn) {
+		return nil
+	}, func(t *testing.T, dial func() net.Conn, ended verdict) {
 		c := dial()
 		br := bufio.NewReader(c)
 		for range 2 { // the second time on the same connection
@@ -192,10 +205,11 @@ func TestProgressLeavesSlowHandler(t *testing.T) {
 // A body that moves may take as long as it likes.
 func TestProgressLeavesSlowUpload(t *testing.T) {
 	t.Parallel()
-	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) error {
 		b, err := io.ReadAll(r.Body)
 		fmt.Fprint(w, string(b), err)
-	}, func(t *testing.T, dial func() net.Conn) {
+		return nil
+	}, func(t *testing.T, dial func() net.Conn, ended verdict) {
 		c := dial()
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
 		for range 12 {
@@ -213,19 +227,18 @@ func TestProgressLeavesSlowUpload(t *testing.T) {
 func TestProgressLeavesEventStream(t *testing.T) {
 	t.Parallel()
 	const size = 32 << 20 // more than the buffers on the way hold
-	ended := make(verdict, 3)
-	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) error {
 		if r.URL.Path != "/" {
 			_, err := io.Copy(io.Discard, r.Body)
-			ended <- err
-			return
+			return err
 		}
 		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 		io.WriteString(w, "data: x\n\n")
 		http.NewResponseController(w).Flush()
 		<-time.After(2 * stall)
 		w.Write(make([]byte, size))
-	}, func(t *testing.T, dial func() net.Conn) {
+		return nil
+	}, func(t *testing.T, dial func() net.Conn, ended verdict) {
 		c := dial()
 		br := bufio.NewReader(c)
 		io.WriteString(c, get)
@@ -244,9 +257,10 @@ func TestProgressLeavesEventStream(t *testing.T) {
 
 func TestProgressLeavesIdleConnection(t *testing.T) {
 	t.Parallel()
-	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) error {
 		io.Copy(w, r.Body)
-	}, func(t *testing.T, dial func() net.Conn) {
+		return nil
+	}, func(t *testing.T, dial func() net.Conn, ended verdict) {
 		c := dial()
 		br := bufio.NewReader(c)
 		for range 2 {
@@ -263,16 +277,17 @@ func TestProgressLeavesIdleConnection(t *testing.T) {
 
 func TestProgressLeavesHijackedConnection(t *testing.T) {
 	t.Parallel()
-	eachTransport(t, func(w http.ResponseWriter, r *http.Request) {
+	eachTransport(t, func(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusSwitchingProtocols)
 		c, buffered, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
-			return
+			return nil
 		}
 		defer c.Close()
 		io.Copy(c, buffered)
-	}, func(t *testing.T, dial func() net.Conn) {
+		return nil
+	}, func(t *testing.T, dial func() net.Conn, ended verdict) {
 		c := dial()
 		br := bufio.NewReader(c)
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")

@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
-	"net/url"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -26,14 +25,6 @@ const (
 
 // maxScratch is how many fields a store keeps room for; few requests have more.
 const maxScratch = 64
-
-// exchange is what one request takes, in one piece of memory. Nothing of it is
-// used again: handlers may keep what they like.
-type exchange struct {
-	response response
-	lifetime lifetime
-	url      url.URL
-}
 
 // receive reads the head of a request and makes a request of it. pipelined says
 // that it, or its beginning, came with the request before.
@@ -57,54 +48,48 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 		at := cap(head) - cap(b)
 		return text[at : at+len(b)]
 	}
-	x := &exchange{}
-	proto := http.Request{
-		Method: part(h.Method), RequestURI: part(h.Target), URL: &x.url,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: h.Minor,
-		ContentLength: h.Length, Body: http.NoBody,
-		RemoteAddr: c.remote, TLS: c.tls,
-	}
+	x := idleExchanges.Get().(*exchange)
+	r := x.request
+	r.Method, r.RequestURI, r.URL = part(h.Method), part(h.Target), &x.url
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, h.Minor
+	r.ContentLength, r.Body = h.Length, http.NoBody
+	r.RemoteAddr, r.TLS = c.remote, c.tls
 	if h.Minor == 0 {
-		proto.Proto = "HTTP/1.0"
+		r.Proto = "HTTP/1.0"
 	}
 	if h.Host != nil {
-		proto.Host = part(h.Host)
+		r.Host = part(h.Host)
 	}
-	if !x.parseTarget(&proto) {
+	if !x.parseTarget(r) {
 		return nil, errTarget
 	}
-	header := make(http.Header, len(fields))
+	r.Header = x.header
 	values := make([]string, len(fields))
 	for i, f := range fields {
 		key := textproto.CanonicalMIMEHeaderKey(part(f.Name))
 		if key == "Host" {
 			continue
 		}
-		if _, twice := header[key]; twice {
-			header[key] = append(header[key], part(f.Value))
+		if _, twice := r.Header[key]; twice {
+			r.Header[key] = append(r.Header[key], part(f.Value))
 			continue
 		}
 		values[i] = part(f.Value)
-		header[key] = values[i : i+1 : i+1] // to append to it copies it
+		r.Header[key] = values[i : i+1 : i+1] // to append to it copies it
 	}
-	proto.Header = header
-	tidy(&proto)
+	tidy(r)
 
 	var b *body
 	if h.Length != 0 {
-		b = &body{conn: c, left: h.Length, chunked: h.Length == wire.LengthChunked}
-		proto.Body = b
+		b = &body{conn: c, request: r, left: h.Length, chunked: h.Length == wire.LengthChunked}
+		r.Body = b
 	}
 	c.in.skip(len(head))
-	x.lifetime = lifetime{conn: c, body: b}
-	r := proto.WithContext(&x.lifetime)
-	x.response = response{conn: c, request: r, body: b, length: -1, options: optionsOf(r)}
-	if b != nil {
-		b.request = r
-		if r.ProtoMinor == 1 && expectsContinue(r) {
-			b.expect = &x.response
-			x.response.mayContinue = true
-		}
+	x.lifetime.begin(c)
+	w := &x.response
+	w.conn, w.request, w.body, w.length, w.options, w.answer = c, r, b, -1, optionsOf(r), x.answer
+	if b != nil && r.ProtoMinor == 1 && expectsContinue(r) {
+		b.expect, w.mayContinue = w, true
 	}
 	return x, nil
 }

@@ -23,6 +23,7 @@ type response struct {
 	body    *body   // of the request; nil = none
 	options options // as the request had them when it came
 
+	answer  http.Header // empty, for header
 	header  http.Header // the handler's; nil until it asks
 	status  int         // 0 until WriteHeader
 	length  int64       // declared; -1 = not
@@ -100,7 +101,7 @@ func (w *response) mayRead() bool {
 // trailers.
 func (w *response) Header() http.Header {
 	if w.header == nil {
-		w.header = make(http.Header)
+		w.header = w.answer
 	}
 	return w.header
 }

@@ -8,8 +8,9 @@ import (
 
 // watchDelay is how long a handler may take before it is looked after whether
 // its client is still there. Most answers are ready by then, and were not worth
-// the goroutine; a client that gave up cannot tell the difference.
-const watchDelay = 5 * time.Millisecond
+// the goroutine, also when many wait for their turn; a client that gave up
+// cannot tell the difference.
+const watchDelay = 25 * time.Millisecond
 
 // watch waits, while a handler runs, for what the client does: send more, which
 // is kept for later, or go, which ends the request's context. It is started by
@@ -37,7 +38,8 @@ func (w *watch) begin(unread, ahead bool) {
 	w.wanted, w.unread, w.ahead = false, unread, !unread && ahead
 }
 
-// result takes what the last watch left behind: a byte in one, or an error.
+// result takes what the last watch left behind: a byte in one, or an error. It is
+// for the goroutine that serves the connection.
 func (w *watch) result() (has bool, err error) {
 	has = w.has
 	w.has = false
@@ -102,22 +104,24 @@ func (c *conn) look() {
 	c.mu.Lock()
 	w.reading = false
 	w.has = n == 1
-	l, mine := c.current, w.handed
+	mine := w.handed
 	w.handed = false
-	if err != nil && (mine || !errors.Is(err, os.ErrDeadlineExceeded)) {
-		w.err = err // a deadline of the handler's ends its request, not the connection
+	// A deadline of the handler's ends its request, not the connection.
+	if err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && (!mine || time.Now().Before(c.readBy))) {
+		w.err = err
 	}
 	if w.off != nil {
 		close(w.off)
-		w.off, l = nil, nil
+		w.off = nil
+	} else if err != nil {
+		c.cancel()
+	}
+	if mine {
+		c.early, c.ended = w.result()
 	}
 	c.mu.Unlock()
 	if mine {
 		c.run()
-		return
-	}
-	if err != nil && l != nil {
-		l.cancel()
 	}
 }
 

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+	"sync"
+)
+
+// exchange is what one request takes, in one piece of memory that is used again.
+type exchange struct {
+	request  *http.Request // its context is lifetime
+	response response
+	lifetime lifetime
+	url      url.URL
+	header   http.Header // of the request
+	answer   http.Header // of the response
+
+	blank http.Request // what request was at first
+}
+
+// idleExchanges are exchanges that may be used again.
+var idleExchanges = sync.Pool{New: func() any {
+	x := &exchange{
+		header: make(http.Header, 14), // a browser's
+		answer: make(http.Header, 14), // an upstream's
+	}
+	x.lifetime.stopFirst = x.lifetime.stop
+	x.request = new(http.Request).WithContext(&x.lifetime)
+	x.blank = *x.request
+	return x
+}}
+
+// largestHeader is how many fields a header map may have had that is used again:
+// it keeps its size, and clearing it takes the longer.
+const largestHeader = 64
+
+// recycle has x used again, if nobody can have kept a part of it: the handler has
+// returned, there was no body that somebody might still read or close, and nobody
+// waits for the end of the context. Where the race detector watches, x is filled
+// with nonsense instead, so that it is noticed if somebody has.
+func (x *exchange) recycle() {
+	if x.response.body != nil || x.request.MultipartForm != nil || !x.lifetime.release() {
+		return
+	}
+	if raceEnabled {
+		x.poison()
+		return
+	}
+	if len(x.header) > largestHeader || len(x.answer) > largestHeader {
+		return
+	}
+	clear(x.header)
+	clear(x.answer)
+	*x.request = x.blank
+	x.response = response{}
+	x.url = url.URL{}
+	idleExchanges.Put(x)
+}
+
+// poison makes x useless.
+func (x *exchange) poison() {
+	const nonsense = "this request is over, and was kept by somebody"
+	for _, h := range []http.Header{x.header, x.answer} {
+		clear(h)
+		h["Poisoned"] = []string{nonsense}
+	}
+	*x.request = http.Request{Method: nonsense, Host: nonsense, RequestURI: nonsense, RemoteAddr: nonsense}
+	x.url = url.URL{Path: nonsense}
+	x.response = response{}
+}

@@ -1,0 +1,157 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A handler may do to its request what it likes: the next one is as it came.
+func TestRequestIsFresh(t *testing.T) {
+	type seen struct {
+		Method, URI, Path, Query, Host, Value, PathValue, Pattern string
+		Header                                                    http.Header
+		Form, Answer, Close                                       bool
+		Remote                                                    bool
+	}
+	var got []seen
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, seen{r.Method, r.RequestURI, r.URL.Path, r.URL.RawQuery, r.Host, r.FormValue("v"), r.PathValue("p"), r.Pattern,
+			r.Header.Clone(), r.Form != nil, len(w.Header()) > 0, r.Close, r.RemoteAddr != ""})
+		w.Header().Set("X-Left", "behind")
+		w.Header()[http.TrailerPrefix+"X"] = []string{"x"}
+		r.Header.Set("X-Left", "behind")
+		r.Method, r.Host, r.RequestURI, r.RemoteAddr, r.Close, r.Pattern = "LEFT", "left", "left", "", true, "left"
+		r.URL.Host, r.URL.User, r.URL.Path = "left", nil, "left"
+		r.Body, r.Trailer, r.TransferEncoding = io.NopCloser(strings.NewReader("left")), r.Header, []string{"left"}
+		r.SetPathValue("p", "left")
+		if len(got)%2 == 0 {
+			r.URL, r.Header = nil, nil
+		}
+		io.WriteString(w, "x")
+	}), nil)
+	c := s.dial(t)
+	br := bufio.NewReader(c)
+	const n = 6
+	for range n {
+		io.WriteString(c, "GET /p?v=1 HTTP/1.1\r\nHost: a\r\nX-Y: z\r\n\r\n")
+		if res, _ := answer(t, br, "GET"); res.Header.Get("X-Left") != "behind" {
+			t.Errorf("answer %v", res.Header)
+		}
+	}
+	want := seen{"GET", "/p?v=1", "/p", "v=1", "a", "1", "", "", http.Header{"X-Y": {"z"}}, true, false, false, true}
+	for i, g := range got {
+		if diff := cmp.Diff(want, g); diff != "" {
+			t.Errorf("request %d (-want +got):\n%s", i, diff)
+		}
+	}
+	if len(got) != n {
+		t.Errorf("%d requests; want %d", len(got), n)
+	}
+}
+
+// Under the race detector, a request that is kept is poisoned; without it, the
+// test is that nothing breaks.
+func TestKeptRequestIsPoisoned(t *testing.T) {
+	kept := make(chan *http.Request, 4)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { kept <- r }), nil)
+	c := s.dial(t)
+	io.WriteString(c, "GET /p HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /q HTTP/1.1\r\nHost: a\r\n\r\n")
+	io.ReadAll(c) // the end of the connection
+	if r := <-kept; r.URL.Path != "/p" {
+		t.Errorf("the last request of a connection has URL %v; want it untouched", r.URL)
+	}
+	c = s.dial(t)
+	br := bufio.NewReader(c)
+	io.WriteString(c, get)
+	answer(t, br, "GET")
+	io.WriteString(c, get) // by then the first one is over for good
+	answer(t, br, "GET")
+	if r := <-kept; raceEnabled && (r.URL != nil || r.Method == "GET" || r.Context() != context.Background()) {
+		t.Errorf("a request that was kept is still %q %v", r.Method, r.URL)
+	}
+}
+
+// What waits for the end of a request keeps it from being used again.
+func TestAfterFunc(t *testing.T) {
+	type afterFuncer interface {
+		AfterFunc(func()) (stop func() bool)
+	}
+	called := make(chan string, 20)
+	call := func(name string) func() { return func() { called <- name } }
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := r.Context().(afterFuncer)
+		switch r.URL.Path {
+		case "/stopped":
+			stop := a.AfterFunc(call("stopped"))
+			if !stop() || stop() {
+				t.Error("a callback could not be stopped once")
+			}
+			if second := a.AfterFunc(call("second")); !second() {
+				t.Error("the callback after it could not be stopped")
+			}
+		case "/left":
+			a.AfterFunc(call("left"))
+			context.AfterFunc(r.Context(), call("left by package context"))
+			a.AfterFunc(call("left too"))
+		case "/gone":
+			a.AfterFunc(call("gone"))
+			for r.Context().Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+			stop := a.AfterFunc(call("after it was gone"))
+			if stop() {
+				t.Error("a callback after the end could be stopped")
+			}
+		case "/polled": // without ever having asked for a channel
+			for r.Context().Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+			called <- "polled"
+		}
+	}), secure)
+	want := func(names ...string) {
+		t.Helper()
+		missing := map[string]bool{}
+		for _, name := range names {
+			missing[name] = true
+		}
+		for range names {
+			select {
+			case got := <-called:
+				if !missing[got] {
+					t.Errorf("called %q; want one of %v", got, missing)
+				}
+				delete(missing, got)
+			case <-time.After(5 * time.Second):
+				t.Fatalf("not called: %v", missing)
+			}
+		}
+	}
+	c := s.dialTLS(t)
+	br := bufio.NewReader(c)
+	for range 3 {
+		for _, path := range []string{"/stopped", "/left", "/stopped"} {
+			io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+			answer(t, br, "GET")
+		}
+		want("left", "left by package context", "left too")
+	}
+	for path, names := range map[string][]string{"/gone": {"gone", "after it was gone"}, "/polled": {"polled"}} {
+		c := s.dialTLS(t)
+		io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.NetConn().Close()
+		want(names...)
+	}
+	select {
+	case got := <-called:
+		t.Errorf("called %q, which was stopped", got)
+	case <-time.After(20 * time.Millisecond):
+	}
+}
