@@ -220,11 +220,6 @@ func takeLink(r *http.Request) (token string, without *http.Request) {
 	if !found { // it is in the path, or part of another name
 		return "", r
 	}
-	if r.Trailer == nil && r.ContentLength < 0 {
-		// The server fills the trailers in when it has read the body, into
-		// this map; without one, only its own request would have them.
-		r.Trailer = make(http.Header)
-	}
 	clean, u := *r, *r.URL
 	u.RawQuery, u.ForceQuery = strings.Join(kept, "&"), false
 	clean.URL, clean.RequestURI = &u, path

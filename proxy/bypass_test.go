@@ -251,20 +251,6 @@ func TestTakeLink(t *testing.T) {
 	}
 }
 
-// The server fills the trailers of its own request in when it has read the
-// body.
-func TestTakeLinkKeepsTrailers(t *testing.T) {
-	r := httptest.NewRequest("POST", "/?"+BypassParameter+"=x", io.MultiReader(strings.NewReader("a")))
-	_, clean := takeLink(r)
-	if r.Trailer == nil {
-		t.Fatal("the request has no map for trailers")
-	}
-	r.Trailer.Set("X-Sum", "42")
-	if got := clean.Trailer.Get("X-Sum"); got != "42" {
-		t.Errorf("trailer of the request without the token = %q; want 42", got)
-	}
-}
-
 // A restart forgets which links were opened, so it ends them all; the cookies
 // are good for as long as they would have been.
 func TestBypassSurvivesARestartByCookieOnly(t *testing.T) {
