@@ -5,6 +5,7 @@ package packaging_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -45,6 +46,22 @@ func TestUnitsAreUnderstood(t *testing.T) {
 				t.Errorf("systemd-analyze verify %s: %s", unit, line)
 			}
 		}
+	}
+}
+
+// What the package ships besides the program, made as build does.
+func TestManPagesAndCompletions(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.Command("go", "run", "-tags", "docs", "../cmd/detour", "docs", dir).CombinedOutput(); err != nil {
+		t.Fatalf("detour docs: %v\n%s", err, out)
+	}
+	for _, name := range []string{"man/detour-offline.1", "completions/detour.bash", "completions/_detour", "completions/detour.fish"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s is missing or empty (%v)", name, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "man/detour-docs.1")); err == nil {
+		t.Error("there is a page about a command that the package does not have")
 	}
 }
 
