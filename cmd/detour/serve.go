@@ -94,6 +94,8 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 		return err
 	}
 
+	forgetStartup()
+
 	ctx, drain := context.WithCancel(ctx)
 	defer drain()
 	var reloads sync.WaitGroup
