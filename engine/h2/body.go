@@ -13,18 +13,22 @@ var errBodyClosed = fmt.Errorf("h2: %w", http.ErrBodyReadAfterClose)
 // requestBody is the Body of a request: what the client sent and the handler
 // has not read yet, at most the stream's window.
 type requestBody struct {
-	st       *stream
+	st     *stream
+	mu     sync.Mutex // guards bodyState; may be locked while Conn.mu is
+	arrive sync.Cond  // data, or the end
+	bodyState
+}
+
+type bodyState struct {
 	trailer  http.Header // the request's Trailer; nil = none was announced
 	received http.Header // what came; written before end
 
-	mu     sync.Mutex // guards the rest; may be locked while Conn.mu is
-	arrive sync.Cond  // data, or the end
-	pieces [][]byte   // borrowed
-	next   int        // pieces[0][next:] is not read yet
-	err    error      // what follows the data
-	closed bool       // nothing more is to be read
-	since  time.Time  // a Read waits; zero = none does
-	expect bool       // the client waits for "100 Continue" before it sends
+	pieces [][]byte  // borrowed
+	next   int       // pieces[0][next:] is not read yet
+	err    error     // what follows the data
+	closed bool      // nothing more is to be read
+	since  time.Time // a Read waits; zero = none does
+	expect bool      // the client waits for "100 Continue" before it sends
 }
 
 // add takes data from the client. It reports whether somebody may read it.

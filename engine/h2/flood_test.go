@@ -89,6 +89,25 @@ func TestSlowHandlersAndResets(t *testing.T) {
 	}
 }
 
+// A burst that ends is slowed down, and nothing else happens to its client.
+func TestBurst(t *testing.T) {
+	noLeaks(t)
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {}, Options{})
+	r := g.dial(t)
+	begun := time.Now()
+	go func() {
+		ping := []byte("\x00\x00\x08\x06\x00\x00\x00\x00\x00xxxxxxxx")
+		_, _ = r.conn.Write(bytes.Repeat(ping, allowance+allowanceSecond/4))
+		r.headers(1, get(), true)
+	}()
+	r.until("the answer", endOf(1))
+	if took := time.Since(begun); took < 100*time.Millisecond {
+		t.Errorf("a burst and a request took %v; want them to wait", took)
+	}
+	r.headers(3, get(), true)
+	r.until("the answer", endOf(3))
+}
+
 // Floods are slowed down, and ended when they do not stop; another client is
 // served meanwhile.
 func TestFloods(t *testing.T) {

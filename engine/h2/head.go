@@ -34,6 +34,9 @@ type field struct{ name, value string } // name is canonical
 // are strings of the decoder's table, so that they are found at once.
 type knownHeader struct{ wire, value, name string }
 
+// maxFields is for how many fields the room is kept from one block to the next.
+const maxFields = 128
+
 // maxKnown is how many bytes of a client's strings are remembered at most: as
 // many as the table holds.
 const maxKnown = 4096
@@ -59,7 +62,9 @@ func (h *head) init(limit int) {
 
 // begin makes h ready for a block.
 func (h *head) begin(stream uint32, ends bool) {
-	clear(h.fields)
+	if clear(h.fields); cap(h.fields) > maxFields {
+		h.fields = nil
+	}
 	h.fields = h.fields[:0]
 	h.stream, h.ends = stream, ends
 	h.pseudo, h.seen = [pseudoCount]string{}, [pseudoCount]bool{}

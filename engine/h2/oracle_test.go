@@ -79,6 +79,8 @@ func TestOracleRequests(t *testing.T) {
 		{name: "odd names", parts: []part{{block: get("a_b", "1", "1a-2b", "2", "sec-ch-ua", "3", "x-a-", "4", "~", "5"), end: true}}},
 		{name: "cookies", parts: []part{{block: get("cookie", "a=b", "cookie", "c=d", "cookie", "e"), end: true}}},
 		{name: "one cookie", parts: []part{{block: get("cookie", "a=b; c=d"), end: true}}},
+		{name: "fields again, in between", parts: []part{{block: get("accept", "a", "cookie", "b=c", "host", "a.test", "accept", "d", "cookie", "e=f", "x", "g", "accept", "h"), end: true}},
+			differs: func(s *seen) { s.Header.Del("Host") }},
 		{name: "te", parts: []part{{block: get("te", "trailers"), end: true}}},
 		{name: "values", parts: []part{{block: get("x", "a\tb", "y", "\xff\xfe", "z", ""), end: true}}},
 		{name: "length", parts: []part{{block: request("POST", "content-length", "3")}, {data: "abc", end: true}}},

@@ -56,7 +56,7 @@ func (st *stream) recycle() {
 	st.c, st.request, st.url = nil, http.Request{}, url.URL{}
 	st.writer = responseWriter{header: st.writer.header, trailers: st.writer.trailers[:0]}
 	st.streamState = streamState{}
-	st.body.expect = false // a client may say so and send none
+	st.body.bodyState = bodyState{} // deadlines, and what the client says, may touch it
 	idleStreams.Put(st)
 }
 

@@ -84,11 +84,10 @@ func (h *head) target(st *stream, r *http.Request) {
 // header makes the request's header of the fields.
 func (h *head) header(st *stream, r *http.Request) {
 	values := make([]string, len(h.fields)) // of all fields in one piece
-	cookies := 0
+	cookies, names, expects, trailers := 0, 0, false, false
 	for i := range h.fields {
 		f := &h.fields[i]
-		name := f.name
-		switch name {
+		switch f.name {
 		case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade":
 			h.wrong("connection-specific field") // RFC 9113, section 8.2.2
 		case "Te":
@@ -105,26 +104,54 @@ func (h *head) header(st *stream, r *http.Request) {
 			}
 			st.declared = int64(n)
 		case "Cookie":
-			cookies++
-		}
-		if old, again := r.Header[name]; again {
-			r.Header[name] = append(old, f.value)
-			continue
+			if cookies++; cookies > 1 {
+				continue
+			}
+		case "Expect":
+			expects = true
+		case "Trailer":
+			trailers = true
 		}
 		values[i] = f.value
-		r.Header[name] = values[i : i+1 : i+1]
+		r.Header[f.name] = values[i : i+1 : i+1]
+		names++
 	}
-	if cookies > 1 { // RFC 9113, section 8.2.3
-		r.Header["Cookie"] = []string{strings.Join(r.Header["Cookie"], "; ")}
+	if len(r.Header) < names { // to look each time would cost more
+		h.repeated(r.Header)
 	}
-	if expect := r.Header["Expect"]; expect != nil && httpguts.HeaderValuesContainsToken(expect, "100-continue") {
+	if cookies > 1 {
+		r.Header["Cookie"] = []string{h.cookies(cookies)}
+	}
+	if expects && httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue") {
 		st.body.expect = true
 		delete(r.Header, "Expect")
 	}
-	if announced := r.Header["Trailer"]; announced != nil {
-		r.Trailer = announcedTrailer(announced)
+	if trailers {
+		r.Trailer = announcedTrailer(r.Header["Trailer"])
 		delete(r.Header, "Trailer")
 	}
+}
+
+// repeated makes the header anew if fields came more than once.
+func (h *head) repeated(header http.Header) {
+	clear(header)
+	for _, f := range h.fields {
+		if f.name != "Host" {
+			header[f.name] = append(header[f.name], f.value)
+		}
+	}
+}
+
+// cookies puts a Cookie field together that came in n pieces (RFC 9113, section
+// 8.2.3).
+func (h *head) cookies(n int) string {
+	crumbs := make([]string, 0, n)
+	for _, f := range h.fields {
+		if f.name == "Cookie" {
+			crumbs = append(crumbs, f.value)
+		}
+	}
+	return strings.Join(crumbs, "; ")
 }
 
 // host takes a Host field, which must say what :authority says.

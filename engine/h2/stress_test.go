@@ -25,6 +25,7 @@ func TestStress(t *testing.T) {
 	}
 	g := start(t, func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
+		w.Header().Set("X-Id", r.Header.Get("X-Id")+r.URL.RawQuery)
 		switch r.URL.Path {
 		case "/echo":
 			_, _ = io.Copy(w, r.Body)
@@ -80,16 +81,24 @@ func visit(g *rig, client *http.Client, content []byte) error {
 	defer cancel()
 	paths := []string{"/echo", "/down", "/drip", "/abort", "/late", "/leave"}
 	path := paths[rand.IntN(len(paths))]
-	sent := content[:rand.IntN(len(content))]
+	method, sent := "POST", content[:rand.IntN(len(content))]
+	if rand.IntN(2) == 0 {
+		method, sent = "GET", nil
+	}
 	if rand.IntN(4) == 0 {
 		time.AfterFunc(time.Duration(rand.IntN(5000))*time.Microsecond, cancel)
 	}
-	req, _ := http.NewRequestWithContext(ctx, "POST", g.url(path), bytes.NewReader(sent))
+	id := fmt.Sprint(rand.Int64())
+	req, _ := http.NewRequestWithContext(ctx, method, g.url(path+"?"+id), bytes.NewReader(sent))
+	req.Header.Set("X-Id", id)
 	res, err := client.Do(req)
 	if err != nil {
 		return nil
 	}
 	defer res.Body.Close()
+	if got := res.Header.Get("X-Id"); got != id+id {
+		return fmt.Errorf("%s: the answer to %s is that to %s", path, id, got)
+	}
 	if rand.IntN(4) == 0 {
 		_, _ = io.CopyN(io.Discard, res.Body, 20000)
 		return nil
