@@ -100,7 +100,7 @@ func announcedTrailer(values []string) http.Header {
 }
 
 // usualFields is how many fields an answer has at most, nearly always.
-const usualFields = 12
+const usualFields = 10
 
 // makeHeader is a header of fields, which are parts of block; text is block's.
 // The values are put into space, if there are not too many, and are the caller's.
