@@ -2,12 +2,15 @@
 // an ordinary http.Handler: one Conn a connection, made with New and run by
 // Serve.
 //
-// One goroutine reads the connection and each request's handler runs in its
-// own; whoever has something to send appends frames to the connection's one
-// output buffer. The first to find it idle writes it out, after it has let the
-// other runnable streams add theirs, so that many small answers share a TLS
-// record and a system call. The buffer is bounded: handlers wait for room and
-// for the client's windows, each for its own turn.
+// One goroutine reads the connection and puts requests into a queue; workers take
+// them from it, each of which wakes the next before it runs a handler, so that
+// none waits behind one that takes its time, and those that are answered at once
+// need no goroutine of their own. Whoever has something to send appends frames to
+// the connection's one output buffer. The first to find it idle writes it out,
+// after it has let the other runnable streams add theirs, so that many small
+// answers share a TLS record and a system call. The buffer is bounded: handlers
+// wait for room and for the client's windows, each for its own turn. One timer, the
+// watchdog's, serves all that a connection waits for.
 //
 // # What a handler may keep
 //
