@@ -18,10 +18,12 @@ func (s *buffers) get() *[]byte {
 	return &b
 }
 
-// put takes a buffer back, if it is of that size: one that grew is left to the
-// garbage collector.
-func (s *buffers) put(b *[]byte) {
-	if cap(*b) == s.size {
-		s.pool.Put(b)
+// put takes a buffer back, and is true, if it is of that size: one that grew is
+// left to the garbage collector.
+func (s *buffers) put(b *[]byte) bool {
+	if cap(*b) != s.size {
+		return false
 	}
+	s.pool.Put(b)
+	return true
 }

@@ -211,6 +211,8 @@ func (f *Files) each(visit func(*file) <-chan struct{}) []<-chan struct{} {
 // recycle takes a buffer of lines back.
 func (f *Files) recycle(b []byte) {
 	for class := range f.buffers {
-		f.buffers[class].put(&b)
+		if f.buffers[class].put(&b) {
+			return // it is somebody else's now
+		}
 	}
 }
