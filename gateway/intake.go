@@ -66,8 +66,8 @@ func (in *intake) run() {
 		switch {
 		case err == nil:
 			trouble.over()
-			// TCP keep-alive is on already: package net sets it to 15 s idle
-			// and 15 s between probes on every connection it accepts.
+			// TCP keep-alive is on already, by package net or by the listener:
+			// 15 s idle, 15 s between probes.
 			if in.tls == nil {
 				in.deliver(wire.NewGuard(c, in.limits.HeaderBytes))
 			} else {

@@ -21,8 +21,8 @@ func (s *Server) accept(l *listener) error {
 		switch {
 		case err == nil:
 			trouble.row = 0
-			// TCP keep-alive is on already: package net sets it to 15 s idle
-			// and 15 s between probes on every connection it accepts.
+			// TCP keep-alive is on already, by package net or by the listener:
+			// 15 s idle, 15 s between probes.
 			c := s.newConn(nc)
 			s.began(c)
 			s.greet(c)
