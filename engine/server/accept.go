@@ -105,13 +105,11 @@ func (c *conn) handshake() bool {
 		}
 		return true
 	}
-	if !secure.ConnectionState().HandshakeComplete {
-		ctx, cancel := context.WithTimeout(c.server.ctx, c.server.Limits.HandshakeTimeout)
-		defer cancel()
-		if err := secure.HandshakeContext(ctx); err != nil {
-			c.handshakeFailed(err)
-			return false
-		}
+	ctx, cancel := context.WithTimeout(c.server.ctx, c.server.Limits.HandshakeTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil { // at once, if the listener has done it
+		c.handshakeFailed(err)
+		return false
 	}
 	state := secure.ConnectionState()
 	c.tls = &state
