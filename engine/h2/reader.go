@@ -12,6 +12,7 @@ type reader struct {
 	buf   []byte // borrowed; nil = nothing is there
 	next  int    // buf[next:] is not consumed yet
 	one   [1]byte
+	data  int  // size of the frame before, if that was of a body: so may be the next
 	late  bool // the watchdog looks at us, as a header is not complete
 	block bool // between a HEADERS frame and the end of its block
 
@@ -53,6 +54,10 @@ func (r *reader) frame() (frame, error) {
 	}
 	f.payload = b[frameHeader:]
 	r.skip(frameHeader + length)
+	r.data = 0
+	if f.kind == frameData {
+		r.data = frameHeader + length
+	}
 	return f, nil
 }
 
@@ -113,7 +118,7 @@ func (r *reader) wait(n int) error {
 	if m == 0 {
 		return err
 	}
-	r.buf = append(borrow(n), r.one[0])
+	r.buf = append(borrow(max(n, r.data)), r.one[0])
 	r.next = 0
 	if err != nil {
 		return err
