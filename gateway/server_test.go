@@ -49,7 +49,7 @@ func serveOn(t testing.TB, l net.Listener, h http.Handler, edit func(o *gateway.
 	if edit != nil {
 		edit(&o)
 	}
-	s.server = gateway.NewServer(o)
+	s.server = newServer(o)
 	go func() { s.done <- s.server.Serve(l) }()
 	t.Cleanup(func() { s.server.Close() })
 	return s

@@ -26,6 +26,13 @@ func hpackHead(authority string) []byte {
 // places. It must never be seen as a request of its own.
 const smuggler = "GET /smuggled HTTP/1.1\r\nHost: " + name + "\r\n\r\n"
 
+// refusal is true of 400; our engine also says what else it may be: a transfer
+// coding or a version that it does not know.
+func refusal(status int) bool {
+	return status == http.StatusBadRequest ||
+		*engine == "detour" && (status == http.StatusNotImplemented || status == http.StatusHTTPVersionNotSupported)
+}
+
 // TestServerRefusesSmuggling sends what is known to be read in two ways. Each
 // must be answered 400 or not at all, the connection closed, and the handler
 // must not see the smuggled request; where refused is set it must not even see
@@ -174,7 +181,7 @@ func TestServerRefusesSmuggling(t *testing.T) {
 		if err != nil {
 			return nil // closed without an answer
 		}
-		if res.StatusCode != http.StatusBadRequest {
+		if !refusal(res.StatusCode) {
 			t.Errorf("%q: answer %s; want 400", in, res.Status)
 		}
 		io.Copy(io.Discard, res.Body)
@@ -184,7 +191,7 @@ func TestServerRefusesSmuggling(t *testing.T) {
 				break // the end
 			}
 			io.Copy(io.Discard, res.Body)
-			if res.StatusCode != http.StatusBadRequest || more > 0 {
+			if !refusal(res.StatusCode) || more > 0 {
 				t.Errorf("%q: a further answer %s; want the end", in, res.Status)
 			}
 		}
