@@ -270,9 +270,6 @@ func (w *response) appendTrailers(b []byte) []byte {
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		if !validName(key) {
-			continue
-		}
 		for _, v := range t[key] {
 			b = appendField(b, key, v)
 		}

@@ -14,6 +14,7 @@ type exchange struct {
 	url      url.URL
 	header   http.Header // of the request
 	answer   http.Header // of the response
+	expects  bool        // there is an Expect field
 
 	blank http.Request // what request was at first
 }
@@ -53,7 +54,7 @@ func (x *exchange) recycle() {
 	clear(x.answer)
 	*x.request = x.blank
 	x.response = response{}
-	x.url = url.URL{}
+	x.url, x.expects = url.URL{}, false
 	idleExchanges.Put(x)
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
+
+	"detour/engine/wire"
 )
 
 // options is what the answer must know of the request, which the handler may
@@ -35,6 +37,7 @@ type frozen struct {
 
 	connectionValue string // of the first Connection field
 	codingValue     string // of the first Transfer-Encoding field
+	lengthValue     string // of the first Content-Length field
 	hasType         bool
 	hasEncoding     bool // a Content-Encoding that is not empty
 	hasDate         bool
@@ -63,38 +66,40 @@ func (w *response) freeze(status int) {
 }
 
 func (w *response) freezeFields(out []byte) []byte {
-	var room [24]string // more fields are rare
-	keys := room[:0]
-	for key := range w.header {
-		if strings.HasPrefix(key, http.TrailerPrefix) {
+	var room [24]field // more are rare
+	fields := room[:0]
+	for name, values := range w.header {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
 			w.frozen.announces = true
 			continue
 		}
-		keys = append(keys, key)
+		fields = append(fields, field{name, values})
 	}
-	slices.Sort(keys)
-	for _, key := range keys {
-		if !validName(key) {
-			continue // as net/http does: there is nobody to be told
-		}
+	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	for _, f := range fields {
 		from := len(out)
-		values := w.header[key]
-		for _, v := range values {
-			out = appendField(out, key, v)
+		for _, v := range f.values {
+			out = appendField(out, f.name, v)
 		}
-		w.notice(key, values, span{from, len(out)})
+		w.notice(f.name, f.values, span{from, len(out)})
 	}
-	if v := w.header["Content-Length"]; len(v) > 0 && v[0] != "" {
-		n, err := strconv.ParseInt(v[0], 10, 64)
+	if v := w.frozen.lengthValue; v != "" {
+		n, err := strconv.ParseInt(v, 10, 64)
 		if err == nil && n >= 0 {
 			w.length = n
 		} else {
-			w.conn.server.ErrorLog.Debug("invalid Content-Length of an answer", "value", v[0], "uri", w.request.RequestURI)
+			w.conn.server.ErrorLog.Debug("invalid Content-Length of an answer", "value", v, "uri", w.request.RequestURI)
 			out = w.takeBack(out, &w.frozen.length)
 			delete(w.header, "Content-Length")
 		}
 	}
 	return out
+}
+
+// field is one of a header, with all its values.
+type field struct {
+	name   string
+	values []string
 }
 
 // notice remembers a field that has to do with the framing.
@@ -111,7 +116,7 @@ func (w *response) notice(key string, values []string, s span) {
 	case "Content-Encoding":
 		f.hasEncoding = first != ""
 	case "Content-Length":
-		f.length = s
+		f.length, f.lengthValue = s, first
 	case "Content-Type":
 		f.contentType, f.hasType = s, true
 		if strings.HasPrefix(first, "text/event-stream") {
@@ -163,16 +168,16 @@ func (w *response) takeBack(out []byte, s *span) []byte {
 func (w *response) inform(status int) {
 	b := outPool.Get().(*[]byte)
 	out := appendStatusLine((*b)[:0], w.options.old, status)
-	keys := make([]string, 0, len(w.header))
-	for key := range w.header {
-		if key != "Content-Length" && key != "Transfer-Encoding" && validName(key) {
-			keys = append(keys, key)
+	names := make([]string, 0, len(w.header))
+	for name := range w.header {
+		if name != "Content-Length" && name != "Transfer-Encoding" {
+			names = append(names, name)
 		}
 	}
-	slices.Sort(keys)
-	for _, key := range keys {
-		for _, v := range w.header[key] {
-			out = appendField(out, key, v)
+	slices.Sort(names)
+	for _, name := range names {
+		for _, v := range w.header[name] {
+			out = appendField(out, name, v)
 		}
 	}
 	out = append(out, "\r\n"...)
@@ -200,11 +205,18 @@ func appendStatusLine(b []byte, old bool, status int) []byte {
 	return append(b, "\r\n"...)
 }
 
-// appendField appends a line. Control characters in the value become spaces:
-// a line break would let the value speak for us, the others are read in more
-// than one way.
-func appendField(b []byte, key, value string) []byte {
-	b = append(b, key...)
+// appendField appends a line; none with an invalid name, as net/http does: there
+// is nobody to be told. Control characters in the value become spaces: a line
+// break would let the value speak for us, the others are read in more than one
+// way.
+func appendField(b []byte, name, value string) []byte {
+	if b, err := wire.AppendField(b, name, value); err == nil {
+		return b
+	}
+	if !validName(name) {
+		return b
+	}
+	b = append(b, name...)
 	b = append(b, ": "...)
 	from := len(b)
 	b = append(b, textproto.TrimString(value)...)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -65,19 +66,34 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 	}
 	r.Header = x.header
 	values := make([]string, len(fields))
+	tidy, repeats := true, false
 	for i, f := range fields {
-		key := textproto.CanonicalMIMEHeaderKey(part(f.Name))
-		if key == "Host" {
-			continue
+		name := canonical(part(f.Name))
+		switch name {
+		case "Host":
+			continue // r.Host has it
+		case "Connection", "Pragma", "Trailer", "Transfer-Encoding":
+			tidy = false
+		case "Expect":
+			x.expects = true
 		}
-		if _, twice := r.Header[key]; twice {
-			r.Header[key] = append(r.Header[key], part(f.Value))
-			continue
+		if repeats {
+			if others := r.Header[name]; others != nil {
+				r.Header[name] = append(others, part(f.Value))
+				continue
+			}
 		}
 		values[i] = part(f.Value)
-		r.Header[key] = values[i : i+1 : i+1] // to append to it copies it
+		before := len(r.Header)
+		r.Header[name] = values[i : i+1 : i+1] // to append to it copies it
+		if len(r.Header) == before {           // the first that repeats: so far there was no need to look
+			repeats = true
+			r.Header[name] = []string{firstOf(name, fields), values[i]}
+		}
 	}
-	tidy(r)
+	if !tidy || h.Minor == 0 {
+		tidyUp(r)
+	}
 
 	var b *body
 	if h.Length != 0 {
@@ -88,7 +104,7 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 	x.lifetime.begin(c)
 	w := &x.response
 	w.conn, w.request, w.body, w.length, w.options, w.answer = c, r, b, -1, optionsOf(r), x.answer
-	if b != nil && r.ProtoMinor == 1 && expectsContinue(r) {
+	if b != nil && x.expects && r.ProtoMinor == 1 && expectsContinue(r) {
 		b.expect, w.mayContinue = w, true
 	}
 	return x, nil
@@ -141,8 +157,27 @@ func (c *conn) readHead(pipelined bool) ([]byte, error) {
 	}
 }
 
-// tidy moves what net/http moves out of the header.
-func tidy(r *http.Request) {
+// canonical is name as it is in a Header. Nearly every name is already.
+func canonical(name string) string {
+	start := true // of a word
+	for i := range len(name) {
+		c := name[i]
+		if start && c-'a' < 26 || !start && c-'A' < 26 {
+			return textproto.CanonicalMIMEHeaderKey(name)
+		}
+		start = c == '-'
+	}
+	return name
+}
+
+// firstOf returns the value of the first field of that name.
+func firstOf(name string, fields []wire.Field) string {
+	i := slices.IndexFunc(fields, func(f wire.Field) bool { return textproto.CanonicalMIMEHeaderKey(string(f.Name)) == name })
+	return string(fields[i].Value)
+}
+
+// tidyUp moves what net/http moves out of the header.
+func tidyUp(r *http.Request) {
 	h := r.Header
 	if r.ContentLength < 0 {
 		r.TransferEncoding = chunkedCoding()
@@ -193,6 +228,9 @@ func expectsContinue(r *http.Request) bool {
 
 // refusesExpectation reports whether the request expects what nobody knows.
 func (x *exchange) refusesExpectation() bool {
+	if !x.expects {
+		return false
+	}
 	v := x.response.request.Header["Expect"]
 	return len(v) > 0 && v[0] != "" && !expectsContinue(x.response.request)
 }

@@ -23,8 +23,10 @@ func getWith(fields string) string {
 	return "GET /first HTTP/1.1\nHost: " + name + "\n" + fields + "\n"
 }
 
-// badHeads must be refused before any handler sees them; status 0 means 400. In
-// them \n stands for CRLF, \l for a bare LF.
+// badHeads must be refused before any handler sees them; status 0 means 400. 501
+// and 505 are for what is well-formed and not known here (RFC 9112, section 6.1;
+// RFC 9110, section 15.6.6): net/http's server, behind wire.Guard, can answer
+// nothing but 400. In them \n stands for CRLF, \l for a bare LF.
 var badHeads = []struct {
 	name, in string
 	status   int

@@ -164,10 +164,8 @@ func parseField(b []byte) (f Field, rest []byte, err error) {
 		i++
 	}
 	start := i
-	for i < len(b) && is(b[i], valueByte) {
-		i++
-	}
-	if i+1 >= len(b) || b[i] != '\r' || b[i+1] != '\n' {
+	n := bytes.IndexByte(b[i:], '\r')
+	if i += n; n < 0 || i+1 >= len(b) || b[i+1] != '\n' || !validValue(b[start:i]) {
 		return Field{}, nil, errFieldValue
 	}
 	rest = b[i+2:]
