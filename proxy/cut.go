@@ -25,27 +25,12 @@ type exchange struct {
 	tunnel     *tunnel       // guarded by exchanges.mu; nil = not upgraded
 
 	server http.ResponseController // of the client's request, below a compressor
-	parent context.Context         // what the request to the upstream ends with
-	cancel context.CancelFunc      // ends parent; nil = the deadlines of server do
 	added  bool                    // it is part of exchanges
 	bypass bool                    // the host is not online; the client is let through
 	res    atomic.Pointer[http.Response]
 	events atomic.Bool // res is a stream of events
 	ended  atomic.Bool // the stream of events is at its end, because we say so
 	cut    atomic.Bool // what breaks it off is us
-}
-
-// cuttable prepares f for abort. A context of its own would cost each request
-// of an online host more than it is worth, so there deadlines must do: on
-// HTTP/1 they end the read that waits for the client to leave, and with it the
-// server's context, on HTTP/2 they reset the stream. On HTTP/3 they would only
-// fail the next read or write, and on HTTP/1 nothing waits for the client to
-// leave before its body is there, which may be stuck on its way to the upstream.
-func (f *forwarding) cuttable() {
-	f.parent = f.r.Context()
-	if !f.rt.Online || f.r.ProtoMajor == 3 || f.r.ProtoMajor == 1 && f.r.ContentLength != 0 {
-		f.parent, f.cancel = context.WithCancel(f.parent)
-	}
 }
 
 // admit says whether requests may be added from now on.
@@ -141,7 +126,7 @@ func (e *exchanges) abort(l leaving) {
 		return
 	default:
 	}
-	if l.f.cancel != nil {
+	if l.f.apart {
 		l.f.cancel()
 	}
 	past := time.Unix(1, 0)

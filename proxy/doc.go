@@ -12,7 +12,7 @@
 //   - forward.go sends the request: its header by forwarded.go, its body by
 //     body.go, to a member of the host's pool.go, over the connections of
 //     upstream.go; forwarding.go holds what belongs to it, and serves the next
-//     one; hold.go lets it wait while nobody takes connections, and observer.go
+//     one, context.go is how it ends; hold.go lets it wait while nobody takes connections, and observer.go
 //     tells how the upstreams fare
 //   - answer.go passes the answer on, compress.go compresses it
 //   - upgrade.go changes the protocol instead, tunnel.go joins the connections

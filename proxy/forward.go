@@ -29,7 +29,7 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec
 	f.handler, f.w, f.r, f.rt, f.rec = h, w, r, rt, rec
 	f.server = *http.NewResponseController(w)
 	f.rc = &f.server
-	f.cuttable()
+	f.begin()
 	defer f.end()
 	switch why {
 	case courseSession:

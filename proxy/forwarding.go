@@ -7,14 +7,12 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"detour/logging"
 )
 
 // forwarding is one request on its way to the upstream and back. It is the
-// context of the request to the upstream, too: the client's request's, with
-// what traces its connection.
+// context of the request to the upstream, too (context.go).
 //
 // When it is over it serves another request, see end.
 type forwarding struct {
@@ -24,6 +22,7 @@ type forwarding struct {
 	values [addedFields]string
 	trace  httptrace.ClientTrace
 	traced context.Context // has trace
+	forget func() bool     // unregister
 
 	journey
 }
@@ -59,6 +58,7 @@ type journey struct {
 	whole   bool // the answer came to its end, and its body was closed
 
 	exchange // so that it can be cut
+	ending   // as a context
 }
 
 // usualFields is how many fields a request has at most, nearly always.
@@ -74,6 +74,7 @@ var forwardings = sync.Pool{New: func() any {
 		Got1xxResponse:       f.passInterim,
 	}
 	f.traced = httptrace.WithClientTrace(context.Background(), &f.trace)
+	f.forget = f.unregister
 	// Without a version http.Transport would not wait for a 100.
 	out := http.Request{URL: &f.url, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	f.out = out.WithContext(f)
@@ -108,7 +109,7 @@ func (f *forwarding) end() {
 		alone = f.rt.Stats.exchanges.remove(f)
 	}
 	f.leave()
-	if f.cancel != nil {
+	if f.apart {
 		f.cancel()
 	}
 	if alone && f.forgotten() {
@@ -159,31 +160,3 @@ func (f *forwarding) gotConn(info httptrace.GotConnInfo) {
 }
 
 func (f *forwarding) firstByte() { f.began.Store(true) }
-
-// Deadline implements context.Context.
-func (f *forwarding) Deadline() (time.Time, bool) { return f.parent.Deadline() }
-
-// Done implements context.Context.
-func (f *forwarding) Done() <-chan struct{} { return f.parent.Done() }
-
-// Err implements context.Context.
-func (f *forwarding) Err() error { return f.parent.Err() }
-
-// Value implements context.Context.
-func (f *forwarding) Value(key any) any {
-	if v := f.traced.Value(key); v != nil {
-		return v
-	}
-	return f.parent.Value(key)
-}
-
-// AfterFunc is what package context and engine/client look for in a context: an
-// end that is waited for without a channel.
-func (f *forwarding) AfterFunc(fn func()) (stop func() bool) {
-	if parent, ok := f.parent.(interface {
-		AfterFunc(func()) (stop func() bool)
-	}); ok {
-		return parent.AfterFunc(fn)
-	}
-	return context.AfterFunc(f.parent, fn)
-}
