@@ -36,6 +36,7 @@ func (w *quietWriter) Header() http.Header                { return w.header }
 func (w *quietWriter) WriteHeader(status int)             { w.status = status }
 func (w *quietWriter) Write(p []byte) (int, error)        { w.bytes += len(p); return len(p), nil }
 func (w *quietWriter) FlushError() error                  { return nil }
+func (w *quietWriter) EnableFullDuplex() error            { return nil }
 func (w *quietWriter) SetReadDeadline(_ time.Time) error  { return nil }
 func (w *quietWriter) SetWriteDeadline(_ time.Time) error { return nil }
 
@@ -194,6 +195,23 @@ func BenchmarkHandler(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			serve()
+		}
+	})
+	b.Run("post", func(b *testing.B) {
+		h := chain(b, UpstreamOptions{Scheme: "http", Address: usualUpstream(b), Engine: true}, nil, nil)
+		r := usualRequest()
+		form := strings.Repeat("x", 300)
+		body := strings.NewReader(form)
+		r.Method, r.ContentLength = http.MethodPost, int64(len(form))
+		r.Header["Content-Length"] = []string{"300"}
+		w := &quietWriter{header: make(http.Header, 16)}
+		closer := io.NopCloser(body)
+		b.ReportAllocs()
+		for b.Loop() {
+			clear(w.header)
+			body.Reset(form)
+			r.Body = closer // AccessLog replaces it
+			h.ServeHTTP(w, r)
 		}
 	})
 	b.Run("compressed", func(b *testing.B) {
