@@ -53,7 +53,7 @@ func (x *exchange) recycle() {
 	clear(x.header)
 	clear(x.answer)
 	*x.request = x.blank
-	x.response = response{}
+	x.response = response{done: true} // whoever still calls it is told
 	x.url, x.expects = url.URL{}, false
 	idleExchanges.Put(x)
 }
@@ -67,5 +67,5 @@ func (x *exchange) poison() {
 	}
 	*x.request = http.Request{Method: nonsense, Host: nonsense, RequestURI: nonsense, RemoteAddr: nonsense}
 	x.url = url.URL{Path: nonsense}
-	x.response = response{}
+	x.response = response{done: true}
 }

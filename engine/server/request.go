@@ -103,7 +103,7 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 	c.in.skip(len(head))
 	x.lifetime.begin(c)
 	w := &x.response
-	w.conn, w.request, w.body, w.length, w.options, w.answer = c, r, b, -1, optionsOf(r), x.answer
+	w.conn, w.request, w.body, w.length, w.options, w.answer, w.done = c, r, b, -1, optionsOf(r), x.answer, false
 	if b != nil && x.expects && r.ProtoMinor == 1 && expectsContinue(r) {
 		b.expect, w.mayContinue = w, true
 	}

@@ -109,7 +109,9 @@ func (w *response) Header() http.Header {
 func (w *response) WriteHeader(status int) {
 	switch {
 	case w.hijacked || w.done:
-		w.conn.server.ErrorLog.Debug("WriteHeader after the request was over", "client", w.conn.remote)
+		if w.conn != nil {
+			w.conn.server.ErrorLog.Debug("WriteHeader after the request was over", "client", w.conn.remote)
+		}
 		return
 	case w.status != 0:
 		w.conn.server.ErrorLog.Debug("superfluous WriteHeader", "client", w.conn.remote, "uri", w.request.RequestURI)
@@ -308,9 +310,19 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // SetReadDeadline is for http.ResponseController, like those that follow.
-func (w *response) SetReadDeadline(t time.Time) error { return w.conn.setReadDeadline(t) }
+func (w *response) SetReadDeadline(t time.Time) error {
+	if w.conn == nil {
+		return errOver
+	}
+	return w.conn.setReadDeadline(t)
+}
 
-func (w *response) SetWriteDeadline(t time.Time) error { return w.conn.setWriteDeadline(t) }
+func (w *response) SetWriteDeadline(t time.Time) error {
+	if w.conn == nil {
+		return errOver
+	}
+	return w.conn.setWriteDeadline(t)
+}
 
 func (w *response) EnableFullDuplex() error {
 	w.duplex = true
