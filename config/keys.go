@@ -59,7 +59,7 @@ func (c *Config) keys() []key {
 		{"listen.https", text("address", &c.Listen.HTTPS, listenAddress), `":443"`, "TCP for HTTP/1.1 and HTTP/2, UDP for HTTP/3."},
 		{"listen.http3", boolean(&c.Listen.HTTP3), "true", "Offer HTTP/3."},
 		{"listen.advertise_port", integer("port", &c.Listen.AdvertisePort, 1, 65535), "", "The port visitors use, in `Alt-Svc` and redirects, when a port forward changes it. Without it, the port of `https`."},
-		{"listen.engine", choice(&c.Listen.Engine, NetHTTP, Detour), `"net/http"`, "What serves HTTP/1.1 and HTTP/2 and speaks to plain upstreams: `net/http` is the standard library; `detour` is our own, which is cheaper and young."},
+		{"listen.engine", choice(&c.Listen.Engine, NetHTTP, Detour), `"detour"`, "What serves HTTP/1.1 and HTTP/2 and speaks to plain upstreams: `detour` is our own engine; `net/http` is the standard library, for whoever meets a bug in ours. It costs more."},
 		{"listen.trusted_proxies", trustedProxies(&c.Listen.TrustedProxies), "[]", "Whose `X-Forwarded-For` is believed: networks, `\"cloudflare\"`, `\"private\"`."},
 		{"listen.grace", duration(&c.Listen.Grace, 0), `"10s"`, "How long SIGTERM lets running requests finish."},
 	},

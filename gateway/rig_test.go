@@ -36,8 +36,8 @@ type rig struct {
 	stop    func() error // SIGTERM, and what Run returned
 }
 
-// engine lets the same tests run on each: go test ./gateway -engine=detour.
-var engine = flag.String("engine", "net/http", "[listen] engine of the gateways under test")
+// engine lets the same tests run on each: go test ./gateway -engine=net/http.
+var engine = flag.String("engine", "detour", "[listen] engine of the gateways under test")
 
 // preamble is what every configuration of a rig starts with; %[1]s is its
 // directory.

@@ -48,8 +48,8 @@ type serverKind struct {
 
 var serverKinds = []serverKind{{"net/http", serveNetHTTP}, {"detour", serveEngine}}
 
-// engine lets the same tests run on each: go test ./proxy -engine=detour.
-var engine = flag.String("engine", "net/http", "what serves and forwards in the tests that do not say it themselves")
+// engine lets the same tests run on each: go test ./proxy -engine=net/http.
+var engine = flag.String("engine", "detour", "what serves and forwards in the tests that do not say it themselves")
 
 // usual is the kind of server that engine names.
 func usual(t testing.TB) serverKind {
