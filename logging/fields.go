@@ -35,7 +35,8 @@ func (fs *fields) sort(h http.Header) {
 	}
 	for name, values := range h {
 		i := fs.n
-		fs.few[i] = field{name, values}
+		f := &fs.few[i]
+		f.name, f.values = name, values // a whole field would be made elsewhere, and copied
 		key := beginning(name)&^0xff | uint64(i)
 		for ; i > 0 && fs.before(key, fs.order[i-1]); i-- {
 			fs.order[i] = fs.order[i-1]
