@@ -9,8 +9,8 @@ import (
 )
 
 // commit decides how the body is framed, and completes the head. more is what
-// follows the body that was kept back; it is looked at, not taken. The rules,
-// and the order of the lines, are net/http's.
+// follows the body that was kept back; it is looked at, not taken. The rules are
+// net/http's.
 func (w *response) commit(more []byte) {
 	w.committed = true
 	f := &w.frozen

@@ -65,23 +65,20 @@ func (w *response) freeze(status int) {
 	w.chunk = -1
 }
 
+// freezeFields writes the fields in any order: that between those of different
+// names has no meaning (RFC 9110, section 5.3), and sorting them costs more than
+// writing them.
 func (w *response) freezeFields(out []byte) []byte {
-	var room [24]field // more are rare
-	fields := room[:0]
 	for name, values := range w.header {
 		if strings.HasPrefix(name, http.TrailerPrefix) {
 			w.frozen.announces = true
 			continue
 		}
-		fields = append(fields, field{name, values})
-	}
-	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
-	for _, f := range fields {
 		from := len(out)
-		for _, v := range f.values {
-			out = appendField(out, f.name, v)
+		for _, v := range values {
+			out = appendField(out, name, v)
 		}
-		w.notice(f.name, f.values, span{from, len(out)})
+		w.notice(name, values, span{from, len(out)})
 	}
 	if v := w.frozen.lengthValue; v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
@@ -94,12 +91,6 @@ func (w *response) freezeFields(out []byte) []byte {
 		}
 	}
 	return out
-}
-
-// field is one of a header, with all its values.
-type field struct {
-	name   string
-	values []string
 }
 
 // notice remembers a field that has to do with the framing.
@@ -168,15 +159,11 @@ func (w *response) takeBack(out []byte, s *span) []byte {
 func (w *response) inform(status int) {
 	b := outPool.Get().(*[]byte)
 	out := appendStatusLine((*b)[:0], w.options.old, status)
-	names := make([]string, 0, len(w.header))
-	for name := range w.header {
-		if name != "Content-Length" && name != "Transfer-Encoding" {
-			names = append(names, name)
+	for name, values := range w.header {
+		if name == "Content-Length" || name == "Transfer-Encoding" {
+			continue
 		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		for _, v := range w.header[name] {
+		for _, v := range values {
 			out = appendField(out, name, v)
 		}
 	}
