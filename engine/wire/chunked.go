@@ -138,11 +138,9 @@ func hexValue(c byte) byte {
 // that b must end with, as ParseHead reads fields. Fields that frame, route or
 // control a message are refused (RFC 9110, section 6.5.1).
 func ParseTrailers(b []byte, fields *[]Field) error {
-	for {
-		if len(b) == 2 && b[0] == '\r' && b[1] == '\n' {
-			return nil
-		}
-		f, rest, err := parseField(b)
+	var f Field
+	for string(b) != "\r\n" {
+		n, err := f.parse(b)
 		if err != nil {
 			return err
 		}
@@ -152,8 +150,9 @@ func ParseTrailers(b []byte, fields *[]Field) error {
 		if fields != nil {
 			*fields = append(*fields, f)
 		}
-		b = rest
+		b = b[n:]
 	}
+	return nil
 }
 
 func trailerAllowed(name []byte) bool {

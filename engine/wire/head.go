@@ -92,20 +92,19 @@ func ParseHead(b []byte, fields *[]Field) (Head, error) {
 		return Head{}, err
 	}
 	var framing framing
-	for {
-		if len(rest) == 2 && rest[0] == '\r' && rest[1] == '\n' {
-			break
-		}
-		var f Field
-		if f, rest, err = parseField(rest); err != nil {
+	var f Field
+	for string(rest) != "\r\n" {
+		n, err := f.parse(rest)
+		if err != nil {
 			return Head{}, err
 		}
-		if err = framing.add(&h, f); err != nil {
+		if err := framing.add(&h, &f); err != nil {
 			return Head{}, err
 		}
 		if fields != nil {
 			*fields = append(*fields, f)
 		}
+		rest = rest[n:]
 	}
 	if err := framing.settle(&h); err != nil {
 		return Head{}, err
@@ -148,35 +147,34 @@ func (h *Head) requestLine(b []byte) (rest []byte, err error) {
 	return b[len(version):], nil
 }
 
-// parseField reads one field line (RFC 9112, section 5) and returns what
-// follows it. A line that continues the one before (obs-fold) has no name.
-func parseField(b []byte) (f Field, rest []byte, err error) {
+// parse reads the field line at the start of b (RFC 9112, section 5), which is
+// not the last line there, and returns its length. A line that continues the one
+// before (obs-fold) has no name.
+func (f *Field) parse(b []byte) (n int, err error) {
 	i := 0
 	for i < len(b) && is(b[i], tokenByte) {
 		i++
 	}
 	if i == 0 || i == len(b) || b[i] != ':' {
-		return Field{}, nil, errFieldName
+		return 0, errFieldName
 	}
 	f.Name = b[:i]
 	i++
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
 		i++
 	}
-	start := i
-	n := bytes.IndexByte(b[i:], '\r')
-	if i += n; n < 0 || i+1 >= len(b) || b[i+1] != '\n' || !validValue(b[start:i]) {
-		return Field{}, nil, errFieldValue
+	end := i + bytes.IndexByte(b[i:], '\r')
+	if end < i || end+1 >= len(b) || b[end+1] != '\n' || !validValue(b[i:end]) {
+		return 0, errFieldValue
 	}
-	rest = b[i+2:]
-	for i > start && (b[i-1] == ' ' || b[i-1] == '\t') {
-		i--
+	if n = end + 2; n == len(b) {
+		return 0, errEnd
 	}
-	f.Value = b[start:i]
-	if len(rest) == 0 {
-		return Field{}, nil, errEnd
+	for end > i && (b[end-1] == ' ' || b[end-1] == '\t') {
+		end--
 	}
-	return f, rest, nil
+	f.Value = b[i:end]
+	return n, nil
 }
 
 // framing collects the fields of a head that say where the message ends and
@@ -185,7 +183,7 @@ type framing struct {
 	host, length, coding bool
 }
 
-func (fr *framing) add(h *Head, f Field) error {
+func (fr *framing) add(h *Head, f *Field) error {
 	switch len(f.Name) { // nearly every field is none of these
 	case len("host"):
 		if equalFold(f.Name, "host") {

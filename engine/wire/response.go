@@ -75,21 +75,20 @@ func parseResponse(b []byte, fields *[]Field) (r Response, err error) {
 		return r, err
 	}
 	r.Length = LengthNone
-	framing := responseFraming{}
-	for {
-		if len(rest) == 2 && rest[0] == '\r' && rest[1] == '\n' {
-			break
-		}
-		var f Field
-		if f, rest, err = parseField(rest); err != nil {
+	var framing responseFraming
+	var f Field
+	for string(rest) != "\r\n" {
+		n, err := f.parse(rest)
+		if err != nil {
 			return r, err
 		}
-		if err = framing.add(&r, f); err != nil {
+		if err := framing.add(&r, &f); err != nil {
 			return r, err
 		}
 		if fields != nil {
 			*fields = append(*fields, f)
 		}
+		rest = rest[n:]
 	}
 	return r, framing.settle(&r)
 }
@@ -129,7 +128,7 @@ type responseFraming struct {
 	close, keepAlive bool
 }
 
-func (fr *responseFraming) add(r *Response, f Field) error {
+func (fr *responseFraming) add(r *Response, f *Field) error {
 	switch len(f.Name) { // nearly every field is none of these
 	case len("trailer"):
 		if equalFold(f.Name, "trailer") {
@@ -199,11 +198,9 @@ func (fr *responseFraming) settle(r *Response) error {
 // that have no business in trailers (RFC 9110, section 6.5.1) are left out: by
 // then the answer has nearly arrived, and nobody acts on them.
 func ParseResponseTrailers(b []byte, fields *[]Field) error {
-	for {
-		if len(b) == 2 && b[0] == '\r' && b[1] == '\n' {
-			return nil
-		}
-		f, rest, err := parseField(b)
+	var f Field
+	for string(b) != "\r\n" {
+		n, err := f.parse(b)
 		if err != nil {
 			return response(err)
 		}
@@ -213,8 +210,9 @@ func ParseResponseTrailers(b []byte, fields *[]Field) error {
 		if trailerAllowed(f.Name) {
 			*fields = append(*fields, f)
 		}
-		b = rest
+		b = b[n:]
 	}
+	return nil
 }
 
 // Decode reads the next bytes of a response's chunked body from b, as Scan

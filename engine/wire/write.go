@@ -80,20 +80,24 @@ func isToken(s string) bool {
 // validValue reports whether all of v may be in a field value. Eight bytes at a
 // time: cookies are long.
 func validValue(v []byte) bool {
-	const (
-		ones  = 0x0101010101010101
-		highs = 0x80 * ones
-	)
-	for ; len(v) >= 8; v = v[8:] {
-		w := binary.LittleEndian.Uint64(v)
-		del := w ^ 0x7f*ones
-		// Some high bit is set when some byte is below space, or DEL. A second
-		// look finds out whether it is a tab.
-		if ((w-' '*ones)&^w|(del-ones)&^del)&highs != 0 && !slowValidValue(v[:8]) {
-			return false
-		}
+	const highs = 0x8080808080808080
+	if len(v) < 8 {
+		return slowValidValue(v)
 	}
-	return slowValidValue(v)
+	bad := controls(v[len(v)-8:]) // the last ones, with some that are looked at anyway
+	for rest := v; len(rest) > 8; rest = rest[8:] {
+		bad |= controls(rest)
+	}
+	return bad&highs == 0 || slowValidValue(v) // a second look finds out whether it is a tab
+}
+
+// controls returns something with a high bit if one of the first eight bytes of
+// v is below space, or DEL.
+func controls(v []byte) uint64 {
+	const ones = 0x0101010101010101
+	w := binary.LittleEndian.Uint64(v)
+	del := w ^ 0x7f*ones
+	return (w-' '*ones)&^w | (del-ones)&^del
 }
 
 func slowValidValue(v []byte) bool {
