@@ -16,8 +16,8 @@ import (
 
 const (
 	// bigPiece is how much of a body is sent at once when it comes fast: four
-	// TLS records of the client's.
-	bigPiece = 64 << 10
+	// TLS records of the client's, and their framing.
+	bigPiece = 64<<10 + chunkLine + chunkEnd
 
 	// chunkLine is room for the line of a chunk that fits any piece.
 	chunkLine = len("ffffff\r\n")

@@ -89,6 +89,9 @@ func (b *body) receive(p []byte) (int, error) {
 	b.start()
 	n, err := c.rwc.Read(p)
 	if n > 0 {
+		if c.batch != nil {
+			n += c.batch.more(c.rwc, p[n:])
+		}
 		return n, nil // an error that came with bytes comes again
 	}
 	if err == nil {
