@@ -74,12 +74,27 @@ func (e *exchanges) remove(f *forwarding) (alone bool) {
 	return f.gone == nil
 }
 
-// upgraded notes that f is a tunnel now.
-func (e *exchanges) upgraded(f *forwarding, t *tunnel) {
+// upgraded notes that f is a tunnel now, and reports whether it may be.
+func (e *exchanges) upgraded(f *forwarding, t *tunnel) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.isLeaving(f) {
+		return false
+	}
 	f.tunnel = t
+	return true
 }
+
+// mayUpgrade reports whether f may become a tunnel.
+func (e *exchanges) mayUpgrade(f *forwarding) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.isLeaving(f)
+}
+
+// isLeaving reports whether Cut waits for the end of f: to a tunnel that comes
+// up only now it would not say goodbye. mu is held.
+func (e *exchanges) isLeaving(f *forwarding) bool { return e.closed && f.gone != nil }
 
 // leaving is one exchange that Cut ends.
 type leaving struct {

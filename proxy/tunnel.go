@@ -46,12 +46,27 @@ type tunnel struct {
 }
 
 // newTunnel joins client and upstream. When they speak WebSocket, their frames
-// are followed, so that end can say goodbye between two of them.
+// are followed, so that end can say goodbye between two of them. greet must
+// follow.
 func newTunnel(client clientStream, upstream stream, websocket bool) *tunnel {
 	t := &tunnel{client: client, upstream: upstream}
 	t.down.init(upstream, client, websocket)
 	t.up.init(client, upstream, websocket)
+	t.down.busy = true // with the greeting
 	return t
+}
+
+// greet calls tell, which tells the client that the protocol is switched. A
+// goodbye waits for it, so that nobody who was told is left without one. run
+// must follow, unless it fails.
+func (t *tunnel) greet(tell func() error) error {
+	err := tell()
+	t.down.greeted(err)
+	if err != nil {
+		t.cut()
+		t.leave()
+	}
+	return err
 }
 
 // run copies both ways until both are done, and closes the upstream's end; the
@@ -66,11 +81,16 @@ func (t *tunnel) run() bool {
 	}()
 	t.copyDown()
 	<-up
-	t.down.leave() // when the handler returned, nobody may write any more
-	t.up.leave()
-	t.unlimit()
+	t.leave()
 	t.upstream.Close()
 	return !t.failed.Load()
+}
+
+// leave has nobody write any more, as the handler returns.
+func (t *tunnel) leave() {
+	t.down.leave()
+	t.up.leave()
+	t.unlimit()
 }
 
 func (t *tunnel) copyDown() {
@@ -158,8 +178,8 @@ func (t *tunnel) cut() {
 	t.upstream.Close()
 }
 
-// direction is one direction of a tunnel. One writer at a time: the copying
-// goroutine, or the one that says goodbye.
+// direction is one direction of a tunnel. One writer at a time: the greeting,
+// the copying goroutine, or the one that says goodbye.
 type direction struct {
 	src io.Reader
 	dst io.Writer
@@ -178,6 +198,19 @@ func (d *direction) init(src io.Reader, dst io.Writer, websocket bool) {
 	d.idle.L = &d.mu
 	if websocket {
 		d.frames = new(frames)
+	}
+}
+
+// greeted says that the greeting, the first that is written to dst, is over.
+func (d *direction) greeted(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy = false
+	d.idle.Signal()
+	if err == nil {
+		_ = d.sayGoodbye() // the copying goroutine meets the broken end too
+	} else {
+		d.closed = true
 	}
 }
 

@@ -425,6 +425,7 @@ func TestGoodbyeIsLimited(t *testing.T) {
 			if tt.halfClosed {
 				tn.limit(halfClosed)
 			}
+			tn.greet(func() error { return nil })
 			clean := make(chan bool, 1)
 			go func() { clean <- tn.run() }()
 			began := time.Now()
@@ -440,6 +441,108 @@ func TestGoodbyeIsLimited(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever ends tunnels may come at the moment in which the client is told that
+// it has one. The close frame then follows the greeting at once.
+func TestGoodbyeFollowsTheGreeting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, clientEnd := net.Pipe()
+		upstream, upstreamEnd := net.Pipe()
+		go io.Copy(io.Discard, upstream)
+		tn := newTunnel(pipeEnd{clientEnd}, pipeEnd{upstreamEnd}, true)
+		var drain sync.WaitGroup
+		drain.Go(func() { tn.goodbye(1001) })
+		synctest.Wait()
+		drain.Go(func() {
+			if err := tn.greet(func() error { _, err := io.WriteString(clientEnd, "101"); return err }); err != nil {
+				t.Error(err)
+			}
+			tn.run()
+		})
+		got := make([]byte, 7)
+		if _, err := io.ReadFull(client, got); err != nil || string(got) != "101\x88\x02\x03\xe9" {
+			t.Errorf("the client got %q, %v; want the greeting and a close frame", got, err)
+		}
+		client.Close()
+		upstream.Close()
+		drain.Wait()
+	})
+}
+
+// A client that goes before it was greeted leaves nothing behind, whether
+// somebody says goodbye just then or not.
+func TestGreetingFails(t *testing.T) {
+	for _, leaving := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			_, clientEnd := net.Pipe()
+			_, upstreamEnd := net.Pipe()
+			tn := newTunnel(pipeEnd{clientEnd}, pipeEnd{upstreamEnd}, true)
+			var drain sync.WaitGroup
+			if leaving {
+				drain.Go(func() { tn.goodbye(1001) })
+			}
+			synctest.Wait()
+			gone := errors.New("gone")
+			if err := tn.greet(func() error { return gone }); err != gone {
+				t.Errorf("greet() = %v; want %v", err, gone)
+			}
+			drain.Wait()
+			if _, err := clientEnd.Write([]byte{0}); err != io.ErrClosedPipe {
+				t.Errorf("the client's end = %v; want it closed", err)
+			}
+		})
+	}
+}
+
+// An upgrade that its upstream agrees to when tunnels are being ended is
+// refused: there would be nobody to say goodbye to it.
+func TestNoUpgradeAtTheEnd(t *testing.T) {
+	for _, way := range []string{"drain", "cut"} {
+		for _, protocol := range []string{"h1", "h2"} {
+			t.Run(way+"/"+protocol, func(t *testing.T) {
+				var r *rig
+				var ending sync.WaitGroup
+				r = newRig(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+					if way == "drain" {
+						r.handler.Drain(t.Context(), 1001)
+					} else {
+						r.reroute(t, func(rt *Route) { rt.Online = false })
+						ending.Go(func() { r.handler.Cut(t.Context(), host, 1001) })
+						eventually(t, "Cut waiting", func() bool { return !r.route.Stats.exchanges.mayUpgrade(onlyForwarding(r)) })
+					}
+					if c, err := websocket.Accept(w, req, &websocket.AcceptOptions{InsecureSkipVerify: true}); err == nil {
+						c.CloseNow()
+					}
+				}), rigOptions{})
+				status := ""
+				if protocol == "h2" {
+					_, answer := h2Connect(t, r.edge, "/", "websocket")
+					status = answer[":status"]
+				} else {
+					c := r.edge.dial(t, "http/1.1")
+					fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", host)
+					res, err := http.ReadResponse(bufio.NewReader(c), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					status = res.Status[:3]
+				}
+				if status != "503" {
+					t.Errorf("the handshake was answered with %s; want 503", status)
+				}
+				ending.Wait()
+			})
+		}
+	}
+}
+
+// onlyForwarding is the one that is under way.
+func onlyForwarding(r *rig) *forwarding {
+	x := &r.route.Stats.exchanges
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.first
 }
 
 // A close frame may not tear a message apart that is on its way.

@@ -94,7 +94,11 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 		fail(f.w, f.r, f.rt, f.rec, err)
 		return
 	}
-	client, err := f.switchClient(res, extended)
+	if err := h.noTunnel(f); err != nil {
+		fail(f.w, f.r, f.rt, f.rec, err)
+		return
+	}
+	client, greeting, err := f.switchClient(res, extended)
 	if err != nil {
 		f.abort(fmt.Errorf("%w: %w", errClientGone, err))
 	}
@@ -104,12 +108,18 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 		defer client.Close()
 	}
 	t := newTunnel(client, upstream, hasToken([]string{protocol}, websocketToken))
+	// Whoever ends tunnels knows it before the client does: who was told that
+	// there is one is also told of its end.
 	if !h.tunnels.add(t) {
-		t.cut()
-		return
+		f.refuseTunnel(errStopping)
 	}
 	defer h.tunnels.remove(t)
-	f.rt.Stats.exchanges.upgraded(f, t)
+	if !f.rt.Stats.exchanges.upgraded(f, t) {
+		f.refuseTunnel(errCut)
+	}
+	if err := t.greet(greeting); err != nil {
+		f.abort(fmt.Errorf("%w: %w", errClientGone, err))
+	}
 	f.rt.Stats.Streams.Add(1)
 	defer f.rt.Stats.Streams.Add(-1)
 	if t.run() {
@@ -121,6 +131,24 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 	if extended {
 		panic(http.ErrAbortHandler) // resets the stream; a hijacked connection is just closed
 	}
+}
+
+// noTunnel is why f gets no tunnel any more; nil = it does.
+func (h *Handler) noTunnel(f *forwarding) error {
+	switch {
+	case h.tunnels.stopped():
+		return errStopping
+	case !f.rt.Stats.exchanges.mayUpgrade(f):
+		return errCut
+	}
+	return nil
+}
+
+// refuseTunnel ends an upgrade whose connection was taken from its server at
+// the moment in which upgrades ended. It is closed without an answer.
+func (f *forwarding) refuseTunnel(err error) {
+	f.rec.Status, f.rec.Err = failureStatus(err), err
+	panic(http.ErrAbortHandler)
 }
 
 // acceptRefusal reports whether an answer other than 101 may be passed on. A
@@ -163,38 +191,43 @@ func websocketAccept(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// switchClient tells the client that the protocol is switched, notes it in the
-// access log, and returns the client's end.
-func (f *forwarding) switchClient(res *http.Response, extended bool) (clientStream, error) {
+// switchClient takes the client's end of the connection. What it returns as
+// greeting tells the client that the protocol is switched, and notes it in the
+// access log.
+func (f *forwarding) switchClient(res *http.Response, extended bool) (client clientStream, greeting func() error, err error) {
 	header := f.w.Header()
 	responseHeader(header, res, f.rt)
 	delete(header, "Content-Length")
 	if extended {
 		delete(header, "Sec-Websocket-Accept")
-		f.w.WriteHeader(http.StatusOK)
-		f.rec.Upgraded(http.StatusOK)
-		return &streamEnd{body: f.r.Body, w: f.w, rc: f.rc}, f.rc.Flush()
+		return &streamEnd{body: f.r.Body, w: f.w, rc: f.rc}, func() error {
+			f.w.WriteHeader(http.StatusOK)
+			f.rec.Upgraded(http.StatusOK)
+			return f.rc.Flush()
+		}, nil
 	}
 	header["Connection"] = []string{"Upgrade"}
 	header["Upgrade"] = res.Header["Upgrade"]
 	conn, buffered, err := f.rc.Hijack()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, nil, errors.Join(err, conn.Close())
 	}
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	end := &hijackedEnd{Conn: conn, early: prefix{append([]byte(nil), early...)}}
-	var head strings.Builder
-	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	header.Write(&head) // a strings.Builder does not fail
-	head.WriteString("\r\n")
-	if _, err := io.WriteString(conn, head.String()); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	f.rec.Upgraded(http.StatusSwitchingProtocols)
-	return end, nil
+	return end, func() error {
+		var head strings.Builder
+		head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+		header.Write(&head) // a strings.Builder does not fail
+		head.WriteString("\r\n")
+		if _, err := io.WriteString(conn, head.String()); err != nil {
+			return err
+		}
+		f.rec.Upgraded(http.StatusSwitchingProtocols)
+		return nil
+	}, nil
 }
 
 // hijackedEnd is the client's end of an upgraded HTTP/1.1 connection.
