@@ -30,13 +30,12 @@ type restartable struct {
 func (u *restartable) start(t testing.TB) {
 	t.Helper()
 	if u.address == "" {
-		u.address = "127.0.0.1:0"
+		u.address = deadAddress(t)
 	}
 	ln, err := net.Listen("tcp", u.address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.address = ln.Addr().String()
 	u.server = &http.Server{Handler: u.handler}
 	go u.server.Serve(ln)
 	t.Cleanup(func() { u.server.Close() })
