@@ -704,7 +704,10 @@ func TestTunnelsLeaveNoGoroutine(t *testing.T) {
 		}
 	}
 	eventually(t, "nothing in flight", func() bool { return r.route.Stats.InFlight.Load() == 0 })
-	eventually(t, "goroutines gone", func() bool { return runtime.NumGoroutine() <= before+2 })
+	// Up to 16 goroutines wait for the engine's next connection: another is
+	// started when none is back from the one before, as on a busy machine. One
+	// goroutine a tunnel would be 40.
+	eventually(t, "goroutines gone", func() bool { return runtime.NumGoroutine() <= before+18 })
 }
 
 func TestFrames(t *testing.T) {
