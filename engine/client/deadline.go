@@ -23,6 +23,8 @@ func (x *exchange) armDeadline(now time.Time) {
 func (x *exchange) headDeadline(now time.Time) (end time.Time, limited bool) {
 	o := &x.t.o
 	switch {
+	case x.res.StatusCode != 0:
+		return time.Time{}, false // the head is here; trailers may take their time
 	case x.expecting:
 		return x.start.Add(o.ContinueTimeout), true
 	case o.ResponseTimeout <= 0:

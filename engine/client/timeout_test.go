@@ -149,3 +149,36 @@ func TestCancel(t *testing.T) {
 		}
 	}
 }
+
+// ResponseTimeout ends with the response head: trailers may come later.
+func TestTrailersMayTakeTheirTime(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	rest := make(chan struct{})
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n")
+		<-rest
+		io.WriteString(c, "X-Sum: 1\r\n\r\n")
+	})
+	for _, kind := range transports {
+		t.Run(kind.name, func(t *testing.T) {
+			o := defaults()
+			o.ResponseTimeout = limit
+			req, err := http.NewRequest("GET", "http://upstream.test/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := kind.make(t, addr, o).RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			time.AfterFunc(2*limit, func() { rest <- struct{}{} }) // the limit has to pass while the trailer is read
+			if body, err := io.ReadAll(res.Body); err != nil || string(body) != "hello" || res.Trailer.Get("X-Sum") != "1" {
+				t.Errorf("body = %q, %v, trailer %v; want hello and its trailer", body, err, res.Trailer)
+			}
+		})
+	}
+}
