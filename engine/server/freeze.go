@@ -22,12 +22,11 @@ type options struct {
 	content bool // a body came with it
 }
 
-func optionsOf(r *http.Request) options {
-	o := options{head: r.Method == http.MethodHead, old: r.ProtoMinor == 0, close: r.Close, content: r.ContentLength != 0}
+func (o *options) read(r *http.Request) {
+	o.head, o.old, o.close, o.content = r.Method == http.MethodHead, r.ProtoMinor == 0, r.Close, r.ContentLength != 0
 	if o.old {
 		o.keep = hasToken(r.Header["Connection"], "keep-alive")
 	}
-	return o
 }
 
 // frozen is what the header said when WriteHeader was called, as far as the

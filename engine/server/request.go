@@ -67,7 +67,8 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 	r.Header = x.header
 	values := make([]string, len(fields))
 	tidy, repeats := true, false
-	for i, f := range fields {
+	for i := range fields {
+		f := &fields[i]
 		name := canonical(part(f.Name))
 		switch name {
 		case "Host":
@@ -103,7 +104,8 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 	c.in.skip(len(head))
 	x.lifetime.begin(c)
 	w := &x.response
-	w.conn, w.request, w.body, w.length, w.options, w.answer, w.done = c, r, b, -1, optionsOf(r), x.answer, false
+	w.conn, w.request, w.body, w.length, w.answer, w.done = c, r, b, -1, x.answer, false
+	w.options.read(r)
 	if b != nil && x.expects && r.ProtoMinor == 1 && expectsContinue(r) {
 		b.expect, w.mayContinue = w, true
 	}
