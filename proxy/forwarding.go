@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"detour/engine/client"
 	"detour/logging"
 )
 
@@ -113,17 +114,18 @@ func (f *forwarding) end() {
 		f.cancel()
 	}
 	if alone && f.forgotten() {
+		client.Release(f.res.Load())
 		f.recycle()
 	}
 }
 
 // forgotten reports whether nobody knows f any more, but for Cut, which is
-// asked by exchanges.remove. A request with a body has somebody who sends it,
-// an upgraded one those who end tunnels. A RoundTripper of net/http has
-// goroutines of its own, which look at the context when they like to, and so has
-// the dialling of a connection.
+// asked by exchanges.remove. An upgraded request has those who end tunnels. A
+// RoundTripper of net/http has goroutines of its own, which look at the context
+// when they like to, and so has the dialling of a connection. Engine/client's
+// goroutine that sends a body knows only that.
 func (f *forwarding) forgotten() bool {
-	return f.whole && !f.lasting && f.body == nil && !f.upgrade &&
+	return f.whole && !f.lasting && (f.body == nil || f.body.complete()) && !f.upgrade &&
 		f.connects.Load() == 1 && f.reused.Load()
 }
 
@@ -136,11 +138,12 @@ func (f *forwarding) recycle() {
 	}
 	f.values = [addedFields]string{}
 	f.url = url.URL{}
-	f.out.Host = ""
+	out := f.out
+	out.Host, out.Body, out.ContentLength, out.Trailer = "", nil, 0, nil
 	f.journey = journey{}
 	if poison {
 		// Who still uses it is found by the race detector, or falls over this.
-		f.out.URL, f.out.Header, f.header, f.traced = nil, nil, nil, nil
+		out.URL, out.Header, f.header, f.traced = nil, nil, nil, nil
 		return
 	}
 	forwardings.Put(f)

@@ -307,9 +307,10 @@ func BenchmarkMakeHeader(b *testing.B) {
 		b.Fatal(err)
 	}
 	text := string(block)
-	values := make([]string, usualFields)
+	header := make(http.Header)
 	b.ReportAllocs()
 	for b.Loop() {
-		makeHeader(text, block, fields, values)
+		clear(header)
+		makeHeader(header, text, block, fields)
 	}
 }

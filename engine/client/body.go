@@ -188,7 +188,7 @@ func (x *exchange) readTrailers() error {
 	}
 	x.buf.r += end
 	if len(x.buf.fields) > 0 {
-		trailer := makeHeader(string(block), block, x.buf.fields, nil)
+		trailer := makeHeader(nil, string(block), block, x.buf.fields)
 		if x.res.Trailer == nil {
 			x.res.Trailer = make(http.Header, len(trailer))
 		}

@@ -34,8 +34,8 @@ type exchange struct {
 
 	buf     *buffer
 	res     http.Response
-	values  [usualFields]string // of res.Header
-	coding  [1]string           // for res.TransferEncoding
+	spare   http.Header // empty, for res; nil = none
+	coding  [1]string   // for res.TransferEncoding
 	framing bodyFraming
 	left    int64 // of a body with a length
 	chunked wire.Chunked
@@ -231,7 +231,7 @@ func (x *exchange) interim(status int, block []byte) error {
 	if x.trace == nil || x.trace.Got1xxResponse == nil {
 		return nil
 	}
-	header := makeHeader(string(block), block, x.buf.fields, nil)
+	header := makeHeader(nil, string(block), block, x.buf.fields)
 	return x.trace.Got1xxResponse(status, textproto.MIMEHeader(header))
 }
 

@@ -54,7 +54,7 @@ func (x *exchange) fillResponse(h wire.Response, block []byte) {
 	if h.Minor == 0 {
 		r.Proto = "HTTP/1.0"
 	}
-	r.Header = makeHeader(text, block, x.buf.fields, x.values[:])
+	r.Header = makeHeader(x.spare, text, block, x.buf.fields)
 	r.Request = x.req
 	r.Close = h.Close
 	switch {
@@ -99,17 +99,14 @@ func announcedTrailer(values []string) http.Header {
 	return trailer
 }
 
-// usualFields is how many fields an answer has at most, nearly always.
-const usualFields = 10
-
-// makeHeader is a header of fields, which are parts of block; text is block's.
-// The values are put into space, if there are not too many, and are the caller's.
-func makeHeader(text string, block []byte, fields []wire.Field, space []string) http.Header {
-	header := make(http.Header, len(fields))
-	values := space
-	if len(fields) > len(space) {
-		values = make([]string, len(fields)) // one allocation for all
+// makeHeader puts fields, which are parts of block, into header, which is empty;
+// nil = a new one. text is block's.
+func makeHeader(header http.Header, text string, block []byte, fields []wire.Field) http.Header {
+	if header == nil {
+		header = make(http.Header, len(fields))
 	}
+	// One allocation for all, which outlives the exchange (Release).
+	values := make([]string, len(fields))
 	sent := 0 // fields in header, if all names differ, as they nearly always do
 	for i, f := range fields {
 		name := canonicalName(within(text, block, f.Name))

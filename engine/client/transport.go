@@ -94,7 +94,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	retried := false
 	for {
-		x := &exchange{t: t, req: req, buf: takeBuffer(), trace: httptrace.ContextClientTrace(ctx)}
+		x := exchanges.Get().(*exchange)
+		x.t, x.req, x.buf, x.trace = t, req, takeBuffer(), httptrace.ContextClientTrace(ctx)
 		if err := x.prepare(); err != nil {
 			x.buf.release()
 			closeBody(req)
