@@ -21,8 +21,9 @@
 //
 // # Differences from net/http
 //
-// Its tests hold it against net/http's server, byte for byte; where it differs
-// they say why. What net/http's server cannot tell apart from other mistakes behind
-// wire.Guard, and answers with 400, is here 501 if it is a transfer coding before
-// chunked, and 505 if it is a version of HTTP that is not spoken here.
+// Its tests hold it against net/http's server, byte for byte but for the order of
+// fields of different names; where it differs they say why. What net/http's server
+// cannot tell apart from other mistakes behind wire.Guard, and answers with 400, is
+// here 501 if it is a transfer coding before chunked, and 505 if it is a version of
+// HTTP that is not spoken here.
 package server
