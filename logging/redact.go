@@ -28,10 +28,13 @@ func newRedactor(names []string) redactor {
 // or a byte no URI can hold; not at ';', which most parsers take as part of the
 // value.
 func (r *redactor) append(b []byte, text string, limit int) []byte {
-	if len(r.names) == 0 || strings.IndexByte(text, '?') < 0 && strings.IndexByte(text, '#') < 0 {
+	i := -1
+	if len(r.names) > 0 {
+		i = startOfQuery(text)
+	}
+	if i < 0 {
 		return appendString(b, text, limit)
 	}
-	i := strings.IndexAny(text, "?#")
 	b = append(b, '"')
 	start := len(b)
 	written := 0 // bytes of text that b holds
@@ -41,11 +44,14 @@ func (r *redactor) append(b []byte, text string, limit int) []byte {
 		if c != '?' && c != '&' && c != ';' && c != '#' {
 			continue
 		}
-		end := strings.IndexAny(text[i:], "=?&;# \"<>")
-		if end < 0 || text[i+end] != '=' || !r.secret(text[i:i+end]) {
+		end := i
+		for end < len(text) && !endsName(text[end]) { // names are short: strings.IndexAny prepares for longer
+			end++
+		}
+		if end == len(text) || text[end] != '=' || !r.secret(text[i:end]) {
 			continue
 		}
-		i += end + 1
+		i = end + 1
 		b = appendEscaped(b, text[written:i], limit-(len(b)-start))
 		b = append(b, redacted...)
 		if end := strings.IndexAny(text[i:], "&# \"<>"); end >= 0 {
@@ -60,6 +66,26 @@ func (r *redactor) append(b []byte, text string, limit int) []byte {
 	}
 	b = appendEscaped(b, text[written:], limit-(len(b)-start))
 	return append(b, '"')
+}
+
+// startOfQuery returns the place of the first '?' or '#', or -1.
+func startOfQuery(text string) int {
+	i := strings.IndexByte(text, '?')
+	if i < 0 {
+		return strings.IndexByte(text, '#')
+	}
+	if j := strings.IndexByte(text[:i], '#'); j >= 0 {
+		return j
+	}
+	return i
+}
+
+func endsName(c byte) bool {
+	switch c {
+	case '=', '?', '&', ';', '#', ' ', '"', '<', '>':
+		return true
+	}
+	return false
 }
 
 func (r *redactor) secret(encoded string) bool {
