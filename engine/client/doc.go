@@ -13,6 +13,8 @@
 //     the one that context.AfterFunc looks for, as that costs nothing.
 //   - Deadlines are set once in a while, not once a request (deadline.go).
 //   - Only a request with a body gets a goroutine, which sends it (upload.go).
+//   - Who is done with an answer may say so, and its memory serves the next
+//     request (release.go).
 //
 // The parts: Transport keeps the connections (transport.go, pool.go), an
 // exchange is one request and its answer (exchange.go, request.go,
