@@ -11,7 +11,6 @@ import (
 func (c *conn) surrender() (net.Conn, *bufio.ReadWriter, error) {
 	c.callOff()
 	c.mu.Lock()
-	c.hijacked = true
 	has, _ := c.watch.result()
 	c.mu.Unlock()
 	c.server.ended(c)

@@ -125,9 +125,10 @@ func (c *conn) look() {
 	}
 }
 
-// callOff ends the watch, for a handler that takes the connection.
+// callOff ends the watch for good, for a handler that takes the connection.
 func (c *conn) callOff() {
 	c.mu.Lock()
+	c.hijacked = true // before anybody who asks for the client begins another watch
 	c.watch.disarm()
 	if !c.watch.reading {
 		c.mu.Unlock()
