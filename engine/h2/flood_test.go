@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -95,12 +96,14 @@ func TestBurst(t *testing.T) {
 	g := start(t, func(w http.ResponseWriter, r *http.Request) {}, Options{})
 	r := g.dial(t)
 	begun := time.Now()
-	go func() {
+	var sending sync.WaitGroup
+	sending.Go(func() {
 		ping := []byte("\x00\x00\x08\x06\x00\x00\x00\x00\x00xxxxxxxx")
 		_, _ = r.conn.Write(bytes.Repeat(ping, allowance+allowanceSecond/4))
 		r.headers(1, get(), true)
-	}()
+	})
 	r.until("the answer", endOf(1))
+	sending.Wait()
 	if took := time.Since(begun); took < 100*time.Millisecond {
 		t.Errorf("a burst and a request took %v; want them to wait", took)
 	}
