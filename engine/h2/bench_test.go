@@ -229,3 +229,43 @@ func BenchmarkParallel(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDecode is the header block of a request like the one before it: of one
+// connection, and of so many in turn that the caches have forgotten each.
+func BenchmarkDecode(b *testing.B) {
+	var first, again blockBuffer
+	var out blockBuffer
+	enc := hpack.NewEncoder(&out)
+	for _, into := range []*blockBuffer{&first, &again} {
+		out = nil
+		for _, f := range []hpack.HeaderField{
+			{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: "example.org"},
+			{Name: ":path", Value: "/small"}, {Name: "user-agent", Value: "bench/1.0"}, {Name: "accept", Value: "*/*"},
+			{Name: "accept-encoding", Value: "gzip, br"}, {Name: "accept-language", Value: "en"},
+			{Name: "cookie", Value: "session=0123456789abcdef"}, {Name: "referer", Value: "https://example.org/"},
+		} {
+			enc.WriteField(f)
+		}
+		*into = out
+	}
+	for _, conns := range []int{1, 4096} {
+		b.Run(fmt.Sprint(conns), func(b *testing.B) {
+			heads := make([]head, conns)
+			for i := range heads {
+				heads[i].init(64 << 10)
+				heads[i].begin(1, true)
+				if err := heads[i].write(first, true); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				h := &heads[n%conns]
+				h.begin(1, true)
+				if err := h.write(again, true); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -21,25 +21,19 @@ type head struct {
 	size    int // decoded, as RFC 9113, section 6.5.2, counts
 	encoded int
 	frames  int
+	begun   bool // a field came
 	decoder *hpack.Decoder
 
-	known      [32]knownHeader // the regular fields that came last and were in order
-	knownBytes int             // of their names and values
+	table  table
+	came   tableField // the last one that decoder emitted
+	hasOne bool       // it did
 }
 
 // field is a regular field of a request.
 type field struct{ name, value string } // name is canonical
 
-// knownHeader is one as it came, and its canonical name. Those that come again
-// are strings of the decoder's table, so that they are found at once.
-type knownHeader struct{ wire, value, name string }
-
 // maxFields is for how many fields the room is kept from one block to the next.
 const maxFields = 128
-
-// maxKnown is how many bytes of a client's strings are remembered at most: as
-// many as the table holds.
-const maxKnown = 4096
 
 const (
 	pseudoMethod = iota
@@ -57,7 +51,8 @@ const maxBlockFrames = 32
 
 func (h *head) init(limit int) {
 	h.limit = limit
-	h.decoder = hpack.NewDecoder(4096, h.emit)
+	h.decoder = hpack.NewDecoder(tableBytes, h.emit)
+	h.table.max = tableBytes
 }
 
 // begin makes h ready for a block.
@@ -69,7 +64,7 @@ func (h *head) begin(stream uint32, ends bool) {
 	h.stream, h.ends = stream, ends
 	h.pseudo, h.seen = [pseudoCount]string{}, [pseudoCount]bool{}
 	h.malformed, h.tooLarge, h.opens, h.refuse = "", false, false, false
-	h.size, h.encoded, h.frames = 0, 0, 0
+	h.size, h.encoded, h.frames, h.begun = 0, 0, 0, false
 	h.decoder.SetEmitEnabled(true)
 }
 
@@ -82,7 +77,7 @@ func (h *head) write(part []byte, last bool) error {
 	if h.frames > maxBlockFrames || h.encoded > 2*h.limit {
 		return connError{codeEnhanceYourCalm, "header block without an end"}
 	}
-	if _, err := h.decoder.Write(part); err != nil {
+	if err := h.decode(part); err != nil {
 		return connError{codeCompression, "header block cannot be decoded"}
 	}
 	if last {
@@ -95,44 +90,33 @@ func (h *head) write(part []byte, last bool) error {
 
 // emit takes a field from the decoder.
 func (h *head) emit(f hpack.HeaderField) {
-	if h.size += int(f.Size()); h.size > h.limit {
-		h.tooLarge = true
-		h.decoder.SetEmitEnabled(false)
-		return
-	}
-	if f.Name != "" && f.Name[0] == ':' {
-		h.takePseudo(f)
-		return
-	}
-	h.fields = append(h.fields, field{h.check(f.Name, f.Value), f.Value})
+	h.came, h.hasOne = judge(f.Name, f.Value), true
+	h.take(&h.came)
 }
 
-// check looks whether a field is in order, and returns its canonical name.
-func (h *head) check(wire, value string) (name string) {
-	k := &h.known[slot(wire, value)%uint(len(h.known))]
-	if k.name != "" && k.wire == wire && k.value == value {
-		return k.name
+// take takes a field.
+func (h *head) take(f *tableField) {
+	if h.size += f.size(); h.size > h.limit {
+		if !h.tooLarge {
+			h.tooLarge = true
+			h.decoder.SetEmitEnabled(false)
+		}
+		return
 	}
-	name = canonical(wire)
-	switch {
-	case !validName(wire):
+	switch f.kind {
+	case badPseudo:
+		h.wrong("unknown pseudo-field")
+		return
+	case badName:
 		h.wrong("field name")
-		return name
-	case !validValue(value):
+	case badValue:
 		h.wrong("field value")
-		return name
+	case regular:
+	default:
+		h.takePseudo(int(f.kind), f.value)
+		return
 	}
-	size := len(wire) + len(value)
-	if size > maxKnown/4 {
-		return name
-	}
-	h.knownBytes += size - len(k.wire) - len(k.value)
-	if h.knownBytes > maxKnown {
-		clear(h.known[:])
-		h.knownBytes = size
-	}
-	*k = knownHeader{wire, value, name}
-	return name
+	h.fields = append(h.fields, field{f.name, f.value})
 }
 
 func (h *head) wrong(what string) {
@@ -141,23 +125,7 @@ func (h *head) wrong(what string) {
 	}
 }
 
-func (h *head) takePseudo(f hpack.HeaderField) {
-	i := 0
-	switch f.Name {
-	case ":method":
-		i = pseudoMethod
-	case ":scheme":
-		i = pseudoScheme
-	case ":authority":
-		i = pseudoAuthority
-	case ":path":
-		i = pseudoPath
-	case ":protocol":
-		i = pseudoProtocol
-	default:
-		h.wrong("unknown pseudo-field")
-		return
-	}
+func (h *head) takePseudo(i int, value string) {
 	switch {
 	case h.seen[i]:
 		h.wrong("pseudo-field twice")
@@ -165,7 +133,7 @@ func (h *head) takePseudo(f hpack.HeaderField) {
 		h.wrong("pseudo-field after others")
 	}
 	h.seen[i] = true
-	h.pseudo[i] = f.Value
+	h.pseudo[i] = value
 }
 
 func (h *head) hasPseudo() bool { return h.seen != [pseudoCount]bool{} }
