@@ -127,9 +127,13 @@ flaps  = { upstream = %[4]q, auto_offline = true, %[6]s }
 			}
 		})
 
+		// A request that hangs shall say so itself: the fire around it looks like
+		// a program that spins and eats memory.
+		const patience = 30 * time.Second
 		probe := r.client(t, "h2")
 		for i := range flips {
 			up := i%2 == 1
+			begun := time.Now()
 			if _, err := config.SetOnlineFile(r.config, []string{"flip"}, up); err != nil {
 				t.Fatal(err)
 			}
@@ -138,8 +142,14 @@ flaps  = { upstream = %[4]q, auto_offline = true, %[6]s }
 			if up {
 				want = online
 			}
-			if got, err := get(t.Context(), probe, "https://flip.example.test/p?q=1"); err != nil || got != want {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			got, err := get(ctx, probe, "https://flip.example.test/p?q=1")
+			cancel()
+			if err != nil || got != want {
 				t.Fatalf("after flip %d: %+v, %v; want %+v", i+1, got, err, want)
+			}
+			if took := time.Since(begun); took > patience {
+				t.Fatalf("flip %d took %v", i+1, took)
 			}
 		}
 		stop()
