@@ -19,7 +19,12 @@ import (
 type Options struct {
 	Handler http.Handler
 	Limits  Limits
-	Log     *slog.Logger // panics of the handler at error, clients' mistakes at debug; nil = silent
+	Log     *slog.Logger // panics of the handler; nil = silent
+
+	// Refused, if not nil, is told why a request or the whole connection of a
+	// client was refused. The reasons are constant texts. It must not call the
+	// Conn.
+	Refused func(reason, client string)
 
 	// TLS is what requests show as theirs. nil = that of the connection, if it
 	// has a ConnectionState method, as *tls.Conn does.
@@ -37,6 +42,7 @@ type Conn struct {
 	handler http.Handler
 	limits  Limits
 	log     *slog.Logger
+	refused func(reason, client string)
 	tls     *tls.ConnectionState
 	onState func(http.ConnState)
 	remote  string
@@ -97,7 +103,7 @@ type Conn struct {
 func New(c net.Conn, o Options) *Conn {
 	conn := &Conn{
 		born: time.Now(),
-		conn: c, handler: o.Handler, limits: o.Limits.withDefaults(), log: o.Log, tls: o.TLS, onState: o.ConnState,
+		conn: c, handler: o.Handler, limits: o.Limits.withDefaults(), log: o.Log, refused: o.Refused, tls: o.TLS, onState: o.ConnState,
 		remote:       c.RemoteAddr().String(),
 		streams:      make(map[uint32]*stream),
 		peerMaxFrame: maxFrame,
@@ -106,6 +112,9 @@ func New(c net.Conn, o Options) *Conn {
 	}
 	if conn.log == nil {
 		conn.log = slog.New(slog.DiscardHandler)
+	}
+	if conn.refused == nil {
+		conn.refused = func(string, string) {}
 	}
 	if s, ok := c.(interface{ ConnectionState() tls.ConnectionState }); ok && conn.tls == nil {
 		state := s.ConnectionState()
@@ -192,7 +201,7 @@ func (c *Conn) read() error {
 func (c *Conn) end(err error) error {
 	wrong, isWrong := errors.AsType[connError](err)
 	if isWrong {
-		c.log.Debug("HTTP/2 connection refused", "client", c.remote, "error", err)
+		c.refused(wrong.reason, c.remote)
 		c.fatal(wrong)
 		c.in.drain()
 	}

@@ -268,9 +268,12 @@ func (c *Conn) openRequest(h *head) error {
 	if refused {
 		st.recycle()
 		if h.malformed != "" {
-			c.log.Debug("HTTP/2 request refused", "client", c.remote, "reason", h.malformed)
+			c.refused(h.malformed, c.remote)
 		}
 		return c.spend(costWrong)
+	}
+	if h.tooLarge {
+		c.refused("request head over the limit", c.remote)
 	}
 	return nil
 }

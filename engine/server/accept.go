@@ -139,7 +139,7 @@ func (c *conn) runHTTP2() {
 	defer c.server.ended(c)
 	l := c.server.Limits
 	served := h2.New(c.stream(), h2.Options{
-		Handler: c.server.Handler, TLS: c.tls, Log: c.server.ErrorLog,
+		Handler: c.server.Handler, TLS: c.tls, Log: c.server.ErrorLog, Refused: c.server.refusals.note,
 		Limits: h2.Limits{Streams: l.Streams, HeaderBytes: l.HeaderBytes, HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, ProgressTimeout: l.ProgressTimeout},
 	})
 	c.mu.Lock()

@@ -165,3 +165,21 @@ func TestRefusalsAreLoggedRarely(t *testing.T) {
 		t.Errorf("%d lines; want one a kind\n%s", n, s.log)
 	}
 }
+
+// Over HTTP/2, too.
+func TestHTTP2RefusalsAreLoggedRarely(t *testing.T) {
+	s := serve(t, http.NotFoundHandler(), secure)
+	for range 5 {
+		conf := clientTLS()
+		conf.NextProtos = []string{"h2"}
+		c := tls.Client(s.dial(t), conf)
+		// A preface, SETTINGS, and a PING on a stream.
+		io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"+
+			"\x00\x00\x08\x06\x00\x00\x00\x00\x01somebody")
+		io.Copy(io.Discard, c) // to the end, which comes after the line
+	}
+	const line = `msg="refused requests" reason="PING on a stream" count=1`
+	if n := strings.Count(s.log.String(), "refused requests"); n != 1 || !strings.Contains(s.log.String(), line) {
+		t.Errorf("%d lines; want one with %s\n%s", n, line, s.log)
+	}
+}

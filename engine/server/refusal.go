@@ -26,7 +26,7 @@ func statusOf(err error) int {
 // connection is ever read as one.
 func (c *conn) refuse(err error) {
 	status := statusOf(err)
-	c.server.refusals.note(err, c.remote)
+	c.server.refusals.note(err.Error(), c.remote)
 	text := strconv.Itoa(status) + " " + http.StatusText(status)
 	_ = c.out.SetWriteDeadline(time.Now().Add(lingerTime)) // it may not be reading at all
 	answer := "HTTP/1.1 " + text + "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" + text
@@ -45,14 +45,13 @@ type tally struct {
 }
 
 // mistakes is one kind of them. Their number is bounded by that of the
-// constant texts of their errors.
+// constant texts of the reasons.
 type mistakes struct {
 	logged time.Time
 	silent int
 }
 
-func (t *tally) note(err error, client string) {
-	kind := err.Error()
+func (t *tally) note(kind, client string) {
 	now := time.Now()
 	t.mu.Lock()
 	m := t.kinds[kind]
