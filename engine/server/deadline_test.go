@@ -102,6 +102,7 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 }
 
 func TestHandlerDeadlines(t *testing.T) {
+	cut := make(chan struct{}) // closed when a write has failed
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		switch r.URL.Path {
@@ -135,6 +136,7 @@ func TestHandlerDeadlines(t *testing.T) {
 			if r.Context().Err() == nil {
 				t.Error("the context lives on after a failed write")
 			}
+			close(cut)
 		case "/far": // stands for the request alone
 			rc.SetWriteDeadline(time.Now().Add(time.Minute))
 			rc.SetWriteDeadline(time.Now().Add(time.Minute + 10*time.Millisecond))
@@ -179,8 +181,12 @@ func TestHandlerDeadlines(t *testing.T) {
 
 	c = s.dialTLS(t)
 	io.WriteString(c, "GET /write HTTP/1.1\r\nHost: a\r\n\r\n")
-	time.Sleep(200 * time.Millisecond)
-	if _, err := io.Copy(io.Discard, c); err == nil {
+	<-cut
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, res.Body); err == nil {
 		t.Error("an answer that was cut looks complete")
 	}
 }
