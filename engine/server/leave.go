@@ -69,20 +69,21 @@ func (c *conn) linger() {
 	}
 }
 
-// retire is Shutdown's word to the connection.
+// retire is Shutdown's word to the connection. It does not wait for it: an idle
+// one is woken, and takes leave of its client itself, which with TLS lasts for
+// seconds when that takes nothing.
 func (c *conn) retire() {
 	c.mu.Lock()
-	http2 := c.http2
-	if http2 == nil && c.phase.Load() == fresh {
+	defer c.mu.Unlock()
+	switch {
+	case c.http2 != nil:
+		c.http2.Shutdown()
+	case c.phase.Load() == fresh:
 		c.readBy = time.Now().Add(shutdownPatience)
 		_ = c.raw.SetReadDeadline(c.readBy)
-	}
-	c.mu.Unlock()
-	switch {
-	case http2 != nil:
-		http2.Shutdown()
 	case c.phase.CompareAndSwap(idle, gone):
-		_ = c.rwc.Close() // wakes the goroutine that waits
+		c.readBy = time.Unix(1, 0)
+		_ = c.rwc.SetReadDeadline(c.readBy)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,6 +50,68 @@ func TestHijack(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Clients that take nothing, not even TLS's farewell, delay Shutdown neither one
+// after the other nor beyond its context.
+func TestShutdownLeavesWhoTakesNothing(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var full atomic.Bool
+	s := serveOn(t, fullListener{l, &full}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), secure)
+	for range 3 {
+		c := s.dialTLS(t)
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		answer(t, bufio.NewReader(c), "GET")
+	}
+	full.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown = %v; want %v", err, context.DeadlineExceeded)
+	}
+	if took := time.Since(start); took > 4*time.Second { // of the 5 s that crypto/tls gives each
+		t.Errorf("Shutdown took %v", took)
+	}
+	s.Close()
+}
+
+// fullListener has connections that take nothing once full is true.
+type fullListener struct {
+	net.Listener
+	full *atomic.Bool
+}
+
+func (l fullListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &fullConn{Conn: c, full: l.full, closed: make(chan struct{})}, err
+}
+
+type fullConn struct {
+	net.Conn
+	full   *atomic.Bool
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *fullConn) Write(p []byte) (int, error) {
+	if !c.full.Load() {
+		return c.Conn.Write(p)
+	}
+	select {
+	case <-c.closed:
+		return 0, net.ErrClosed
+	case <-time.After(5 * time.Second):
+		return 0, os.ErrDeadlineExceeded
+	}
+}
+
+func (c *fullConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 func TestShutdownWaitsForRequests(t *testing.T) {
