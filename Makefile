@@ -29,13 +29,10 @@ fuzz:   ## every fuzzer for FUZZTIME
 bench:  ## side by side with the peers that are installed
 	bench/run
 
-pgo:    ## the profile that go build optimizes by; after larger changes
-	bench/run -profile cmd/detour/default.pgo
-
 deb:    ## packages for amd64 and arm64 in dist/
 	packaging/build
 
 help:
 	@grep -hE '^[a-z]+: ' Makefile
 
-.PHONY: build test race lint fuzz bench pgo deb help
+.PHONY: build test race lint fuzz bench deb help
