@@ -159,7 +159,7 @@ func (a *accessLog) over(x *exchange) {
 		return
 	}
 	*x = exchange{}
-	if raceEnabled {
+	if poison {
 		// Who uses it all the same meets the race detector, a nil pointer or
 		// this, and never another request.
 		x.record = Record{Action: "used after the handler returned", RequestID: "used after the handler returned"}

@@ -252,7 +252,7 @@ func TestLineAllocatesNothing(t *testing.T) {
 }
 
 func TestAccessLogAllocatesNothing(t *testing.T) {
-	if raceEnabled {
+	if poison {
 		t.Skip("nothing is used again under the race detector")
 	}
 	files := NewFiles(slog.New(slog.DiscardHandler))

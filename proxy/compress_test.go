@@ -615,7 +615,7 @@ func compressOnce(accept string, body []byte, known bool) func() {
 }
 
 func TestCompressAllocations(t *testing.T) {
-	if raceEnabled() {
+	if poison {
 		t.Skip("the race detector empties pools at random")
 	}
 	body := []byte(prose(50 << 10))
@@ -638,19 +638,6 @@ func TestCompressAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations; want at most %v", tt.name, n, tt.want)
 		}
 	}
-}
-
-// raceEnabled reports whether this is a -race build, by what it does to a pool.
-func raceEnabled() bool {
-	kept := 0
-	for range 100 {
-		b := takeBuffer()
-		putBuffer(b)
-		if takeBuffer() == b {
-			kept++
-		}
-	}
-	return kept < 90
 }
 
 func BenchmarkCompress(b *testing.B) {

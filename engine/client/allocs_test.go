@@ -51,7 +51,7 @@ func TestAllocations(t *testing.T) {
 		{"released", func() { Release(exchange()) }, maxAllocsReleased},
 	} {
 		got := testing.AllocsPerRun(500, test.run)
-		if got > test.want && !raceEnabled {
+		if got > test.want && !poison {
 			t.Errorf("%s: %v allocations an exchange; want at most %v", test.name, got, test.want)
 		}
 		t.Logf("%s: %v allocations an exchange", test.name, got)

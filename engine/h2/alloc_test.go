@@ -13,7 +13,7 @@ import (
 // What a small request allocates is a budget: all but the values of its fields is
 // used again.
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if poison {
 		t.Skip("the race detector allocates too")
 	}
 	value := []string{"x"}
@@ -59,7 +59,7 @@ func TestAllocations(t *testing.T) {
 
 // An idle connection holds no buffers and no workers.
 func TestIdleMemory(t *testing.T) {
-	if raceEnabled {
+	if poison {
 		t.Skip("the race detector takes memory too")
 	}
 	g := start(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(kilobyte) }, Options{})

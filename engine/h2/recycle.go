@@ -44,7 +44,7 @@ func (st *stream) recycle() {
 	if st.hasBody || !st.context.mayReturn() || st.request.MultipartForm != nil {
 		return
 	}
-	if raceEnabled {
+	if poison {
 		st.poison()
 		return
 	}

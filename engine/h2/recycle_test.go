@@ -143,7 +143,7 @@ func TestAfterFunc(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		c.reset(context.Background())
 		c.AfterFunc(runtime.GC)()
-	}); n != 0 && !raceEnabled {
+	}); n != 0 && !poison {
 		t.Errorf("one callback costs %v allocations; want 0", n)
 	}
 	if !c.mayReturn() {
@@ -154,7 +154,7 @@ func TestAfterFunc(t *testing.T) {
 // Under the race detector a request that is over is nonsense: a handler that
 // keeps it is found.
 func TestPoison(t *testing.T) {
-	if !raceEnabled {
+	if !poison {
 		t.Skip("only for the race detector")
 	}
 	var kept *http.Request

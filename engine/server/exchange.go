@@ -43,7 +43,7 @@ func (x *exchange) recycle() {
 	if x.response.body != nil || x.request.MultipartForm != nil || !x.lifetime.release() {
 		return
 	}
-	if raceEnabled {
+	if poison {
 		x.poison()
 		return
 	}

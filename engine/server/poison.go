@@ -2,4 +2,4 @@
 
 package server
 
-const raceEnabled = false
+const poison = false

@@ -2,4 +2,4 @@
 
 package h2
 
-const raceEnabled = false
+const poison = false
