@@ -111,6 +111,33 @@ func TestBurst(t *testing.T) {
 	r.until("the answer", endOf(3))
 }
 
+// A client that answers each small message with a PING and a WINDOW_UPDATE, as
+// gRPC's do, is no flood.
+func TestSmallMessages(t *testing.T) {
+	noLeaks(t)
+	g := startTuned(t, func(w http.ResponseWriter, r *http.Request) {
+		b := make([]byte, 100)
+		for {
+			n, err := r.Body.Read(b)
+			if err != nil {
+				return
+			}
+			w.Write(b[:n])
+			w.(http.Flusher).Flush()
+		}
+	}, Options{}, func(c *Conn) { c.in.guard.left, c.in.guard.maxPauses = 500, 0 })
+	r := g.dial(t)
+	r.headers(1, request("POST"), false)
+	for range 2000 { // faster than time refills
+		r.WriteData(1, false, []byte("hello"))
+		r.until("the message", func(f http2.Frame) bool { return f.Header().Type == http2.FrameData })
+		r.WriteWindowUpdate(0, 5)
+		r.WritePing(false, [8]byte{})
+	}
+	r.WriteData(1, true, nil)
+	r.until("the answer", endOf(1))
+}
+
 // Floods are slowed down, and ended when they do not stop; another client is
 // served meanwhile.
 func TestFloods(t *testing.T) {
@@ -140,6 +167,13 @@ func TestFloods(t *testing.T) {
 			}
 			return r.WriteWindowUpdate(1, 1)
 		},
+		"dribble": func(r *raw, i uint32) error {
+			if i == 0 {
+				r.setting(http2.SettingInitialWindowSize, 0)
+				r.headers(1, path("GET", "/large"), true)
+			}
+			return r.WriteWindowUpdate(1, 1)
+		},
 		"priority": func(r *raw, i uint32) error { return r.WritePriority(2*i+1, http2.PriorityParam{}) },
 		"unknown":  func(r *raw, i uint32) error { return r.WriteRawFrame(0x77, 0, 0, nil) },
 	}
@@ -152,6 +186,9 @@ func TestFloods(t *testing.T) {
 				if r.URL.Path == "/early" {
 					w.WriteHeader(503)
 					return
+				}
+				if r.URL.Path == "/large" {
+					w.Write(make([]byte, 1<<20))
 				}
 				if r.Method == "POST" || r.URL.Path != "/ok" {
 					<-r.Context().Done()

@@ -26,6 +26,7 @@ const (
 
 	earnedAnswer = 25      // more than a reset, so that one who cancels half of his requests is never held back
 	earnedPer    = 512     // bytes of data, each way: window updates and pings come with these
+	earnedWrite  = 2       // data, however short: gRPC's clients answer each message with one of both
 	smallUpdate  = 1 << 10 // of a window; larger ones are bounded by the largest window
 )
 

@@ -328,8 +328,11 @@ func (c *Conn) sendData(st *stream, p *part) error {
 			return err
 		}
 		var flags uint8
-		if n == len(data) && p.ends() {
-			flags = flagEndStream
+		if n == len(data) {
+			c.earned += earnedWrite // not by a piece, which a dribbling window would have many of
+			if p.ends() {
+				flags = flagEndStream
+			}
 		}
 		c.room(frameHeader + n)
 		c.out = append(appendFrame(c.out, frameData, flags, st.id, n), data[:n]...)
