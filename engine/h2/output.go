@@ -109,7 +109,6 @@ func (c *Conn) reserve(st *stream, n int) (int, error) {
 		if st.sendWindow <= 0 {
 			c.nextTurn()
 			c.kick()
-			c.boundEnd(st)
 			st.waits()
 			st.writable.Wait()
 			turn = len(c.turns) == 0
@@ -128,19 +127,16 @@ func (c *Conn) reserve(st *stream, n int) (int, error) {
 	}
 }
 
-// boundEnd bounds the wait for the client to take the end of an answer, when
-// there is no handler any more that could.
-func (c *Conn) boundEnd(st *stream) {
-	if st.writer.done && st.writeBy.IsZero() {
-		st.writeBy = time.Now().Add(c.limits.WriteTimeout)
-		c.watchBy(st.writeBy)
-	}
-}
-
-// waits notes that a Write waits for the client.
+// waits notes that a Write waits for the client, or the end of an answer whose
+// handler has returned.
 func (st *stream) waits() {
-	if st.waitsSince.IsZero() {
-		st.waitsSince = st.c.now()
+	if !st.waitsSince.IsZero() {
+		return
+	}
+	st.waitsSince = st.c.now()
+	if st.writer.done {
+		st.ending = true
+		st.c.watchBy(st.waitsSince.Add(st.c.limits.WriteTimeout))
 	}
 }
 
@@ -158,7 +154,6 @@ func (c *Conn) queueUp(st *stream) {
 	c.turns = append(c.turns, st)
 	st.queued = true
 	c.kick()
-	c.boundEnd(st)
 	st.waits()
 	for st.queued && st.err == nil {
 		st.writable.Wait()

@@ -15,8 +15,11 @@ import (
 // stalled ends what has waited for the client for too long, and returns when
 // something else might have; zero = never.
 func (st *stream) stalled(now time.Time) (next time.Time) {
-	limit := st.c.limits.ProgressTimeout
-	if limit <= 0 || st.silent || st.err != nil {
+	limit, silent := st.c.limits.ProgressTimeout, st.silent
+	if st.ending {
+		limit, silent = st.c.limits.WriteTimeout, false // as there is no handler that could end it
+	}
+	if limit <= 0 || silent || st.err != nil {
 		return time.Time{}
 	}
 	if since := st.body.waitsSince(); !since.IsZero() {

@@ -140,6 +140,43 @@ func TestProgressLeavesWhoseTurnComes(t *testing.T) {
 	}
 }
 
+// Nor do the ends of answers, whose handlers have returned.
+func TestProgressLeavesEnds(t *testing.T) {
+	const length = 4000                  // is held back until the handler returns
+	const fit, wait = 65535 / length, 20 // answers in the connection's first window, and for a turn
+	r, ended := patient(t, func(w http.ResponseWriter, r *http.Request) error {
+		_, err := w.Write(make([]byte, length))
+		return err
+	})
+	r.setting(http2.SettingInitialWindowSize, length)
+	for i := range uint32(fit + wait) {
+		r.headers(2*i+1, get(), true)
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() {
+		for range wait { // all of them together are slower than the limit allows for one
+			time.Sleep(stall / 8)
+			r.WriteWindowUpdate(0, length)
+		}
+	}()
+	for n := 0; n < fit+wait; {
+		f, err := r.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := f.(type) {
+		case *http2.RSTStreamFrame:
+			t.Fatalf("stream %d was reset with %v, after %d answers", f.StreamID, f.ErrCode, n)
+		case *http2.DataFrame:
+			if f.StreamEnded() {
+				n++
+			}
+		}
+	}
+}
+
 // A handler may leave a body alone for as long as it likes.
 func TestProgressLeavesSlowHandler(t *testing.T) {
 	r, ended := patient(t, func(w http.ResponseWriter, r *http.Request) error {

@@ -41,6 +41,7 @@ type streamState struct {
 	queued     bool      // is in c.turns
 	waitsSince time.Time // a Write, for a window or its turn; zero = none does
 	silent     bool      // by design: ProgressTimeout is not for it
+	ending     bool      // the handler has returned: WriteTimeout is for what waits
 	sendWindow int64
 	recvWindow int64
 	recvUnsent int   // what the client may send besides, but was not told yet
