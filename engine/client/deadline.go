@@ -35,6 +35,9 @@ func (x *exchange) headDeadline(now time.Time) (end time.Time, limited bool) {
 	if ended := x.body.ended.Load(); ended != 0 {
 		return x.start.Add(time.Duration(ended) + o.ResponseTimeout), true
 	}
+	if since := x.body.writing.Load(); since != 0 {
+		return x.start.Add(time.Duration(since) + o.ResponseTimeout), true
+	}
 	return now.Add(o.ResponseTimeout), true // look again
 }
 

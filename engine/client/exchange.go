@@ -76,9 +76,10 @@ func (x *exchange) run(ctx context.Context, c *conn) error {
 	if x.stop != nil {
 		x.stop()
 	}
+	err = x.exchangeError(err) // before the close makes an upload fail too
 	c.close()
 	x.buf.release()
-	return x.exchangeError(err)
+	return err
 }
 
 // afterFunc is context.AfterFunc, but costs nothing for a context that has the

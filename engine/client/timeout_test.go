@@ -108,6 +108,39 @@ func TestResponseTimeoutAfterUpload(t *testing.T) {
 	close(hang)
 }
 
+// An upstream that takes nothing of a body has as long for that as for its
+// answer: who sent it may be gone, and nobody would notice.
+func TestResponseTimeoutOfStuckUpload(t *testing.T) {
+	noLeaks(t)
+	const limit = 200 * time.Millisecond
+	hang := make(chan bool)
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		<-hang
+	})
+	defer close(hang)
+	o := defaults()
+	o.ResponseTimeout = limit
+	rt := newClient(t, addr, o)
+	for _, length := range []int64{-1, 1 << 30} {
+		req := request(t, http.MethodPost, addr, endless{})
+		req.ContentLength = length
+		start := time.Now()
+		_, _, err := roundTrip(t, rt, req)
+		var timeout net.Error
+		if !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Errorf("length %d: error %v; want a timeout", length, err)
+		}
+		if took := time.Since(start); took < limit {
+			t.Errorf("length %d: timeout after %v; want %v", length, took, limit)
+		}
+	}
+}
+
+// endless is a body without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
 func TestCancel(t *testing.T) {
 	stages := map[string]func(c net.Conn, r *bufio.Reader){
 		"before the answer": func(c net.Conn, r *bufio.Reader) {},

@@ -24,8 +24,9 @@ type Options struct {
 	Dial func(ctx context.Context) (net.Conn, error)
 
 	// ResponseTimeout is how long the upstream may take from the end of the
-	// request to the end of the response head; 0 = for ever. Then RoundTrip
-	// fails with a net.Error whose Timeout is true.
+	// request to the end of the response head, and for a piece of the request's
+	// body, 64 KiB at most; 0 = for ever. Then RoundTrip fails with a net.Error
+	// whose Timeout is true.
 	ResponseTimeout time.Duration
 
 	// ContinueTimeout is how long "Expect: 100-continue" waits before the body

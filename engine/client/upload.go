@@ -39,11 +39,12 @@ type upload struct {
 	buf   *buffer   // what the body is read into first
 	once  sync.Once // sends head, alone or with the body's first bytes
 
-	last  atomic.Bool           // only one write is to come
-	whole atomic.Bool           // all was sent
-	ended atomic.Int64          // when, in ns after start; 0 = it has not
-	cause atomic.Pointer[error] // why the connection was closed instead
-	gone  sync.WaitGroup        // until nothing is written any more
+	last    atomic.Bool           // only one write is to come
+	whole   atomic.Bool           // all was sent
+	writing atomic.Int64          // since when a write is on its way, as now says; 0 = none is
+	ended   atomic.Int64          // when, as now says; 0 = it has not
+	cause   atomic.Pointer[error] // why the connection was closed instead
+	gone    sync.WaitGroup        // until nothing is written any more
 }
 
 // prepare takes the exchange's buffer over: an answer would overwrite the head.
@@ -106,7 +107,7 @@ func (u *upload) run() {
 		u.cause.Store(&cause)
 		_ = u.nc.Close() // whoever reads asks for the cause
 	}
-	u.ended.Store(max(1, int64(time.Since(u.start))))
+	u.ended.Store(u.now())
 	u.gone.Done()
 	_ = u.body.Close() // which may take its time
 }
@@ -114,9 +115,14 @@ func (u *upload) run() {
 // errRefused says that the upstream takes no more. It may have answered.
 var errRefused = errors.New("upstream takes no more")
 
+// now is the time in ns after start, and never 0.
+func (u *upload) now() int64 { return max(1, int64(time.Since(u.start))) }
+
 // write writes to the upstream.
 func (u *upload) write(p []byte) error {
+	u.writing.Store(u.now())
 	_, err := u.nc.Write(p)
+	u.writing.Store(0)
 	if err != nil && fatal(err) == nil {
 		return errRefused
 	}
