@@ -251,6 +251,20 @@ func (w *response) finish() fate {
 	return next
 }
 
+// breakOff sends what is left of an answer that its handler gave up, unless it
+// would look whole: a client that got not one byte may believe that its request
+// met a connection that was just being closed, and send it again, whatever it
+// does.
+func (w *response) breakOff() {
+	begun := w.committed || w.length >= 0 // or else nobody knows how its end is found
+	whole := w.options.head || w.length >= 0 && w.written >= w.length
+	if w.out == nil || !begun || whole {
+		return
+	}
+	w.closing = true
+	_ = w.flush() // the connection ends anyway
+}
+
 func (w *response) appendTrailers(b []byte) []byte {
 	if !w.frozen.announces && !w.hasLateTrailers() {
 		return b

@@ -113,6 +113,12 @@ func (c *conn) turn() fate {
 // serve runs the handler.
 func (c *conn) serve(x *exchange) fate {
 	w := &x.response
+	returned := false
+	defer func() {
+		if !returned {
+			w.breakOff()
+		}
+	}()
 	c.handling(&x.lifetime, w.body != nil)
 	if x.refusesExpectation() {
 		w.Header().Set("Connection", "close")
@@ -120,6 +126,7 @@ func (c *conn) serve(x *exchange) fate {
 	} else {
 		c.server.Handler.ServeHTTP(w, w.request)
 	}
+	returned = true
 	if hijacked := c.handled(); hijacked {
 		return handed
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -250,6 +251,54 @@ func TestAbortedAnswersLookIncomplete(t *testing.T) {
 		c.CloseWrite()
 		if rest, err := io.ReadAll(res.Body); err == nil {
 			t.Errorf("%q: an aborted answer ends well after %q", request, rest)
+		}
+	}
+}
+
+// Of an answer that breaks off the client gets what there is: one that got nothing
+// may send its request again. What would look whole is not sent.
+func TestBrokenAnswerBegins(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		if n := query.Get("length"); n != "" {
+			w.Header().Set("Content-Length", n)
+		}
+		n, _ := strconv.Atoi(query.Get("written"))
+		w.Write(make([]byte, n))
+		panic(http.ErrAbortHandler)
+	}), secure)
+	tests := []struct {
+		method, query string
+		begins        bool
+	}{
+		{"GET", "length=10&written=5", true},
+		{"GET", "length=5000&written=2500", true},
+		{"GET", "length=50000&written=25000", true},
+		{"GET", "written=2500", true},
+		{"PUT", "length=10&written=5", true}, // its body is not waited for
+		{"GET", "length=5&written=5", false},
+		{"GET", "length=3000&written=3000", false},
+		{"GET", "length=0", false},
+		{"GET", "written=5", false}, // nobody knows how it goes on
+		{"HEAD", "length=10&written=5", false},
+		{"HEAD", "length=5000&written=2500", false},
+	}
+	for _, tt := range tests {
+		c := s.dialTLS(t)
+		length := 0
+		if tt.method == "PUT" {
+			length = 3
+		}
+		fmt.Fprintf(c, "%s /?%s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", tt.method, tt.query, length)
+		res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: tt.method})
+		if begins := err == nil; begins != tt.begins {
+			t.Errorf("%s ?%s: answer begins: %v, %v; want %v", tt.method, tt.query, begins, err, tt.begins)
+		}
+		if err != nil {
+			continue
+		}
+		if got, err := io.ReadAll(res.Body); err == nil || len(got) == 0 {
+			t.Errorf("%s ?%s: the answer ends after %d bytes: %v; want some, and an error", tt.method, tt.query, len(got), err)
 		}
 	}
 }

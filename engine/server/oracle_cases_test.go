@@ -227,6 +227,25 @@ var handlers = map[string]http.HandlerFunc{
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	},
+	"/panichalf": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "6000")
+		w.Write(make([]byte, 3000))
+		panic(http.ErrAbortHandler)
+	},
+	"/panicsmall": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "6")
+		io.WriteString(w, "xxx")
+		panic(http.ErrAbortHandler)
+	},
+	"/panicwhole": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "3")
+		io.WriteString(w, "xxx")
+		panic(http.ErrAbortHandler)
+	},
+	"/panicchunk": func(w http.ResponseWriter, r *http.Request) {
+		w.Write(make([]byte, 3000))
+		panic(http.ErrAbortHandler)
+	},
 	"/invalidcode": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(99) },
 	"/readclose": func(w http.ResponseWriter, r *http.Request) {
 		r.Body.Close()
