@@ -17,7 +17,7 @@ import (
 type options struct {
 	head    bool // HEAD
 	old     bool // HTTP/1.0
-	keep    bool // HTTP/1.0 with keep-alive
+	keep    bool // HTTP/1.0 with keep-alive, and without close
 	close   bool // the client wants the connection closed
 	content bool // a body came with it
 }
@@ -25,7 +25,7 @@ type options struct {
 func (o *options) read(r *http.Request) {
 	o.head, o.old, o.close, o.content = r.Method == http.MethodHead, r.ProtoMinor == 0, r.Close, r.ContentLength != 0
 	if o.old {
-		o.keep = hasToken(r.Header["Connection"], "keep-alive")
+		o.keep = !r.Close && hasToken(r.Header["Connection"], "keep-alive")
 	}
 }
 

@@ -303,6 +303,20 @@ func TestBrokenAnswerBegins(t *testing.T) {
 	}
 }
 
+// "close" wins over "keep-alive" (RFC 9112, section 9.3); net/http has it the other
+// way round.
+func TestCloseWinsInHTTP10(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "x") }), nil)
+	for _, options := range []string{"keep-alive, close", "close, keep-alive", "keep-alive\r\nConnection: close"} {
+		c := s.dial(t)
+		io.WriteString(c, strings.Repeat("GET / HTTP/1.0\r\nConnection: "+options+"\r\n\r\n", 2))
+		b, err := io.ReadAll(c)
+		if n := strings.Count(string(b), "200 OK"); err != nil || n != 1 || strings.Contains(string(b), "keep-alive") {
+			t.Errorf("Connection: %s: answers %q, %v; want one, and the end", options, b, err)
+		}
+	}
+}
+
 func TestContinue(t *testing.T) {
 	const interim = "HTTP/1.1 100 Continue\r\n\r\n"
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

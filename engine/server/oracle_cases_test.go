@@ -355,7 +355,6 @@ var heads = []string{
 	"GET / HTTP/1.1\nHost: a:80\nConnection: close\n\n",
 	"GET / HTTP/1.1\nHost: a\nConnection: x, Close\n\n",
 	"GET / HTTP/1.1\nHost: a\nConnection: keep-alive\n\n",
-	"GET / HTTP/1.0\nHost: a\nConnection: keep-alive, close\n\n",
 	"GET / HTTP/1.0\n\n",
 	"GET /?a=b&c=%zz HTTP/1.1\nHost: a\n\n",
 	"GET /? HTTP/1.1\nHost: a\n\n",
