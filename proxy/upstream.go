@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -53,7 +54,7 @@ type UpstreamOptions struct {
 	RootsPEM        string        // for https: whom to believe; "" = the system's roots
 	ServerName      string        // for https: the name in the certificate; "" = the address's
 	Insecure        bool          // for https: do not verify
-	ResponseTimeout time.Duration // to the response header, never for upgrades; 0 = no limit
+	ResponseTimeout time.Duration // to the response header, and for a piece of the request's body, never for upgrades; 0 = no limit
 	Engine          bool          // for http and unix: engine/client instead of http.Transport
 }
 
@@ -106,13 +107,13 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", o.Address, err)
 	}
-	transport := o.transport(tlsConfig)
+	transport := o.transport(tlsConfig, o.ResponseTimeout)
 	transport.ResponseHeaderTimeout = o.ResponseTimeout
 	transport.Protocols = o.protocols()
 
 	// An upgrade speaks HTTP/1.1 whatever the requests speak, and its
 	// application may take its time before it switches.
-	upgrades := o.transport(tlsConfig.Clone())
+	upgrades := o.transport(tlsConfig.Clone(), 0)
 	upgrades.Protocols = new(http.Protocols)
 	upgrades.Protocols.SetHTTP1(true)
 
@@ -137,11 +138,12 @@ func (u *Upstream) Retire() {
 	}
 }
 
-// transport has what requests and upgrades have in common. Proxy stays nil:
+// transport has what requests and upgrades have in common; a write takes
+// writeTimeout at least before it fails, 0 = for ever. Proxy stays nil:
 // HTTP_PROXY is meant for the way out of the house, not for the way in.
-func (o *UpstreamOptions) transport(tlsConfig *tls.Config) *http.Transport {
+func (o *UpstreamOptions) transport(tlsConfig *tls.Config, writeTimeout time.Duration) *http.Transport {
 	return &http.Transport{
-		DialContext:            o.dial(),
+		DialContext:            o.dial(writeTimeout),
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    handshakeTimeout,
 		DisableCompression:     true, // Accept-Encoding is the client's
@@ -188,7 +190,7 @@ func (o *UpstreamOptions) protocols() *http.Protocols {
 	return p
 }
 
-func (o *UpstreamOptions) dial() func(ctx context.Context, network, address string) (net.Conn, error) {
+func (o *UpstreamOptions) dial(writeTimeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: dialTimeout}
 	unix := o.Scheme == "unix"
 	path := o.Address
@@ -200,7 +202,7 @@ func (o *UpstreamOptions) dial() func(ctx context.Context, network, address stri
 		if err != nil {
 			return nil, err
 		}
-		return upstreamConn{conn}, nil
+		return &upstreamConn{Conn: conn, timeout: writeTimeout}, nil
 	}
 }
 
@@ -208,9 +210,25 @@ func (o *UpstreamOptions) dial() func(ctx context.Context, network, address stri
 // and closes makes our writes fail while its answer is still to be read, and
 // http.Transport reports whichever it meets first. So such a write succeeds,
 // and reading tells what happened: the answer, or that the connection is dead.
-type upstreamConn struct{ net.Conn }
+//
+// And it lets no upstream take nothing for ever: a client of HTTP/1 that leaves
+// in the middle of its body is not noticed meanwhile.
+type upstreamConn struct {
+	net.Conn
+	timeout  time.Duration // of a write, at least; 0 = none
+	deadline atomic.Int64  // of writes, as set; Unix nanoseconds
+}
 
-func (c upstreamConn) Write(p []byte) (int, error) {
+func (c *upstreamConn) Write(p []byte) (int, error) {
+	if c.timeout > 0 {
+		// Set once in a while, not for each write.
+		now := time.Now()
+		if now.Add(c.timeout).UnixNano() > c.deadline.Load() {
+			deadline := now.Add(c.timeout * 3 / 2)
+			c.deadline.Store(deadline.UnixNano())
+			_ = c.Conn.SetWriteDeadline(deadline) // if it is closed, writing tells
+		}
+	}
 	n, err := c.Conn.Write(p)
 	if err != nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
 		return len(p), nil
@@ -218,8 +236,14 @@ func (c upstreamConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// SetWriteDeadline is who closes a TLS connection's, and knows better.
+func (c *upstreamConn) SetWriteDeadline(d time.Time) error {
+	c.deadline.Store(math.MaxInt64)
+	return c.Conn.SetWriteDeadline(d)
+}
+
 // CloseWrite passes a half-close on.
-func (c upstreamConn) CloseWrite() error {
+func (c *upstreamConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
