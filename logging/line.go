@@ -118,22 +118,18 @@ func appendTLS(b []byte, t *tls.ConnectionState) []byte {
 	return append(b, '}')
 }
 
-// appendHeaders writes a header map as an object of arrays, sorted by name so
-// that equal requests give equal lines.
+// appendHeaders writes a header map as an object of arrays, as Caddy does in
+// the order in which the map gives them: sorting took a fifth of a line's time.
 func (l *line) appendHeaders(b []byte, h http.Header) []byte {
-	var fs fields
-	fs.sort(h)
-
 	b = append(b, '{')
 	first := len(b)
-	for i := range fs.len() {
-		f := fs.at(i)
+	for name, values := range h {
 		before := len(b)
 		if before > first {
 			b = append(b, ',')
 		}
-		b = appendString(b, f.name, maxText)
-		b = l.appendValues(append(b, ':'), f)
+		b = appendString(b, name, maxText)
+		b = l.appendValues(append(b, ':'), name, values)
 		if len(b)-first > maxHeaders {
 			b = b[:before]
 			break
@@ -142,17 +138,17 @@ func (l *line) appendHeaders(b []byte, h http.Header) []byte {
 	return append(b, '}')
 }
 
-func (l *line) appendValues(b []byte, f *field) []byte {
-	switch f.name {
+func (l *line) appendValues(b []byte, name string, values []string) []byte {
+	switch name {
 	case "Cookie", "Set-Cookie", "Authorization", "Proxy-Authorization":
 		return append(b, `["REDACTED"]`...)
 	}
 	b = append(b, '[')
-	for i, v := range f.values {
+	for i, v := range values {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if carriesURI(f.name) {
+		if carriesURI(name) {
 			b = l.sink.redact.append(b, v, maxHeaders)
 		} else {
 			b = appendString(b, v, maxHeaders)

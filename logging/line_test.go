@@ -5,12 +5,10 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"slices"
-	"strconv"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +45,7 @@ func TestLineIsCaddys(t *testing.T) {
 		`"bytes_read":0,"user_id":"","duration":0.0123,"size":5120,"status":200,` +
 		`"resp_headers":{"Content-Encoding":["gzip"],"Set-Cookie":["REDACTED"]},` +
 		`"action":"proxy","upstream":"10.1.1.4:80","request_id":"01J"}` + "\n"
-	if got := string(testLine().append(nil)); got != want {
+	if got := sortHeaders(t, testLine().append(nil)); got != want {
 		t.Errorf("line = %s\nwant   %s", got, want)
 	}
 
@@ -67,6 +65,24 @@ func TestLineIsCaddys(t *testing.T) {
 	if got := string(l.append(nil)); got != want {
 		t.Errorf("line = %s\nwant   %s", got, want)
 	}
+}
+
+// sortHeaders returns the line with its headers in the order of their names.
+func sortHeaders(t *testing.T, line []byte) string {
+	t.Helper()
+	objects := regexp.MustCompile(`headers":\{[^}]*\}`)
+	return string(objects.ReplaceAllFunc(line, func(object []byte) []byte {
+		key, value, _ := bytes.Cut(object, []byte(":"))
+		var headers map[string][]string
+		if err := json.Unmarshal(value, &headers); err != nil {
+			t.Fatal(err)
+		}
+		sorted, err := json.Marshal(headers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(append(key, ':'), sorted...)
+	}))
 }
 
 func TestAppendSeconds(t *testing.T) {
@@ -319,29 +335,3 @@ type nullWriter struct{ header http.Header }
 func (w *nullWriter) Header() http.Header         { return w.header }
 func (w *nullWriter) Write(p []byte) (int, error) { return len(p), nil }
 func (w *nullWriter) WriteHeader(int)             {}
-
-func TestFieldsAreSortedByName(t *testing.T) {
-	many := make(http.Header)
-	for i := range 2 * fewFields {
-		many[strings.Repeat("x", i%13)+strconv.Itoa(i)] = []string{strconv.Itoa(i)}
-	}
-	for _, h := range []http.Header{
-		nil,
-		{"": {"a"}},
-		{"B": nil, "A": {}, "Ab": {"1"}, "a": {"2", "3"}, "A\x00": {"4"}, "\xff": {"5"}},
-		{"Sec-Fetch-Site": {"a"}, "Sec-Fetch-Mode": {"b"}, "Sec-Fetc": {"c"}, "Sec-Fet": {"d"}, "Sec-Fe": {"e"}, "Sec-Fetd": {"f"}},
-		many,
-	} {
-		var fs fields
-		fs.sort(h)
-		names := slices.Sorted(maps.Keys(h))
-		if fs.len() != len(names) {
-			t.Fatalf("%d fields; want %d", fs.len(), len(names))
-		}
-		for i, name := range names {
-			if f := fs.at(i); f.name != name || !slices.Equal(f.values, h[name]) {
-				t.Errorf("field %d = %q %q; want %q %q", i, f.name, f.values, name, h[name])
-			}
-		}
-	}
-}

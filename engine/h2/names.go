@@ -97,9 +97,9 @@ type wireName struct {
 	index uint8 // of such a name in the static table (RFC 7541, appendix A); 0 = it is not there
 }
 
-// wire is the name on the wire of a canonical name; its name is "" if it is not
+// wireNameOf is the name on the wire of a canonical name; its name is "" if it is not
 // one.
-func wire(name string) wireName {
+func wireNameOf(name string) wireName {
 	if n, ok := wireNames[name]; ok {
 		return n
 	}

@@ -13,18 +13,18 @@ func TestNames(t *testing.T) {
 		if got := canonical(name); got != key {
 			t.Errorf("canonical(%q) = %q; want %q", name, got, key)
 		}
-		if got := wire(key); got.name != name {
-			t.Errorf("wire(%q) = %q; want %q", key, got.name, name)
+		if got := wireNameOf(key); got.name != name {
+			t.Errorf("wireNameOf(%q) = %q; want %q", key, got.name, name)
 		}
 	}
 	for name := range onceNames {
-		if !wire(http.CanonicalHeaderKey(name)).once {
+		if !wireNameOf(http.CanonicalHeaderKey(name)).once {
 			t.Errorf("%q is put into tables; want not", name)
 		}
 	}
 	for _, name := range []string{"", "a b", "ä", "a:b"} {
-		if got := wire(name); got.name != "" {
-			t.Errorf("wire(%q) = %q; want nothing", name, got.name)
+		if got := wireNameOf(name); got.name != "" {
+			t.Errorf("wireNameOf(%q) = %q; want nothing", name, got.name)
 		}
 	}
 }

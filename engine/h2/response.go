@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"detour/engine/wire"
 )
 
 // responseWriter is the http.ResponseWriter of a stream. Only the handler's
@@ -81,8 +83,10 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.noBody = w.head || !bodyAllowed(status)
 	w.length, w.said = -1, -1
 	w.snapshot = snapshots.Get().(*snapshot)
-	for name, values := range w.header {
-		w.keep(name, values)
+	var sorted wire.Sorted
+	sorted.Take(w.header)
+	for i := range sorted.Len() {
+		w.keep(sorted.At(i))
 	}
 }
 
@@ -130,7 +134,7 @@ func (w *responseWriter) announce(name string) {
 
 // appendFields appends what can be sent of a header.
 func appendFields(fields []answerField, name string, values []string) []answerField {
-	n := wire(name)
+	n := wireNameOf(name)
 	if n.name == "" {
 		return fields
 	}
@@ -350,7 +354,7 @@ func (c *Conn) sendData(st *stream, p *part) error {
 func (w *responseWriter) complete(p []byte, last bool) {
 	allowed := bodyAllowed(w.status)
 	if !w.typed && allowed && len(p) > 0 {
-		w.fields = append(w.fields, answerField{wire("Content-Type"), http.DetectContentType(p)})
+		w.fields = append(w.fields, answerField{wireNameOf("Content-Type"), http.DetectContentType(p)})
 	}
 	switch {
 	case w.length >= 0:
@@ -359,7 +363,7 @@ func (w *responseWriter) complete(p []byte, last bool) {
 		w.said = int64(len(p))
 	}
 	if !w.dated {
-		w.fields = append(w.fields, answerField{name: wire("Date")}) // Conn knows
+		w.fields = append(w.fields, answerField{name: wireNameOf("Date")}) // Conn knows
 	}
 }
 

@@ -56,7 +56,7 @@ func named(name string) wireName {
 	if name[0] == ':' {
 		return wireName{name: name}
 	}
-	return wire(http.CanonicalHeaderKey(name))
+	return wireNameOf(http.CanonicalHeaderKey(name))
 }
 
 // A block that comes again costs a byte a field.

@@ -64,11 +64,12 @@ func (w *response) freeze(status int) {
 	w.chunk = -1
 }
 
-// freezeFields writes the fields in any order: that between those of different
-// names has no meaning (RFC 9110, section 5.3), and sorting them costs more than
-// writing them.
+// freezeFields writes the fields in the order of their names.
 func (w *response) freezeFields(out []byte) []byte {
-	for name, values := range w.header {
+	var sorted wire.Sorted
+	sorted.Take(w.header)
+	for i := range sorted.Len() {
+		name, values := sorted.At(i)
 		if strings.HasPrefix(name, http.TrailerPrefix) {
 			w.frozen.announces = true
 			continue
@@ -158,7 +159,10 @@ func (w *response) takeBack(out []byte, s *span) []byte {
 func (w *response) inform(status int) {
 	b := outPool.Get().(*[]byte)
 	out := appendStatusLine((*b)[:0], w.options.old, status)
-	for name, values := range w.header {
+	var sorted wire.Sorted
+	sorted.Take(w.header)
+	for i := range sorted.Len() {
+		name, values := sorted.At(i)
 		if name == "Content-Length" || name == "Transfer-Encoding" {
 			continue
 		}
