@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"syscall"
 
 	"detour/logging"
 
@@ -50,6 +51,17 @@ func failureStatus(err error) int {
 		return http.StatusGatewayTimeout // dial, TLS handshake, response header
 	}
 	return http.StatusBadGateway // refused, reset, DNS, an answer that is not HTTP
+}
+
+// shortage reports whether err, with which a connection did not come about, is
+// want of something here, so that it says nothing about the upstream.
+func shortage(err error) bool {
+	for _, lacking := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, lacking) {
+			return true
+		}
+	}
+	return false
 }
 
 // fail answers r for which nothing has been sent yet. rt is nil when no host's.

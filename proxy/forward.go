@@ -215,7 +215,9 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		if !f.unsent() {
 			return nil, err
 		}
-		f.member.refused()
+		if !shortage(err) {
+			f.member.refused()
+		}
 		next := f.rt.Pool.pick(f.tried)
 		if next == nil {
 			return nil, err

@@ -9,8 +9,9 @@ import (
 // visitors: err is why u gave no answer (refused, timed out, reset before a
 // byte of it), a *StatusError if the Route asks for those, or nil for the first
 // success after an error. Other successes are not told, so that they cost
-// nothing; it is not told of failures that are the client's. Of a request that
-// waited for its upstream it hears how the last try went.
+// nothing; it is not told of failures that are the client's, or ours, such as
+// want of descriptors. Of a request that waited for its upstream it hears how
+// the last try went.
 //
 // It is called from requests' goroutines, so it must be quick.
 type Observer func(host string, u *Upstream, err error)
@@ -29,6 +30,9 @@ func (f *forwarding) tellObserver(res *http.Response) {
 	}
 	if len(f.tried) > 0 && f.blamesUpstream() {
 		for _, a := range f.tried {
+			if shortage(a.err) {
+				continue
+			}
 			a.member.failing.Store(true)
 			f.handler.observe(f.rt.Host, a.member.Upstream, a.err)
 		}

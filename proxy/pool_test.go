@@ -4,7 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -290,5 +294,44 @@ func TestDeadUpstreamsOfEachScheme(t *testing.T) {
 				t.Errorf("POST = %d %q; want the standby's answer", res.StatusCode, body)
 			}
 		})
+	}
+}
+
+// starved is a transport that has no descriptor left for a connection.
+type starved struct{}
+
+func (starved) RoundTrip(r *http.Request) (*http.Response, error) {
+	httptrace.ContextClientTrace(r.Context()).GetConn(r.URL.Host)
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+}
+
+// What we lack for a connection says nothing about the upstream: it must not
+// rest, and its host must not go offline.
+func TestOurShortageIsNotTheUpstreams(t *testing.T) {
+	upstream, err := NewUpstream(UpstreamOptions{Scheme: "http", Address: "10.1.1.4"}, starved{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := NewPool([]*Upstream{upstream, upstream}, nil)
+	stats := new(Stats)
+	table, err := NewTable(TableOptions{Routes: []*Route{{Host: host, Names: []string{host}, Online: true, Pool: pool, Stats: stats}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewHandler(HandlerOptions{Table: table, Observer: func(_ string, u *Upstream, err error) {
+		t.Errorf("the observer heard of %s: %v", u, err)
+	}})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, usualRequest())
+	if w.Code != http.StatusBadGateway {
+		t.Errorf("answer %d; want 502", w.Code)
+	}
+	for _, m := range pool.Members() {
+		if !m.in() {
+			t.Error("a member rests")
+		}
+	}
+	if message, _ := stats.LastError(); !strings.Contains(message, "too many open files") {
+		t.Errorf("last error %q; want what is lacking", message)
 	}
 }
