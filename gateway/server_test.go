@@ -159,6 +159,17 @@ func TestServerSpeaksBothProtocols(t *testing.T) {
 	}
 }
 
+// Clients that want HTTP/1.0 may say so in the handshake: ALPN has a name for it.
+func TestServerSpeaksHTTP10(t *testing.T) {
+	s := serve(t, http.HandlerFunc(describe), nil)
+	c := s.dial(t, "http/1.0")
+	io.WriteString(c, "GET / HTTP/1.0\r\nHost: "+name+"\r\n\r\n")
+	got, err := io.ReadAll(c)
+	if want := "HTTP/1.0 " + name + " http/1.0"; err != nil || !strings.HasPrefix(string(got), "HTTP/1.0 200 OK\r\n") || !strings.HasSuffix(string(got), want) {
+		t.Errorf("answer %q, %v; want %q", got, err, want)
+	}
+}
+
 func TestServerTLS(t *testing.T) {
 	s := serve(t, http.HandlerFunc(describe), nil)
 

@@ -9,7 +9,7 @@ import "crypto/tls"
 func TLSConfig(getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
 	return &tls.Config{
 		GetCertificate: getCertificate,
-		NextProtos:     []string{"h2", "http/1.1"},
+		NextProtos:     []string{"h2", "http/1.1", "http/1.0"}, // the last is all that "curl -0" offers
 		MinVersion:     tls.VersionTLS12,
 		MaxVersion:     tls.VersionTLS13,
 		// Set against a download of today that is kept for a quantum computer.
