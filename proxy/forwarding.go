@@ -51,6 +51,7 @@ type journey struct {
 
 	interim  sync.Mutex // held while a 1xx is passed on
 	answered bool       // guarded by interim: the final answer is there, no more 1xx
+	interims int        // guarded by interim: how many came
 
 	compressor compressWriter
 	compressed http.ResponseController // of compressor

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"testing"
 	"time"
@@ -187,5 +189,31 @@ func TestContradictoryLength(t *testing.T) {
 			}
 		}
 		conn.Close()
+	}
+}
+
+// An upstream that sends interim answers without an end is cut off, whatever
+// they are, and whether the client can be told of them or not.
+func TestInterimStorm(t *testing.T) {
+	for _, interim := range []string{"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n"} {
+		addr := startRawUpstream(t, func(conn net.Conn, r *bufio.Reader) {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			for storm := []byte(strings.Repeat(interim, 500)); ; {
+				if _, err := conn.Write(storm); err != nil {
+					return
+				}
+			}
+		})
+		r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}})
+		for _, p := range []string{"h1", "h2"} { // the client of HTTP/3 takes only a few
+			req := newRequest(t, http.MethodGet, "https://"+host+"/", nil)
+			trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { return nil }} // takes any number
+			res, _ := do(t, r.client(t, p), req.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
+			if res.StatusCode != http.StatusBadGateway {
+				t.Errorf("%s, %.12s: answer %d; want 502", p, interim, res.StatusCode)
+			}
+		}
 	}
 }
