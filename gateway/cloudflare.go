@@ -53,6 +53,9 @@ func (g *Gateway) useCloudflareRanges(ranges []netip.Prefix) {
 	if known := g.cloudflareRanges.Load(); known != nil && slices.Equal(*known, ranges) {
 		return
 	}
+	if g.stopping {
+		return
+	}
 	g.cloudflareRanges.Store(&ranges)
 	old := g.current.Load()
 	next, err := g.prepare(old.config, old)
@@ -60,8 +63,9 @@ func (g *Gateway) useCloudflareRanges(ranges []netip.Prefix) {
 		g.log.Warn("Cloudflare's new address ranges wait for the next reload", "error", err)
 		return
 	}
+	next.options.Generation, next.applied = old.table.Generation(), old.applied // it is the same configuration
 	g.swap(old, next, control.ReloadOptions{})
-	g.log.Info("Cloudflare's address ranges refreshed", "ranges", len(ranges), "generation", next.options.Generation)
+	g.log.Info("Cloudflare's address ranges refreshed", "ranges", len(ranges))
 }
 
 // CheckOnline asks Cloudflare whether the configured token can do what the

@@ -36,4 +36,7 @@ func TestCloudflareRangesAreRefreshed(t *testing.T) {
 	if h := r.host(t, "blog"); h.State != "offline" {
 		t.Errorf("an offline host: %+v", h)
 	}
+	if n := r.Status().Generation; n != 1 {
+		t.Errorf("generation %d of a configuration that did not change; want 1", n)
+	}
 }

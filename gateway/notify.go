@@ -58,9 +58,9 @@ func (g *Gateway) beat(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			g.reloading.Lock()
-			g.options.Notify(daemon.SdNotifyWatchdog)
+			g.reloading.Lock() // comes through only when nothing is stuck
 			g.reloading.Unlock()
+			g.options.Notify(daemon.SdNotifyWatchdog)
 		}
 	}
 }
