@@ -64,6 +64,7 @@ func (x *exchange) fillResponse(h wire.Response, block []byte) {
 		r.ContentLength = h.Length
 	default:
 		r.ContentLength = -1
+		x.chunked.Padded = true
 		x.coding[0] = "chunked"
 		r.TransferEncoding = x.coding[:]
 	}

@@ -22,6 +22,12 @@ const (
 // Chunked follows a chunked body (RFC 9112, section 7.1) without changing it.
 // Its zero value stands before the first chunk.
 type Chunked struct {
+	// Padded lets spaces and tabs follow a chunk's size, against the grammar:
+	// older Tomcats and small devices fill a size up to four places with them,
+	// and most clients read that. It is for responses: they come from one's own
+	// side, and are written anew before anybody else reads them.
+	Padded bool
+
 	state chunkState
 	left  uint64 // of the chunk's data; while in its line: the size so far
 	line  int    // bytes of the chunk line so far
@@ -31,7 +37,8 @@ type Chunked struct {
 type chunkState uint8
 
 const (
-	inSize chunkState = iota
+	inSize    chunkState = iota
+	inPadding            // see Padded
 	inExtension
 	inSizeLF // after the line's CR
 	inData
@@ -67,7 +74,7 @@ func (c *Chunked) Scan(b []byte) (n int, done bool, err error) {
 // step reads one byte that is not data.
 func (c *Chunked) step(b byte) (done bool, err error) {
 	switch c.state {
-	case inSize, inExtension:
+	case inSize, inPadding, inExtension:
 		return false, c.stepLine(b)
 	case inSizeLF:
 		if b != '\n' {
@@ -111,6 +118,10 @@ func (c *Chunked) stepLine(b byte) error {
 		if !is(b, valueByte) || b >= 0x80 {
 			return errChunkExt
 		}
+	case c.Padded && c.line > 1 && (b == ' ' || b == '\t'):
+		c.state = inPadding
+	case c.state == inPadding:
+		return errChunkSize
 	case b == ';':
 		if c.line == 1 {
 			return errChunkSize

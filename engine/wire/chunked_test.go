@@ -48,6 +48,31 @@ func TestChunkedScan(t *testing.T) {
 	}
 }
 
+func TestChunkedPadded(t *testing.T) {
+	tests := []struct {
+		name, in string
+		n        int
+		done     bool
+		err      error
+	}{
+		{"spaces", "5   \r\nhello\r\n0 \r\n", 17, true, nil},
+		{"tab", "5\t\r\nhello\r\n0\r\n", 14, true, nil},
+		{"no size", " \r\n", 0, false, errChunkSize},
+		{"before a digit", "5 0\r\n", 2, false, errChunkSize},
+		{"before an extension", "5 ;a\r\n", 2, false, errChunkSize},
+		{"before bare LF", "5 \n", 2, false, errChunkSize},
+		{"in the next size too", "1 \r\nx\r\n1 1\r\n", 9, false, errChunkSize},
+		{"without an end", "5" + strings.Repeat(" ", 300), maxChunkLine, false, errChunkExt},
+	}
+	for _, tt := range tests {
+		c := Chunked{Padded: true}
+		n, done, err := c.Scan([]byte(tt.in))
+		if n != tt.n || done != tt.done || !errors.Is(err, tt.err) {
+			t.Errorf("%s: Scan(%q) = %v, %v, %v; want %v, %v, %v", tt.name, tt.in, n, done, err, tt.n, tt.done, tt.err)
+		}
+	}
+}
+
 func TestChunkedRefusesExtensionFlood(t *testing.T) {
 	line := []byte("1;" + strings.Repeat("a", 200) + "\r\nx\r\n")
 	var c Chunked

@@ -199,12 +199,15 @@ func responseHeader(fields []Field) map[string][]string {
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		"0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "1;a\r\nx\r\n0\r\nX: y\r\n\r\nrest", "a\r\n0123456789\r\n3\r\nabc\r\n00;b\r\n\r\n", "2\r\nabc\r\n",
+		"5 \r\nhello\r\n0\t \r\n\r\n", "5 0\r\nhello\r\n",
 	} {
 		f.Add([]byte(s), uint8(1))
+		f.Add([]byte(s), uint8(128))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, step uint8) {
-		n, done, err := new(Chunked).Scan(b)
-		content, dn, ddone, derr := decodeInSteps(b, int(step)%7+1)
+		padded := step >= 128
+		n, done, err := (&Chunked{Padded: padded}).Scan(b)
+		content, dn, ddone, derr := decodeInSteps(b, int(step)%7+1, padded)
 		if dn != n || ddone != done || (derr == nil) != (err == nil) {
 			t.Fatalf("Scan(%q) = %v, %v, %v; Decode in steps of %d %v, %v, %v", b, n, done, err, step%7+1, dn, ddone, derr)
 		}
@@ -222,8 +225,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-func decodeInSteps(b []byte, step int) (content []byte, n int, done bool, err error) {
-	var c Chunked
+func decodeInSteps(b []byte, step int, padded bool) (content []byte, n int, done bool, err error) {
+	c := Chunked{Padded: padded}
 	for n < len(b) && !done && err == nil {
 		part := bytes.Clone(b[n:min(n+step, len(b))])
 		var data, m int
