@@ -24,6 +24,7 @@ var (
 	errClientGone   = errors.New("client went away")
 	errStopping     = errors.New("shutting down, no new upgrades")
 	errCut          = errors.New("cut because the host went offline")
+	errStuck        = errors.New("cut because one end took nothing any more")
 	errStopped      = errors.New("cut because the gateway stopped")
 
 	errNoConnection = errors.New("upstream takes no connections, others wait for it already") // the upstream's

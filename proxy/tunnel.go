@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,11 @@ const halfClosed = 30 * time.Second
 // frame, a frame on its way included. Who is there answers within a round trip
 // or two; who is not, such as a phone in a pocket, should not hold up the rest.
 const closeTimeout = 5 * time.Second
+
+// stuckWrite is how long an end may take nothing of what it is sent: as long as
+// TCP waits for one that acknowledges nothing. Whoever pauses a terminal, or
+// comes back to a phone, is there again by then. Silence has no limit.
+const stuckWrite = 15 * time.Minute
 
 // stream is the upstream's end of an upgraded connection.
 type stream interface {
@@ -38,6 +42,7 @@ type tunnel struct {
 	down, up direction   // to the client, to the upstream
 	done     atomic.Bool // the upstream ended and the client was told
 	failed   atomic.Bool // an end broke off or was cut
+	stuck    atomic.Bool // it was cut because an end took nothing for stuckWrite
 
 	mu    sync.Mutex  // guards what follows
 	timer *time.Timer // cuts it; nil = it may take as long as it likes
@@ -50,8 +55,8 @@ type tunnel struct {
 // follow.
 func newTunnel(client clientStream, upstream stream, websocket bool) *tunnel {
 	t := &tunnel{client: client, upstream: upstream}
-	t.down.init(upstream, client, websocket)
-	t.up.init(client, upstream, websocket)
+	t.down.init(t, upstream, client, websocket)
+	t.up.init(t, client, upstream, websocket)
 	t.down.busy = true // with the greeting
 	return t
 }
@@ -181,20 +186,24 @@ func (t *tunnel) cut() {
 // direction is one direction of a tunnel. One writer at a time: the greeting,
 // the copying goroutine, or the one that says goodbye.
 type direction struct {
-	src io.Reader
-	dst io.Writer
+	tunnel *tunnel
+	src    io.Reader
+	dst    io.Writer
 
-	mu      sync.Mutex // guards what follows; not held while reading or writing
-	idle    sync.Cond  // busy became false
-	busy    bool       // somebody writes to dst
-	frames  *frames    // nil = not a WebSocket
-	goodbye []byte     // to be sent when the frame on the way is whole
-	closed  bool       // nothing more is written to dst
-	refused bool       // a write to dst failed
+	mu      sync.Mutex  // guards what follows; not held while reading or writing
+	idle    sync.Cond   // busy became false
+	busy    bool        // somebody writes to dst
+	since   time.Time   // when the last write began
+	watch   *time.Timer // calls look; nil = nothing was written yet
+	watched bool        // it will
+	frames  *frames     // nil = not a WebSocket
+	goodbye []byte      // to be sent when the frame on the way is whole
+	closed  bool        // nothing more is written to dst
+	refused bool        // a write to dst failed
 }
 
-func (d *direction) init(src io.Reader, dst io.Writer, websocket bool) {
-	d.src, d.dst = src, dst
+func (d *direction) init(t *tunnel, src io.Reader, dst io.Writer, websocket bool) {
+	d.tunnel, d.src, d.dst = t, src, dst
 	d.idle.L = &d.mu
 	if websocket {
 		d.frames = new(frames)
@@ -320,7 +329,10 @@ func (d *direction) write(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	d.busy = true
+	d.busy, d.since = true, time.Now()
+	if !d.watched {
+		d.lookIn(stuckWrite)
+	}
 	d.mu.Unlock()
 	_, err := d.dst.Write(p)
 	d.mu.Lock()
@@ -328,6 +340,33 @@ func (d *direction) write(p []byte) error {
 	d.refused = d.refused || err != nil
 	d.idle.Signal()
 	return err
+}
+
+// lookIn has look called after some time: one timer for many writes. d.mu is
+// held.
+func (d *direction) lookIn(some time.Duration) {
+	d.watched = true
+	if d.watch == nil {
+		d.watch = time.AfterFunc(some, d.look)
+	} else {
+		d.watch.Reset(some)
+	}
+}
+
+// look cuts the tunnel when a write has been on its way for too long.
+func (d *direction) look() {
+	d.mu.Lock()
+	d.watched = false
+	left := stuckWrite - time.Since(d.since)
+	if d.busy && left > 0 {
+		d.lookIn(left)
+	}
+	stuck := d.busy && left <= 0
+	d.mu.Unlock()
+	if stuck {
+		d.tunnel.stuck.Store(true)
+		d.tunnel.cut()
+	}
 }
 
 // leave waits for a goodbye on the way; none is begun afterwards.
@@ -338,91 +377,7 @@ func (d *direction) leave() {
 	for d.busy {
 		d.idle.Wait()
 	}
-}
-
-// tunnels knows the upgraded connections, so that they can be ended.
-type tunnels struct {
-	mu    sync.Mutex // guards what follows
-	open  map[*tunnel]struct{}
-	grace context.Context // of Drain: how long what is open may last; nil = no Drain yet
-	none  chan struct{}   // closed when Drain began and none is open
-}
-
-// stopped reports whether Drain began.
-func (ts *tunnels) stopped() bool {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	return ts.grace != nil
-}
-
-// over reports whether the time that Drain gives is over, so that whatever
-// breaks off was cut by us.
-func (ts *tunnels) over() bool {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	return ts.grace != nil && ts.grace.Err() != nil
-}
-
-// add reports whether t may run; remove must follow.
-func (ts *tunnels) add(t *tunnel) bool {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if ts.grace != nil {
-		return false
+	if d.watch != nil {
+		d.watch.Stop()
 	}
-	if ts.open == nil {
-		ts.open = make(map[*tunnel]struct{})
-	}
-	ts.open[t] = struct{}{}
-	return true
-}
-
-func (ts *tunnels) remove(t *tunnel) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	delete(ts.open, t)
-	if ts.grace != nil && len(ts.open) == 0 {
-		close(ts.none)
-	}
-}
-
-// stop lets no more in and returns those that are open.
-func (ts *tunnels) stop(grace context.Context) (open []*tunnel, none <-chan struct{}) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	for t := range ts.open {
-		open = append(open, t)
-	}
-	if ts.grace == nil {
-		ts.grace = grace
-		ts.none = make(chan struct{})
-		if len(open) == 0 {
-			close(ts.none)
-		}
-	}
-	return open, ts.none
-}
-
-// Drain ends the upgraded connections; from now on there are no new ones.
-// WebSockets get a close frame with code (RFC 6455, 7.4: 1001 going away, 1012
-// service restart), both sides of them, between two frames, and five seconds to
-// answer it. Drain returns when all have ended; when ctx ends first, the rest is
-// cut. Requests of any kind that break off after the end of the first call's ctx
-// are logged as cut by us, not as left by their clients. It may be called once
-// the servers take no more connections, from several goroutines.
-func (h *Handler) Drain(ctx context.Context, code int) {
-	open, none := h.tunnels.stop(ctx)
-	var ending sync.WaitGroup // a peer that does not read blocks its goodbye, not the others'
-	for _, t := range open {
-		ending.Go(func() { t.goodbye(code) })
-	}
-	select {
-	case <-none:
-	case <-ctx.Done():
-		for _, t := range open {
-			t.cut()
-		}
-		<-none
-	}
-	ending.Wait()
 }

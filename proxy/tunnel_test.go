@@ -412,6 +412,35 @@ func (e pipeEnd) CloseWrite() error { return errors.ErrUnsupported }
 
 // A peer that does not answer a close frame, or does not even read it, is not
 // waited for longer than it takes to answer.
+// Silence has no limit, but an end that takes nothing of what it is sent has
+// one, whichever it is.
+func TestStuckTunnelEnds(t *testing.T) {
+	for _, upstreamIsStuck := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			client, clientEnd := net.Pipe()
+			upstream, upstreamEnd := net.Pipe()
+			defer client.Close()
+			defer upstream.Close()
+			tn := newTunnel(pipeEnd{clientEnd}, pipeEnd{upstreamEnd}, false)
+			tn.greet(func() error { return nil })
+			clean := make(chan bool, 1)
+			go func() { clean <- tn.run() }()
+			talks, listens := upstream, client
+			if upstreamIsStuck {
+				talks, listens = client, upstream
+			}
+			go talks.Write([]byte("ab"))
+			io.ReadFull(listens, make([]byte, 2))
+			time.Sleep(10 * stuckWrite) // silence
+			began := time.Now()
+			go talks.Write([]byte("cd"))
+			if <-clean || time.Since(began) != stuckWrite || !tn.stuck.Load() {
+				t.Errorf("the tunnel ended after %v; want it cut after %v, with its reason", time.Since(began), stuckWrite)
+			}
+		})
+	}
+}
+
 func TestGoodbyeIsLimited(t *testing.T) {
 	for _, tt := range []struct{ reads, halfClosed bool }{{true, false}, {false, false}, {true, true}} {
 		synctest.Test(t, func(t *testing.T) {

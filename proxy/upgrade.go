@@ -125,8 +125,13 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 	if t.run() {
 		return
 	}
-	if f.rec.Err = f.brokenOff(); f.rec.Err == nil && h.tunnels.stopped() {
+	f.rec.Err = f.brokenOff()
+	switch {
+	case f.rec.Err != nil:
+	case h.tunnels.stopped():
 		f.rec.Err = errStopped // it had said goodbye
+	case t.stuck.Load():
+		f.rec.Err = errStuck
 	}
 	if extended {
 		panic(http.ErrAbortHandler) // resets the stream; a hijacked connection is just closed
