@@ -118,8 +118,10 @@ func (c *conn) handshake() bool {
 
 func (c *conn) handshakeFailed(err error) {
 	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(e.RecordHeader) {
-		_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second)) // a courtesy, not worth more
+		deadline := time.Now().Add(lingerTime)
+		_ = c.raw.SetDeadline(deadline)
 		_, _ = io.WriteString(c.raw, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https only.\n")
+		c.outlast(deadline) // or the rest of the request would have the answer reset
 	}
 	c.server.ErrorLog.Debug("TLS handshake ended", "client", c.raw.RemoteAddr().String(), "error", err)
 }

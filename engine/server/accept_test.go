@@ -35,6 +35,20 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// Who speaks plain HTTP to a port of https is told, however long the request is:
+// what is left unread of it must not have the answer reset.
+func TestTellsPlainHTTPWithLongHead(t *testing.T) {
+	s := serve(t, http.NotFoundHandler(), secure)
+	for _, length := range []int{0, 5000, 200_000} {
+		c := s.dial(t)
+		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: a\r\nCookie: %s\r\n\r\n", strings.Repeat("x", length))
+		if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), "https only") {
+			t.Errorf("with a cookie of %d bytes: %q, %v; want to be told, and a clean end", length, b, err)
+		}
+		c.Close()
+	}
+}
+
 func TestHTTP2(t *testing.T) {
 	noLeak(t)
 	arrived, release := make(chan struct{}, 9), make(chan struct{})

@@ -61,8 +61,14 @@ func (c *conn) linger() {
 	if half, ok := c.rwc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 		return
 	}
-	if half, ok := c.raw.(interface{ CloseWrite() error }); ok && c.tls != nil {
-		_ = half.CloseWrite()
+	c.outlast(deadline)
+}
+
+// outlast ends the sending side of the connection below TLS, and waits until the
+// client does the same, or for deadline.
+func (c *conn) outlast(deadline time.Time) {
+	if half, ok := c.raw.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // without TLS it may be the second time
 	}
 	if _, err := io.CopyN(io.Discard, c.raw, lingerBytes); err == nil {
 		time.Sleep(time.Until(deadline)) // it goes on sending, and TCP holds it up now
