@@ -21,7 +21,11 @@ func (c *conn) waitUntil(d time.Duration) {
 func (c *conn) startHead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.readBy = time.Now().Add(c.server.Limits.HeaderTimeout)
+	d := c.server.Limits.HeaderTimeout
+	if c.server.stopping.Load() {
+		d = min(d, shutdownPatience)
+	}
+	c.readBy = time.Now().Add(d)
 	_ = c.rwc.SetReadDeadline(c.readBy)
 }
 

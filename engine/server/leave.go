@@ -6,7 +6,8 @@ import (
 )
 
 // shutdownPatience is how long a new connection may take to its first request
-// once the server is stopping: its client does not know yet.
+// once the server is stopping, and any to the end of a head that has begun: its
+// client does not know yet.
 const shutdownPatience = time.Second
 
 // leave ends the connection as f says.
@@ -84,7 +85,7 @@ func (c *conn) retire() {
 	switch {
 	case c.http2 != nil:
 		c.http2.Shutdown()
-	case c.phase.Load() == fresh:
+	case c.phase.Load() == fresh, c.phase.Load() == active && c.current == nil && !c.hijacked: // no head, or not all of it
 		c.readBy = time.Now().Add(shutdownPatience)
 		_ = c.raw.SetReadDeadline(c.readBy)
 	case c.phase.CompareAndSwap(idle, gone):

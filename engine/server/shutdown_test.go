@@ -169,6 +169,48 @@ func TestShutdownWaitsForRequests(t *testing.T) {
 	}
 }
 
+// Who has sent a part of a head is not waited for as a request is: half of what
+// knocks at an open port never sends the rest.
+func TestShutdownCutsPartsOfHeads(t *testing.T) {
+	noLeak(t)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }), secure)
+	conns := map[string]net.Conn{}
+	for what, in := range map[string]string{
+		"behind another request": get + "GET / HTTP/1.1\r\nHo", // read with that, in one record
+		"at first":               "GET / HTTP/1.1\r\nHo",
+		"of one byte":            "G",
+		"that goes on":           get + "GET / HTT",
+	} {
+		c := s.dialTLS(t)
+		io.WriteString(c, in)
+		conns[what] = c
+	}
+	readers := map[string]*bufio.Reader{}
+	for what, c := range conns {
+		readers[what] = bufio.NewReader(c)
+		if what == "behind another request" || what == "that goes on" {
+			answer(t, readers[what], "GET")
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(ctx) }()
+	<-s.done
+	io.WriteString(conns["that goes on"], "P/1.1\r\nHost: a\r\n\r\n")
+	if res, got := answer(t, readers["that goes on"], "GET"); got != "HTTP/1.1" || !res.Close {
+		t.Errorf("a head that was completed: %s, %q, close %v; want an answer, the last", res.Status, got, res.Close)
+	}
+	if err := <-down; err != nil {
+		t.Errorf("Shutdown = %v; want no wait for heads", err)
+	}
+	for what, br := range readers {
+		if b, err := io.ReadAll(br); err != nil || len(b) > 0 {
+			t.Errorf("head %s: %q, %v; want the connection closed", what, b, err)
+		}
+	}
+}
+
 func TestCloseCutsEverything(t *testing.T) {
 	noLeak(t)
 	arrived := make(chan struct{}, 2)
