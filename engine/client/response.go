@@ -3,6 +3,7 @@ package client
 import (
 	"net/http"
 	"net/textproto"
+	"strings"
 
 	"detour/engine/wire"
 )
@@ -43,8 +44,9 @@ func (x *exchange) answer(h wire.Response, block []byte) error {
 	return nil
 }
 
-// fillResponse fills res as http.ReadResponse does, but for the body, and for
-// the Cache-Control that it makes of a Pragma.
+// fillResponse fills res as http.ReadResponse does, but for the body, for the
+// Cache-Control that it makes of a Pragma, and for a Connection field that it
+// takes away although it names more than the close.
 func (x *exchange) fillResponse(h wire.Response, block []byte) {
 	r := &x.res
 	text := string(block)
@@ -77,7 +79,9 @@ func (x *exchange) fillResponse(h wire.Response, block []byte) {
 		}
 	}
 	if h.Close && h.Minor == 1 {
-		delete(r.Header, "Connection")
+		if options := r.Header["Connection"]; len(options) == 1 && strings.EqualFold(options[0], "close") {
+			delete(r.Header, "Connection")
+		}
 	}
 	if h.Trailer && h.Length == wire.LengthChunked {
 		r.Trailer = announcedTrailer(r.Header["Trailer"])
