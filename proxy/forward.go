@@ -102,7 +102,7 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 	// After a refusal of "Expect: 100-continue" http.Transport would send the
 	// body all the same, and so fetch it from the client, to keep the
 	// connection. Given up, the connection costs less than the body.
-	out.Close = header["Expect"] != nil
+	out.Close = header["Expect"] != nil || authenticatesConnection(header["Authorization"])
 	if body != nil {
 		f.body = body
 		out.Body, out.ContentLength = body, length
@@ -123,6 +123,19 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 		}
 	}
 	return out, nil
+}
+
+// authenticatesConnection reports whether these credentials are for all that
+// follows on the connection, as Microsoft's schemes are (RFC 4559, 6): no other
+// visitor's request may be next on it.
+func authenticatesConnection(authorization []string) bool {
+	for _, v := range authorization {
+		scheme, _, _ := strings.Cut(v, " ")
+		if strings.EqualFold(scheme, "NTLM") || strings.EqualFold(scheme, "Negotiate") {
+			return true
+		}
+	}
+	return false
 }
 
 // aim addresses out to the member that works on it.

@@ -14,6 +14,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -613,4 +614,29 @@ func FuzzOrigin(f *testing.F) {
 			t.Errorf("a stranger %v became %v", o.peer, o.client)
 		}
 	})
+}
+
+// NTLM and Negotiate authenticate a connection, not a request: whoever is next
+// on it would be taken for the visitor before.
+func TestConnectionAuthenticationIsNotShared(t *testing.T) {
+	for scheme, shared := range map[string]bool{"NTLM TlRMTVNTUAAB": false, "negotiate YII=": false, "Basic YTpi": true, "Bearer x": true} {
+		var mu sync.Mutex
+		var from []string
+		r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			from = append(from, r.RemoteAddr)
+			if r.Header.Get("Authorization") == "" {
+				w.Header().Set("WWW-Authenticate", "Negotiate")
+			}
+		}), rigOptions{})
+		c := r.client(t, "h2")
+		req := newRequest(t, http.MethodGet, "https://"+host+"/", nil)
+		req.Header.Set("Authorization", scheme)
+		do(t, c, req)
+		get(t, c, "https://"+host+"/")
+		if got := from[0] == from[1]; got != shared {
+			t.Errorf("%s: the next request on the same connection = %v; want %v", scheme, got, shared)
+		}
+	}
 }
