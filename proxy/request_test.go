@@ -640,3 +640,28 @@ func TestConnectionAuthenticationIsNotShared(t *testing.T) {
 		}
 	}
 }
+
+// An upgrade asks for its connection to go on, whatever it is authenticated by;
+// when it is refused, nobody else gets that connection.
+func TestUpgradesShareNoConnection(t *testing.T) {
+	var mu sync.Mutex
+	var from []string
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		from = append(from, r.RemoteAddr)
+		if got := r.Header["Connection"]; len(got) != 1 || got[0] != "Upgrade" {
+			t.Errorf("Connection: %q; want Upgrade alone", got)
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}), rigOptions{})
+	for range 2 {
+		res, _ := r.raw(t, "GET / HTTP/1.1\nHost: "+host+"\nConnection: Upgrade\nUpgrade: websocket\nAuthorization: Negotiate YII=\n\n")
+		if res.StatusCode != http.StatusNotFound {
+			t.Fatalf("answer %d; want 404", res.StatusCode)
+		}
+	}
+	if from[0] == from[1] {
+		t.Error("two visitors' upgrades on one connection")
+	}
+}

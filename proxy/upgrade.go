@@ -64,6 +64,7 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 		fail(f.w, f.r, f.rt, f.rec, err)
 		return
 	}
+	out.Close = false // its connection serves nobody else anyway
 	if f.body != nil {
 		defer f.body.release(f.rc)
 	}

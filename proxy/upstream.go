@@ -112,10 +112,13 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	transport.Protocols = o.protocols()
 
 	// An upgrade speaks HTTP/1.1 whatever the requests speak, and its
-	// application may take its time before it switches.
+	// application may take its time before it switches. No connection is kept:
+	// only an upgrade that was refused leaves one, which it may have
+	// authenticated.
 	upgrades := o.transport(tlsConfig.Clone(), 0)
 	upgrades.Protocols = new(http.Protocols)
 	upgrades.Protocols.SetHTTP1(true)
+	upgrades.DisableKeepAlives = true
 
 	u.transport, u.upgrades = transport, upgrades
 	return u, nil
@@ -172,7 +175,7 @@ func (o *UpstreamOptions) exchanges() (requests, upgrades *client.Transport) {
 		HeadLimit:       responseHeaderLimit,
 	}
 	requests = client.New(options)
-	options.ResponseTimeout = 0
+	options.ResponseTimeout, options.MaxIdle = 0, 0 // for the reasons that NewUpstream names
 	return requests, client.New(options)
 }
 
