@@ -30,6 +30,10 @@ type Options struct {
 	// has a ConnectionState method, as *tls.Conn does.
 	TLS *tls.ConnectionState
 
+	// Paced says that the connection's Write fails by itself when the client takes
+	// nothing for too long, however long one takes that moves.
+	Paced bool
+
 	// ConnState, if not nil, is told http.StateActive when the connection
 	// gets its first request, and http.StateIdle when the last is done. It must
 	// neither block nor call the Conn.
@@ -44,6 +48,7 @@ type Conn struct {
 	log     *slog.Logger
 	refused func(reason, client string)
 	tls     *tls.ConnectionState
+	paced   bool
 	onState func(http.ConnState)
 	remote  string
 	base    context.Context // of all requests; set by Serve
@@ -103,7 +108,7 @@ type Conn struct {
 func New(c net.Conn, o Options) *Conn {
 	conn := &Conn{
 		born: time.Now(),
-		conn: c, handler: o.Handler, limits: o.Limits.withDefaults(), log: o.Log, refused: o.Refused, tls: o.TLS, onState: o.ConnState,
+		conn: c, handler: o.Handler, limits: o.Limits.withDefaults(), log: o.Log, refused: o.Refused, tls: o.TLS, paced: o.Paced, onState: o.ConnState,
 		remote:       c.RemoteAddr().String(),
 		streams:      make(map[uint32]*stream),
 		peerMaxFrame: maxFrame,
@@ -282,7 +287,9 @@ func (c *Conn) hangUp(write, linger time.Duration) {
 	}
 	c.closing = true
 	c.linger = linger
-	_ = c.conn.SetWriteDeadline(time.Now().Add(write))
+	if write < c.limits.WriteTimeout || !c.paced {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(write))
+	}
 	if !c.flushing && c.serving {
 		c.flushing = true
 		go c.flush(true) // it ends with the farewell

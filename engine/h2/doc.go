@@ -51,7 +51,7 @@
 //     a round trip, unless the answer is a success.
 //   - A flood is slowed down before it is cut off.
 //   - The client must take the end of an answer, and what is written to it, within
-//     Limits.WriteTimeout.
+//     Limits.WriteTimeout; with Options.Paced, the connection says what it must take.
 //   - A client that makes no progress with what a handler reads or writes is cut,
 //     if Limits.ProgressTimeout says so.
 //   - Extended CONNECT is always on. There is no push and no http.CloseNotifier.

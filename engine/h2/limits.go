@@ -12,7 +12,7 @@ type Limits struct {
 	HeaderBytes   int           // a request's decoded fields; more is answered 431
 	HeaderTimeout time.Duration // for the preface, and for a header once begun
 	IdleTimeout   time.Duration // of a connection without requests
-	WriteTimeout  time.Duration // for the client's TCP to take one write, at most 72 KiB; 0 = ProgressTimeout, if there is one
+	WriteTimeout  time.Duration // for the client's TCP to take one write, at most 72 KiB, unless Options.Paced; 0 = ProgressTimeout, if there is one
 
 	// ProgressTimeout bounds how long a Read of a body may wait for the client
 	// to send something, and a Write for the client to take something: the

@@ -61,7 +61,7 @@ func (c *Conn) flush(alone bool) {
 		c.out = nil
 		c.nextTurn()
 		now := c.now()
-		rearmed := now.Sub(c.armed) >= min(rearm, c.limits.WriteTimeout/8) && !c.closing
+		rearmed := now.Sub(c.armed) >= min(rearm, c.limits.WriteTimeout/8) && !c.closing && !c.paced
 		if rearmed {
 			c.armed = now
 		}

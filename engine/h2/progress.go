@@ -32,7 +32,10 @@ func (st *stream) stalled(now time.Time) (next time.Time) {
 		return next
 	}
 	since := st.waitsSince
-	if st.queued && since.Before(st.c.moved) { // others have their turn
+	switch {
+	case st.queued && st.c.sendWindow > 0:
+		return next // for room in the output, which has a limit of its own
+	case st.queued && since.Before(st.c.moved): // others have their turn
 		since = st.c.moved
 	}
 	by := since.Add(limit)

@@ -76,12 +76,12 @@ func (c *conn) start() {
 		c.server.ended(c)
 		return
 	}
+	c.out.renew(c.server.Limits.ProgressTimeout)
 	// A handshake needs a deep stack, which an idle connection should not keep:
 	// the rest has a goroutine of its own.
 	if c.tls != nil && c.tls.NegotiatedProtocol == "h2" {
 		go c.runHTTP2()
 	} else {
-		c.out.renew(c.server.Limits.ProgressTimeout)
 		go c.run()
 	}
 }
@@ -141,7 +141,7 @@ func (c *conn) runHTTP2() {
 	defer c.server.ended(c)
 	l := c.server.Limits
 	served := h2.New(c.stream(), h2.Options{
-		Handler: c.server.Handler, TLS: c.tls, Log: c.server.ErrorLog, Refused: c.server.refusals.note,
+		Handler: c.server.Handler, TLS: c.tls, Log: c.server.ErrorLog, Refused: c.server.refusals.note, Paced: l.ProgressTimeout > 0,
 		Limits: h2.Limits{Streams: l.Streams, HeaderBytes: l.HeaderBytes, HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, ProgressTimeout: l.ProgressTimeout},
 	})
 	c.mu.Lock()

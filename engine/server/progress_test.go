@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,8 +11,12 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"detour/engine/server"
 )
@@ -173,6 +178,77 @@ func TestProgressLeavesSlowReader(t *testing.T) {
 			t.Errorf("read %d bytes; want %d", got, size)
 		}
 	})
+}
+
+// The same over HTTP/2, whose writes are those of all answers of a connection.
+func TestProgressLeavesSlowHTTP2Reader(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 200 << 10 // of which several writes are in one piece
+	s := serveOn(t, narrow{l}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := w.Write(make([]byte, size)); err != nil {
+			t.Errorf("Write: %v", err)
+		}
+	}), func(o *server.Options) { secure(o); o.Limits.ProgressTimeout = stall })
+	narrowed := func(_, _ string, c syscall.RawConn) error { // before it connects: pieces are never larger then
+		return c.Control(func(fd uintptr) {
+			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, narrowBytes)
+		})
+	}
+	raw, err := (&net.Dialer{Control: narrowed}).Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+	conf := clientTLS()
+	conf.NextProtos = []string{"h2"}
+	c := tls.Client(slow{raw}, conf)
+	_, _ = io.WriteString(c, http2.ClientPreface)
+	f := http2.NewFramer(c, c)
+	_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: size})
+	_ = f.WriteWindowUpdate(0, size)
+	var head bytes.Buffer
+	e := hpack.NewEncoder(&head)
+	for _, field := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a"}, {":path", "/"}} {
+		_ = e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
+	for got := 0; got < size; {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", got, err)
+		}
+		if data, ok := frame.(*http2.DataFrame); ok {
+			got += len(data.Data())
+		}
+	}
+}
+
+// slow is a connection that takes 64 KiB, which are written at once, in twice the
+// limit.
+type slow struct{ net.Conn }
+
+func (c slow) Read(p []byte) (int, error) {
+	const steps = 64
+	<-time.After(2 * stall / steps)
+	return c.Conn.Read(p[:min(len(p), 64<<10/steps)])
+}
+
+// narrow is a listener whose connections hold little that was not sent yet.
+type narrow struct{ net.Listener }
+
+const narrowBytes = 8 << 10
+
+func (l narrow) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		err = c.(*net.TCPConn).SetWriteBuffer(narrowBytes)
+	}
+	return c, err
 }
 
 // What the client is not asked for is not its fault.
