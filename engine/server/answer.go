@@ -79,7 +79,7 @@ func (w *response) readRest() bool {
 	defer b.mu.Unlock()
 	switch {
 	case b.closed:
-		w.closing = w.closing || !b.eof
+		w.closing = w.closing || !b.eof.Load()
 		return true
 	case b.left >= maxDrain:
 		return false
@@ -88,8 +88,8 @@ func (w *response) readRest() bool {
 		w.closing = true // what remains must not be read as a request
 		return true
 	}
-	b.closed = b.eof
-	return b.eof
+	b.closed = b.eof.Load()
+	return b.eof.Load()
 }
 
 // frame decides how the end of the body is found.

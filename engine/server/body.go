@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"detour/engine/wire"
@@ -26,12 +27,13 @@ type body struct {
 	request *http.Request
 	expect  *response // asks the client to send first; nil = need not
 
+	eof atomic.Bool // all is read; changes under mu
+
 	mu       sync.Mutex // guards the rest; held while reading
 	left     int64      // of a body with a length
 	chunked  bool
 	chunks   wire.Chunked
 	trailing bool  // the chunks are read, the trailers not
-	eof      bool  // all is read
 	err      error // what reading failed with, for good
 	closed   bool  // by the handler, or because it is done
 	draining bool  // what is left is read for nobody
@@ -43,7 +45,7 @@ func (b *body) Read(p []byte) (int, error) {
 	switch {
 	case b.closed:
 		return 0, http.ErrBodyReadAfterClose
-	case b.expect != nil && !b.eof:
+	case b.expect != nil && !b.eof.Load():
 		b.expect.sendContinue()
 	}
 	return b.read(p)
@@ -52,7 +54,7 @@ func (b *body) Read(p []byte) (int, error) {
 // read reads the body, whoever wants it. mu is held.
 func (b *body) read(p []byte) (n int, err error) {
 	switch {
-	case b.eof:
+	case b.eof.Load():
 		return 0, io.EOF
 	case b.err != nil:
 		return 0, b.err
@@ -66,7 +68,7 @@ func (b *body) read(p []byte) (n int, err error) {
 	if err != nil && b.conn.isFinal(err) {
 		b.err = err
 	}
-	if b.eof {
+	if b.eof.Load() {
 		b.conn.in.release()
 		b.conn.bodyRead(b.conn.in.len() > 0)
 		return n, io.EOF
@@ -115,7 +117,7 @@ func (b *body) start() {
 func (b *body) readLength(p []byte) (int, error) {
 	n, err := b.receive(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
-	b.eof = b.left == 0
+	b.eof.Store(b.left == 0)
 	return n, err
 }
 
@@ -202,7 +204,7 @@ func (b *body) trailers(section []byte) error {
 		}
 	}
 	b.conn.in.skip(len(section))
-	b.eof = true
+	b.eof.Store(true)
 	return nil
 }
 
@@ -221,7 +223,7 @@ func (b *body) Close() error {
 
 // drain reads what is left, if that is little. mu is held.
 func (b *body) drain() error {
-	if b.eof || b.left > maxDrain || b.expect != nil && !b.expect.mayRead() {
+	if b.eof.Load() || b.left > maxDrain || b.expect != nil && !b.expect.mayRead() {
 		return nil
 	}
 	b.conn.startBody()
@@ -256,7 +258,7 @@ func (b *body) finish(tryHard bool) (all bool) {
 		_ = b.drain()
 	}
 	b.closed = true
-	return b.eof
+	return b.eof.Load()
 }
 
 // abandon takes the body from a handler that takes the connection.
@@ -272,9 +274,5 @@ func (b *body) abandon() {
 	b.mu.Unlock()
 }
 
-// ended reports whether all of it was read.
-func (b *body) ended() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.eof
-}
+// ended reports whether all of it was read. It does not wait for who reads.
+func (b *body) ended() bool { return b.eof.Load() }

@@ -303,6 +303,47 @@ func TestBrokenAnswerBegins(t *testing.T) {
 	}
 }
 
+// An answer does not wait for somebody else who reads the body, and for a client
+// that sends no more of it before it has the answer.
+func TestAnswersBesideReader(t *testing.T) {
+	read := make(chan struct{}, 2)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		rc.EnableFullDuplex()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			io.ReadFull(r.Body, make([]byte, 1))
+			read <- struct{}{}
+			io.Copy(io.Discard, r.Body)
+		}()
+		<-read
+		time.Sleep(10 * time.Millisecond) // it waits for more now
+		io.WriteString(w, "early")
+		rc.Flush()
+		<-done
+	}), nil)
+	for _, expect := range []string{"", "Expect: 100-continue\r\n"} {
+		c := s.dial(t)
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n"+expect+"\r\nabc")
+		br := bufio.NewReader(c)
+		if expect != "" {
+			if line, err := br.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+				t.Fatalf("%q, %v; want to be asked for the body", line, err)
+			}
+			br.ReadString('\n')
+		}
+		res, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Errorf("%q: no answer beside a reader: %v", expect, err)
+		} else if _, err := io.ReadFull(res.Body, make([]byte, 5)); err != nil {
+			t.Errorf("%q: no body beside a reader: %v", expect, err)
+		}
+		c.Close()
+	}
+}
+
 // "close" wins over "keep-alive" (RFC 9112, section 9.3); net/http has it the other
 // way round.
 func TestCloseWinsInHTTP10(t *testing.T) {
