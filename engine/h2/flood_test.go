@@ -111,6 +111,39 @@ func TestBurst(t *testing.T) {
 	r.until("the answer", endOf(3))
 }
 
+// What a flood has left behind is not served when its client has gone, or the
+// server wants to be.
+func TestFloodThenGone(t *testing.T) {
+	for name, leave := range map[string]func(g *rig, r *raw){
+		"client": func(_ *rig, r *raw) { r.conn.Close() },
+		"server": func(g *rig, _ *raw) { g.closeAll() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := startTuned(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, Options{},
+				func(c *Conn) { c.in.guard.left = 10 })
+			r := g.dial(t)
+			var b bytes.Buffer
+			f := http2.NewFramer(&b, nil)
+			for i := range uint32(3000) { // half a minute's worth
+				f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: get(), EndStream: true, EndHeaders: true})
+				f.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
+			}
+			r.conn.Write(b.Bytes())
+			leave(g, r)
+			gone := time.Now()
+			waitFor(t, "the end of the connection", func() bool {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				return len(g.conns) == 0
+			})
+			if took := time.Since(gone); took > 3*time.Second {
+				t.Errorf("the connection ended after %v", took)
+			}
+		})
+	}
+}
+
 // A client that answers each small message with a PING and a WINDOW_UPDATE, as
 // gRPC's do, is no flood.
 func TestSmallMessages(t *testing.T) {

@@ -37,6 +37,13 @@ func (g *guard) init() {
 	g.maxPauses = 600                  // half a minute of nothing but flooding
 }
 
+// therePing asks whether the client is still there: only a write tells that it
+// is not, long before all that it has sent is read.
+var therePing = [8]byte{'t', 'h', 'e', 'r', 'e', '?'}
+
+// pausesToAsk is how often: twice a second.
+const pausesToAsk = 10
+
 // spend takes cost from the allowance, and waits if there is none.
 func (c *Conn) spend(cost int) error {
 	g := &c.in.guard
@@ -48,8 +55,15 @@ func (c *Conn) spend(cost int) error {
 	g.left += c.earned + int(now.Sub(g.refilled).Milliseconds())*allowanceSecond/1000
 	c.earned = 0
 	g.refilled = now
+	if g.left <= 0 && g.held%pausesToAsk == 0 && !c.closing {
+		c.ping(therePing)
+	}
 	c.kick()
+	gone := c.writeErr
 	c.mu.Unlock()
+	if gone != nil {
+		return gone
+	}
 	if g.left > 0 {
 		if g.left = min(g.left, allowance); g.left > allowance/10 {
 			g.held = 0

@@ -108,6 +108,15 @@ func (g *rig) shutdown() {
 	}
 }
 
+// closeAll cuts all connections.
+func (g *rig) closeAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		c.Close()
+	}
+}
+
 // startOracle is the same handler behind net/http.
 func startOracle(t testing.TB, h http.HandlerFunc) *rig {
 	t.Helper()
