@@ -151,7 +151,7 @@ func (c *conn) readHead(pipelined bool) ([]byte, error) {
 			timed = true
 		}
 		rest = false
-		if err := c.in.read(c.rwc, limit); err == io.EOF {
+		if err := c.in.read(c.rwc, limit); err == io.EOF && len(b) > 0 {
 			return nil, errHeadCut
 		} else if err != nil {
 			return nil, ioError{err}

@@ -284,3 +284,22 @@ func TestToleratesTheHarmless(t *testing.T) {
 		}
 	}
 }
+
+// Some clients send an empty line behind a request. It begins no other one, so its
+// end is not answered.
+func TestEmptyLineIsNoRequest(t *testing.T) {
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }), nil)
+	for in, want := range map[string]int{
+		"\r\n": 0,
+		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx\r\n": 1,
+		get + get + "\r\n": 2,
+	} {
+		got := talk(t, s.addr, in)
+		if n := strings.Count(got, "HTTP/1.1 "); n != want || strings.Count(got, "200 OK") != n {
+			t.Errorf("%q: answered %q; want %d answers", in, got, want)
+		}
+	}
+	if log := s.log.String(); strings.Contains(log, "refused") {
+		t.Errorf("the log speaks of a refusal: %s", log)
+	}
+}
