@@ -118,10 +118,9 @@ func (c *conn) handshake() bool {
 
 func (c *conn) handshakeFailed(err error) {
 	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(e.RecordHeader) {
-		deadline := time.Now().Add(lingerTime)
-		_ = c.raw.SetDeadline(deadline)
+		_ = c.raw.SetDeadline(time.Now().Add(lingerTime))
 		_, _ = io.WriteString(c.raw, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https only.\n")
-		c.outlast(deadline) // or the rest of the request would have the answer reset
+		c.outlast() // or the rest of the request would have the answer reset
 	}
 	c.server.ErrorLog.Debug("TLS handshake ended", "client", c.raw.RemoteAddr().String(), "error", err)
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"io"
 	"time"
 )
@@ -30,7 +31,7 @@ func (c *conn) leave(f fate) {
 	case c.out.broken():
 		_ = c.raw.Close()
 	case f == unread:
-		c.linger()
+		c.linger(unreadTime)
 		_ = c.raw.Close()
 	default:
 		_ = c.rwc.Close()
@@ -47,33 +48,37 @@ func (c *conn) sever() {
 }
 
 const (
-	// lingerTime is how long a client that is still sending gets to read its
-	// answer: closing at once would reset the connection, and the answer with
-	// it (RFC 9112, section 9.6). Longer than most round trips.
+	// lingerTime is how long a client that is still sending gets to read why it
+	// was refused: closing at once would reset the connection, and the answer
+	// with it (RFC 9112, section 9.6). Longer than most round trips.
 	lingerTime = 500 * time.Millisecond
-	// lingerBytes bounds what is read for nothing meanwhile.
-	lingerBytes = 1 << 20
+
+	// unreadTime is the same for a client whose request was answered before its
+	// body was there. Browsers and many libraries look for an answer only when
+	// they have sent all: 30 s are 20 MB from a home's line. nginx's.
+	unreadTime = 30 * time.Second
 )
 
 // linger ends the sending side, and lets the client read what was sent.
-func (c *conn) linger() {
-	deadline := time.Now().Add(lingerTime)
+func (c *conn) linger(d time.Duration) {
+	deadline := time.Now().Add(d)
 	_ = c.rwc.SetDeadline(deadline)
 	if half, ok := c.rwc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 		return
 	}
-	c.outlast(deadline)
+	c.outlast()
 }
 
 // outlast ends the sending side of the connection below TLS, and waits until the
-// client does the same, or for deadline.
-func (c *conn) outlast(deadline time.Time) {
+// client does the same, or for the read deadline. What comes meanwhile is for
+// nobody. A server that stops has less patience.
+func (c *conn) outlast() {
 	if half, ok := c.raw.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // without TLS it may be the second time
 	}
-	if _, err := io.CopyN(io.Discard, c.raw, lingerBytes); err == nil {
-		time.Sleep(time.Until(deadline)) // it goes on sending, and TCP holds it up now
-	}
+	stop := context.AfterFunc(c.server.ctx, func() { _ = c.raw.SetReadDeadline(time.Now().Add(lingerTime)) })
+	defer stop()
+	_, _ = io.Copy(io.Discard, c.raw)
 }
 
 // retire is Shutdown's word to the connection. It does not wait for it: an idle

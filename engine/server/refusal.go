@@ -31,7 +31,7 @@ func (c *conn) refuse(err error) {
 	_ = c.out.SetWriteDeadline(time.Now().Add(lingerTime)) // it may not be reading at all
 	answer := "HTTP/1.1 " + text + "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" + text
 	if c.write([]byte(answer)) == nil {
-		c.linger()
+		c.linger(lingerTime)
 	}
 }
 

@@ -211,6 +211,42 @@ func TestShutdownCutsPartsOfHeads(t *testing.T) {
 	}
 }
 
+// Most clients look for the answer when they have sent the whole body, however
+// early it came.
+func TestEarlyAnswerReachesWhoSendsAllFirst(t *testing.T) {
+	noLeak(t)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }), secure)
+	for _, framing := range []string{"Content-Length: 67108864\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n4000000\r\n"} {
+		c := s.dialTLS(t)
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\n"+framing)
+		piece := make([]byte, 1<<20)
+		for range 64 { // more than the buffers of any socket
+			if _, err := c.Write(piece); err != nil {
+				t.Fatalf("%.20q: cut off while it sends: %v", framing, err)
+			}
+		}
+		res, _ := answer(t, bufio.NewReader(c), "POST")
+		if res.StatusCode != http.StatusServiceUnavailable || !res.Close {
+			t.Errorf("%.20q: %s, close %v; want 503, the last", framing, res.Status, res.Close)
+		}
+		c.Close()
+	}
+}
+
+// That a client may still be sending delays no Shutdown.
+func TestShutdownCutsWhoWasAnsweredEarly(t *testing.T) {
+	noLeak(t)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}), secure)
+	c := s.dialTLS(t)
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+	answer(t, bufio.NewReader(c), "POST")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+}
+
 func TestCloseCutsEverything(t *testing.T) {
 	noLeak(t)
 	arrived := make(chan struct{}, 2)
