@@ -17,9 +17,10 @@ const halfClosed = 30 * time.Second
 // or two; who is not, such as a phone in a pocket, should not hold up the rest.
 const closeTimeout = 5 * time.Second
 
-// stuckWrite is how long an end may take nothing of what it is sent: as long as
-// TCP waits for one that acknowledges nothing. Whoever pauses a terminal, or
-// comes back to a phone, is there again by then. Silence has no limit.
+// stuckWrite is how long an end may take nothing of what it is sent, at least,
+// and twice that at most: as long as TCP waits for one that acknowledges
+// nothing. Whoever pauses a terminal, or comes back to a phone, is there again
+// by then. Silence has no limit.
 const stuckWrite = 15 * time.Minute
 
 // stream is the upstream's end of an upgraded connection.
@@ -193,7 +194,8 @@ type direction struct {
 	mu      sync.Mutex  // guards what follows; not held while reading or writing
 	idle    sync.Cond   // busy became false
 	busy    bool        // somebody writes to dst
-	since   time.Time   // when the last write began
+	writes  uint64      // that were begun
+	seen    uint64      // writes, when look was called for
 	watch   *time.Timer // calls look; nil = nothing was written yet
 	watched bool        // it will
 	frames  *frames     // nil = not a WebSocket
@@ -329,9 +331,10 @@ func (d *direction) write(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	d.busy, d.since = true, time.Now()
+	d.busy = true
+	d.writes++
 	if !d.watched {
-		d.lookIn(stuckWrite)
+		d.watchWrites()
 	}
 	d.mu.Unlock()
 	_, err := d.dst.Write(p)
@@ -342,26 +345,26 @@ func (d *direction) write(p []byte) error {
 	return err
 }
 
-// lookIn has look called after some time: one timer for many writes. d.mu is
-// held.
-func (d *direction) lookIn(some time.Duration) {
-	d.watched = true
+// watchWrites has look called after stuckWrite: one timer, and no look at the
+// clock, for many writes. d.mu is held.
+func (d *direction) watchWrites() {
+	d.watched, d.seen = true, d.writes
 	if d.watch == nil {
-		d.watch = time.AfterFunc(some, d.look)
+		d.watch = time.AfterFunc(stuckWrite, d.look)
 	} else {
-		d.watch.Reset(some)
+		d.watch.Reset(stuckWrite)
 	}
 }
 
-// look cuts the tunnel when a write has been on its way for too long.
+// look cuts the tunnel when the write that was the last at the look before is
+// still on its way.
 func (d *direction) look() {
 	d.mu.Lock()
 	d.watched = false
-	left := stuckWrite - time.Since(d.since)
-	if d.busy && left > 0 {
-		d.lookIn(left)
+	stuck := d.busy && d.writes == d.seen
+	if d.busy && !stuck {
+		d.watchWrites()
 	}
-	stuck := d.busy && left <= 0
 	d.mu.Unlock()
 	if stuck {
 		d.tunnel.stuck.Store(true)
