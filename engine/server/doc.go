@@ -26,4 +26,8 @@
 // cannot tell apart from other mistakes behind wire.Guard, and answers with 400, is
 // here 501 if it is a transfer coding before chunked, and 505 if it is a version of
 // HTTP that is not spoken here.
+//
+// A client that is still sending when its request has been answered may go on for
+// unreadTime, and so reach the answer. Of an answer that its handler gives up, what
+// there is is sent, unless it would look whole.
 package server

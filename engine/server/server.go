@@ -44,7 +44,9 @@ type Limits struct {
 	// else does not count, and nothing limits the length or duration of what
 	// moves. Streams that may be silent by design are left alone: answers of
 	// type text/event-stream, connections that were hijacked, extended
-	// CONNECTs and gRPC calls. 0 = no limit.
+	// CONNECTs and gRPC calls. Behind TLS nothing less than a record, of 16 KiB
+	// at most, counts as received, nor as taken if TLS is the listener's.
+	// 0 = no limit.
 	ProgressTimeout time.Duration
 }
 
