@@ -779,3 +779,77 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+// A peer that takes nothing holds a tunnel no longer than Drain allows, whatever
+// carries it, and whichever end it is.
+func TestDrainCutsPeersThatDoNotRead(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		upstream func(c *websocket.Conn) // until the test ends
+		client   func(c wsClient)
+	}{
+		{"client", func(c *websocket.Conn) {
+			for c.Write(context.Background(), websocket.MessageBinary, make([]byte, 32<<10)) == nil {
+			}
+		}, func(wsClient) {}},
+		{"upstream", nil, func(c wsClient) {
+			for frame := wsFrame(2, make([]byte, 32<<10)); ; {
+				if _, err := c.Write(frame); err != nil {
+					return
+				}
+			}
+		}},
+	} {
+		for _, p := range protocols {
+			if tt.upstream == nil && p == "h2" {
+				continue // our client of HTTP/2 sends no more than fits the buffers
+			}
+			t.Run(tt.name+", "+p, func(t *testing.T) {
+				over := make(chan struct{})
+				r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"chat"}})
+					if err != nil {
+						return
+					}
+					defer c.CloseNow()
+					if tt.upstream != nil {
+						tt.upstream(c)
+					} else {
+						<-over
+					}
+				}), rigOptions{})
+				defer close(over)
+				c := openWebSocket(t, r.edge, p, "/")
+				defer c.Close()
+				go tt.client(c)
+				r.handler.tunnels.mu.Lock()
+				var tn *tunnel
+				for tn = range r.handler.tunnels.open {
+				}
+				r.handler.tunnels.mu.Unlock()
+				d := &tn.down
+				if tt.upstream == nil {
+					d = &tn.up
+				}
+				last, same := uint64(0), 0
+				eventually(t, "write that blocks", func() bool {
+					d.mu.Lock()
+					defer d.mu.Unlock()
+					if same++; !d.busy || d.writes != last {
+						last, same = d.writes, 0
+					}
+					return same > 50 // for a tenth of a second
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				defer cancel()
+				drained := make(chan struct{})
+				go func() { r.handler.Drain(ctx, 1001); close(drained) }()
+				select {
+				case <-drained:
+				case <-time.After(5 * time.Second):
+					t.Fatal("Drain hangs")
+				}
+			})
+		}
+	}
+}
