@@ -173,42 +173,77 @@ func TestShutdownWaitsForRequests(t *testing.T) {
 // knocks at an open port never sends the rest.
 func TestShutdownCutsPartsOfHeads(t *testing.T) {
 	noLeak(t)
-	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }), secure)
-	conns := map[string]net.Conn{}
-	for what, in := range map[string]string{
-		"behind another request": get + "GET / HTTP/1.1\r\nHo", // read with that, in one record
-		"at first":               "GET / HTTP/1.1\r\nHo",
-		"of one byte":            "G",
-		"that goes on":           get + "GET / HTT",
-	} {
-		c := s.dialTLS(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan *countedConn, 1)
+	s := serveOn(t, countedListener{l, accepted}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "x") }), nil)
+	type client struct {
+		*net.TCPConn
+		*bufio.Reader
+	}
+	dial := func(in string, answers int) client {
+		c := s.dial(t)
 		io.WriteString(c, in)
-		conns[what] = c
-	}
-	readers := map[string]*bufio.Reader{}
-	for what, c := range conns {
-		readers[what] = bufio.NewReader(c)
-		if what == "behind another request" || what == "that goes on" {
-			answer(t, readers[what], "GET")
+		br := bufio.NewReader(c)
+		for range answers {
+			answer(t, br, "GET")
 		}
+		theirs := <-accepted
+		eventually(t, "a read behind what was sent", func() bool { return theirs.waits.Load() == int64(len(in)) })
+		return client{c, br}
 	}
+	const part = "GET / HTTP/1.1\r\nHo"
+	goesOn := dial(get+part, 1)
+	cut := map[string]client{"at first": dial(part, 0), "of one byte": dial("G", 0), "behind another request": dial(get+part, 1)}
+
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	down := make(chan error, 1)
 	go func() { down <- s.Shutdown(ctx) }()
 	<-s.done
-	io.WriteString(conns["that goes on"], "P/1.1\r\nHost: a\r\n\r\n")
-	if res, got := answer(t, readers["that goes on"], "GET"); got != "HTTP/1.1" || !res.Close {
-		t.Errorf("a head that was completed: %s, %q, close %v; want an answer, the last", res.Status, got, res.Close)
+	io.WriteString(goesOn.TCPConn, "st: a\r\n\r\n")
+	if res, _ := answer(t, goesOn.Reader, "GET"); res.StatusCode != http.StatusOK || !res.Close {
+		t.Errorf("a head that was completed: %s, close %v; want an answer, the last", res.Status, res.Close)
 	}
 	if err := <-down; err != nil {
 		t.Errorf("Shutdown = %v; want no wait for heads", err)
 	}
-	for what, br := range readers {
-		if b, err := io.ReadAll(br); err != nil || len(b) > 0 {
-			t.Errorf("head %s: %q, %v; want the connection closed", what, b, err)
+	for what, c := range cut {
+		if b, err := io.ReadAll(c.Reader); err != nil || len(b) > 0 {
+			t.Errorf("part of a head %s: %q, %v; want the connection closed", what, b, err)
 		}
 	}
+}
+
+// countedListener has connections that tell how much was read of them.
+type countedListener struct {
+	net.Listener
+	accepted chan<- *countedConn
+}
+
+func (l countedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &countedConn{Conn: nc}
+	l.accepted <- c
+	return c, nil
+}
+
+type countedConn struct {
+	net.Conn
+	read  int64        // bytes; only the reader's
+	waits atomic.Int64 // read, once somebody waits for more
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	c.waits.Store(c.read)
+	n, err := c.Conn.Read(p)
+	c.read += int64(n)
+	return n, err
 }
 
 // Most clients look for the answer when they have sent the whole body, however
