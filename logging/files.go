@@ -16,9 +16,10 @@ import (
 // Bounds of what waits in memory for the disk.
 const (
 	// maxPending is how much a file's buffer may hold before lines are
-	// dropped: a second of a thousand requests, which outlasts the usual
-	// stall of an SD card. One line more may be on top of it.
-	maxPending = 1 << 20
+	// dropped: a second of three thousand requests, which outlasts the usual
+	// stall of an SD card, and thousands that end at once. One line more may be
+	// on top of it.
+	maxPending = 4 << 20
 
 	// maxAllPending is the same for all files together, so that a thousand
 	// hosts on a hung disk do not eat the memory of a small router.
