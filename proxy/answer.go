@@ -156,7 +156,7 @@ func (f *forwarding) close() {
 func (f *forwarding) abort(err error) {
 	f.rec.Err = f.blame(err)
 	switch {
-	case errors.Is(f.rec.Err, errClientGone), errors.Is(f.rec.Err, errClientBody):
+	case errors.Is(f.rec.Err, errClientGone), errors.Is(f.rec.Err, errClientBody), errors.Is(f.rec.Err, errMalformed):
 		f.rec.Status = logging.StatusClientGone
 	case errors.Is(f.rec.Err, errBodyTooLarge), f.brokenOff() != nil:
 	default:

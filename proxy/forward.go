@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"detour/engine/wire"
 	"detour/logging"
 )
 
@@ -141,7 +142,7 @@ func authenticatesConnection(authorization []string) bool {
 // aim addresses out to the member that works on it.
 func (f *forwarding) aim(out *http.Request) {
 	setTarget(&f.url, f.r, f.member.Upstream)
-	out.Host = f.r.Host
+	out.Host = hostField(f.r.Host)
 	if f.member.host != "" {
 		out.Host = f.member.host
 	}
@@ -253,7 +254,7 @@ func (f *forwarding) unsent() bool {
 // TRACE by the same rule, and any method when nothing of it was sent.
 func (f *forwarding) repeatable(out *http.Request, err error) bool {
 	return idempotent(out) && !f.connecting.Load() && f.reused.Load() && !f.began.Load() &&
-		f.Err() == nil && failureStatus(err) == http.StatusBadGateway
+		f.Err() == nil && failureStatus(f.blame(err)) == http.StatusBadGateway
 }
 
 // idempotent reports whether out has the same effect twice as once, and no
@@ -278,6 +279,9 @@ func (f *forwarding) blame(err error) error {
 	}
 	if f.r.Context().Err() != nil {
 		return errClientGone
+	}
+	if _, ok := errors.AsType[wire.Unsendable](err); ok {
+		return fmt.Errorf("%w: %w", errMalformed, err) // its server let it pass, as other protocols can carry it
 	}
 	return err
 }

@@ -125,7 +125,7 @@ func (h *Handler) requestHeader(out http.Header, space []string, r *http.Request
 		set("X-Forwarded-Proto", proto)
 	}
 	if out["X-Forwarded-Host"] == nil {
-		set("X-Forwarded-Host", r.Host)
+		set("X-Forwarded-Host", hostField(r.Host))
 	}
 	set("X-Request-Id", id)
 	out["Via"] = addVia(out["Via"], r.ProtoMajor, r.ProtoMinor)

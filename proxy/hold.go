@@ -180,7 +180,7 @@ func (f *forwarding) worthWaiting(out *http.Request, err error) bool {
 		return false
 	case f.unsent():
 		return true
-	case f.resent || !idempotent(out) || f.began.Load() || failureStatus(err) != http.StatusBadGateway:
+	case f.resent || !idempotent(out) || f.began.Load() || failureStatus(f.blame(err)) != http.StatusBadGateway:
 		return false
 	}
 	f.resent = true

@@ -52,6 +52,11 @@ func CanonicalHost(hostport string) (string, error) {
 	return host, nil
 }
 
+// hostField is hostport, which has a canonical form, as it is sent on: an empty
+// port, which RFC 3986 allows and RFC 9110 (4.2.3) takes for none, is left out,
+// since not every parser takes it.
+func hostField(hostport string) string { return strings.TrimSuffix(hostport, ":") }
+
 // splitPort cuts the port off; an IPv6 address must stand in brackets, which
 // stay with the host.
 func splitPort(hostport string) (host, port string, err error) {

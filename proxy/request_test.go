@@ -262,6 +262,26 @@ func TestHostField(t *testing.T) {
 	}
 }
 
+// A port may be empty (RFC 3986, 3.2.3), but not every parser of HTTP/1 knows.
+func TestEmptyPort(t *testing.T) {
+	addr, heads := recorder(t)
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}})
+	for _, protocol := range []string{"h2", "h3"} { // on HTTP/1 the server refuses it
+		req := newRequest(t, http.MethodGet, "https://"+host+"/", nil)
+		req.Host = host + ":"
+		if res, _ := do(t, r.client(t, protocol), req); res.StatusCode != http.StatusNoContent {
+			t.Errorf("%s: answer to the host %q = %d; want 204", protocol, req.Host, res.StatusCode)
+			continue
+		}
+		head := <-heads
+		for _, field := range []string{"\r\nHost: " + host + "\r\n", "\r\nX-Forwarded-Host: " + host + "\r\n"} {
+			if !strings.Contains(head, field) {
+				t.Errorf("%s: the upstream got %q; want %q in it", protocol, head, field)
+			}
+		}
+	}
+}
+
 func TestUnderscoreHeaders(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	r := newRig(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header.Clone() }), rigOptions{})
