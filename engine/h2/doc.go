@@ -15,10 +15,14 @@
 // # What a handler may keep
 //
 // Request, header maps, URL, context and ResponseWriter of a request belong to the
-// handler until it returns, as net/http's rules have it; strings and slices of
-// values for longer. A request that had no body, and whose context nobody has
-// asked for Done, is used again then. Under the race detector it is overwritten
-// with nonsense instead, so that tests find who keeps one.
+// handler until it returns; strings and slices of values for longer. All of them
+// are used again then, for a request of any client, if this one had no body and
+// nobody has asked its context for Done. Until that other request comes, a
+// ResponseWriter that was kept says that the handler has returned, a request is
+// empty, and a context is ended. From then on they are the other's: who still
+// writes, writes into its answer. Under the race detector
+// nothing is used again, and requests and headers are overwritten with nonsense,
+// so that tests find who keeps one.
 //
 // The context has the method AfterFunc that context.AfterFunc looks for; who calls
 // it directly gets one callback without any allocation, and must not call its stop
@@ -55,5 +59,7 @@
 //   - A client that makes no progress with what a handler reads or writes is cut,
 //     if Limits.ProgressTimeout says so.
 //   - Extended CONNECT is always on. There is no push and no http.CloseNotifier.
-//   - After the handler has returned, Write returns an error and does not panic.
+//   - After the handler has returned, Write, Flush and the deadlines return an
+//     error, and none of them panics, as long as no other request has the
+//     ResponseWriter ("What a handler may keep").
 package h2

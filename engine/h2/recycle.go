@@ -15,8 +15,8 @@ var idleStreams = sync.Pool{New: func() any {
 	st.context.init()
 	st.bare = *new(http.Request).WithContext(&st.context)
 	st.header = make(http.Header)
-	st.writer.header = make(http.Header)
-	st.body.arrive.L = &st.body.mu
+	st.writer.st, st.writer.header = st, make(http.Header)
+	st.body.st, st.body.arrive.L = st, &st.body.mu
 	return st
 }}
 
@@ -31,7 +31,9 @@ func (c *Conn) newStream(id uint32) *stream {
 	st.context.reset(c.base)
 	st.request = st.bare
 	st.writable.L = &c.mu
-	st.body.st, st.writer.st = st, st
+	clear(st.header) // they are empty, unless somebody has kept one
+	clear(st.writer.header)
+	st.writer.done = false
 	return st
 }
 
@@ -39,7 +41,8 @@ func (c *Conn) newStream(id uint32) *stream {
 // has returned, the client had sent no body that somebody might still read or
 // close, and nobody waits for the end of the context. Where the race detector
 // watches, st is filled with nonsense instead, so that it is noticed if somebody
-// has.
+// has. The writer stays done until newStream: one that was kept finds nothing to
+// write to.
 func (st *stream) recycle() {
 	if st.hasBody || !st.context.mayReturn() || st.request.MultipartForm != nil {
 		return
@@ -54,7 +57,7 @@ func (st *stream) recycle() {
 	clear(st.header)
 	clear(st.writer.header)
 	st.c, st.request, st.url = nil, http.Request{}, url.URL{}
-	st.writer = responseWriter{header: st.writer.header, trailers: st.writer.trailers[:0]}
+	st.writer = responseWriter{st: st, done: true, header: st.writer.header, trailers: st.writer.trailers[:0]}
 	st.streamState = streamState{}
 	st.body.bodyState = bodyState{} // deadlines, and what the client says, may touch it
 	idleStreams.Put(st)

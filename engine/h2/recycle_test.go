@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A request shows nothing of the one before it, which used the same memory.
@@ -178,5 +179,66 @@ func TestPoison(t *testing.T) {
 	g.mu.Unlock()
 	if !strings.Contains(kept.Method, "over") || kept.Header != nil || header.Get("Poisoned") == "" {
 		t.Errorf("a request that was kept looks like one: %v, %v", kept, header)
+	}
+}
+
+// What a handler kept is of no use once it has returned, though the memory is used
+// again: it neither reaches another request nor harms the server.
+func TestKeptWriter(t *testing.T) {
+	if poison {
+		t.Skip("nothing is used again under the race detector")
+	}
+	noLeaks(t)
+	type kept struct {
+		w      http.ResponseWriter
+		r      *http.Request
+		answer http.Header
+		ctx    context.Context
+	}
+	over := make(chan kept, 1)
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/kept" {
+			r.Header.Set("Asked", "something")
+			over <- kept{w, r, w.Header(), r.Context()}
+			return
+		}
+		_, _ = fmt.Fprint(w, "own", r.Header)
+	}, Options{})
+	r := g.dial(t)
+	r.headers(1, path("GET", "/kept"), true)
+	r.until("the answer", endOf(1))
+	k := <-over
+	waitFor(t, "the stream to be used again", func() bool { return k.r.Method == "" })
+
+	if k.r.URL != nil || k.r.Header != nil || k.r.Context().Err() != nil {
+		t.Errorf("a request that is over says %+v", k.r)
+	}
+	if err := k.ctx.Err(); !errors.Is(err, context.Canceled) {
+		t.Errorf("the context of a request that is over says %v; want %v", err, context.Canceled)
+	}
+	k.answer.Set("Left", "over")
+	k.w.WriteHeader(http.StatusTeapot)
+	controller := http.NewResponseController(k.w)
+	for name, late := range map[string]func() error{
+		"Write":            func() error { _, err := k.w.Write([]byte("SECRET")); return err },
+		"WriteString":      func() error { _, err := io.WriteString(k.w, "SECRET"); return err },
+		"Flush":            controller.Flush,
+		"SetReadDeadline":  func() error { return controller.SetReadDeadline(time.Unix(1, 0)) },
+		"SetWriteDeadline": func() error { return controller.SetWriteDeadline(time.Unix(1, 0)) },
+	} {
+		if err := late(); !errors.Is(err, errHandlerDone) {
+			t.Errorf("%s after the handler has returned = %v; want %v", name, err, errHandlerDone)
+		}
+	}
+	for range 100 { // which of them gets the same memory, nobody can say
+		res, err := g.client.Get(g.url("/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK || res.Header.Get("Left") != "" || !strings.HasPrefix(string(body), "ownmap[") || strings.Contains(string(body), "Asked") {
+			t.Fatalf("another request was answered %d, %v, %q", res.StatusCode, res.Header, body)
+		}
 	}
 }

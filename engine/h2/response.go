@@ -32,7 +32,7 @@ type responseWriter struct {
 	excess    bool  // more than that was to be written
 	noBody    bool  // the status, or HEAD, has none
 	sent      bool  // the header is sent; written with Conn.mu held
-	done      bool  // the handler has returned
+	done      bool  // the handler has returned; until a new stream has the writer
 	goAway    bool  // it said "Connection: close"
 	typed     bool  // Content-Type or Content-Encoding is there: nothing to guess
 	dated     bool
@@ -412,15 +412,13 @@ func (c *Conn) sendInterim(st *stream, status int, fields []answerField) {
 // SetReadDeadline is what http.ResponseController calls. A deadline that has
 // passed ends the reading of the request's body for good.
 func (w *responseWriter) SetReadDeadline(t time.Time) error {
-	w.st.setDeadline(&w.st.readBy, t)
-	return nil
+	return w.st.setDeadline(&w.st.readBy, t)
 }
 
 // SetWriteDeadline is what http.ResponseController calls. A deadline that has
 // passed ends the stream.
 func (w *responseWriter) SetWriteDeadline(t time.Time) error {
-	w.st.setDeadline(&w.st.writeBy, t)
-	return nil
+	return w.st.setDeadline(&w.st.writeBy, t)
 }
 
 // EnableFullDuplex is what http.ResponseController calls. HTTP/2 always is.

@@ -156,15 +156,18 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 	}
 }
 
-// setDeadline sets one of st's deadlines. One that is past has its effect
-// before setDeadline returns.
-func (st *stream) setDeadline(deadline *time.Time, t time.Time) {
+// setDeadline sets one of st's deadlines, unless the handler has returned. One
+// that is past has its effect before setDeadline returns.
+func (st *stream) setDeadline(deadline *time.Time, t time.Time) error {
 	c := st.c
+	if st.writer.done || c == nil { // nil = no stream, just now: who is too late need not be the handler's goroutine
+		return errHandlerDone
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	*deadline = t
 	if t.IsZero() || st.err != nil {
-		return
+		return nil
 	}
 	if now := time.Now(); t.After(now) {
 		c.watchBy(t)
@@ -172,6 +175,7 @@ func (st *stream) setDeadline(deadline *time.Time, t time.Time) {
 		st.expire(now)
 		c.kick()
 	}
+	return nil
 }
 
 // expire does what the deadlines demand that have passed, and returns the next
