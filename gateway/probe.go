@@ -99,7 +99,7 @@ func (k *keeper) startCheck(ctx context.Context, key checkKey) *check {
 	c := &check{key: key, stop: cancel, hurry: make(chan struct{}, 1)}
 	k.work.Go(func() {
 		c.repeat(ctx, func() {
-			if err := probeOnce(ctx, key); ctx.Err() == nil {
+			if err := probeOnce(ctx, key); ctx.Err() == nil && !proxy.Shortage(err) {
 				k.count(c, err)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 
 	"detour/logging"
@@ -54,11 +55,12 @@ func failureStatus(err error) int {
 	return http.StatusBadGateway // refused, reset, DNS, an answer that is not HTTP
 }
 
-// shortage reports whether err, with which a connection did not come about, is
-// want of something here, so that it says nothing about the upstream.
-func shortage(err error) bool {
+// Shortage reports whether err, with which a connection did not come about, is
+// want of descriptors or memory here, so that it says nothing about the upstream.
+func Shortage(err error) bool {
+	lookup, failed := errors.AsType[*net.DNSError](err) // which keeps no more of its cause than the words
 	for _, lacking := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, lacking) {
+		if errors.Is(err, lacking) || failed && strings.HasSuffix(lookup.Err, lacking.Error()) {
 			return true
 		}
 	}

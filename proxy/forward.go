@@ -229,7 +229,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		if !f.unsent() {
 			return nil, err
 		}
-		if !shortage(err) {
+		if !Shortage(err) {
 			f.member.refused()
 		}
 		next := f.rt.Pool.pick(f.tried)

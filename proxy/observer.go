@@ -30,7 +30,7 @@ func (f *forwarding) tellObserver(res *http.Response) {
 	}
 	if len(f.tried) > 0 && f.blamesUpstream() {
 		for _, a := range f.tried {
-			if shortage(a.err) {
+			if Shortage(a.err) {
 				continue
 			}
 			a.member.failing.Store(true)

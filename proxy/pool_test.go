@@ -353,6 +353,23 @@ func (starved) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)}
 }
 
+// A resolver without a descriptor tells so in words only.
+func TestShortageOfTheResolver(t *testing.T) {
+	lookup := func(text string) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: text, Name: "app.lan", Server: "[::1]:53", IsTemporary: true}}
+	}
+	for text, want := range map[string]bool{
+		"dial udp [::1]:53: socket: too many open files":           true,
+		"dial udp [::1]:53: socket: too many open files in system": true,
+		"read udp [::1]:53: connection refused":                    false,
+		"no such host":                                             false,
+	} {
+		if got := Shortage(lookup(text)); got != want {
+			t.Errorf("Shortage(%q) = %v; want %v", text, got, want)
+		}
+	}
+}
+
 // What we lack for a connection says nothing about the upstream: it must not
 // rest, and its host must not go offline.
 func TestOurShortageIsNotTheUpstreams(t *testing.T) {
