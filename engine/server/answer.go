@@ -233,11 +233,8 @@ func (w *response) finish() fate {
 		*out = w.appendTrailers(*out)
 		*out = append(*out, "\r\n"...)
 	}
-	var err error
-	if w.out != nil {
-		err = w.send(nil, 0)
-	}
-	whole := w.body.finish(!w.closing && err == nil)
+	sent := w.sendRest()
+	whole := w.body.finish(!w.closing && sent)
 	if w.request.MultipartForm != nil {
 		_ = w.request.MultipartForm.RemoveAll()
 	}
@@ -245,10 +242,19 @@ func (w *response) finish() fate {
 	switch {
 	case !whole || w.limitHit || w.closing && w.conn.in.len() > 0:
 		return unread
-	case w.closing || short || err != nil:
+	case w.closing || short || !sent:
 		return over
 	}
 	return next
+}
+
+// sendRest sends what is left of the answer, and reports whether all of it was
+// sent: what follows a write that failed fails, too.
+func (w *response) sendRest() bool {
+	if w.out == nil {
+		return !w.conn.out.broken()
+	}
+	return w.send(nil, 0) == nil
 }
 
 // breakOff sends what is left of an answer that its handler gave up, unless it

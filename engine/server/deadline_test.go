@@ -190,3 +190,37 @@ func TestHandlerDeadlines(t *testing.T) {
 		t.Error("an answer that was cut looks complete")
 	}
 }
+
+// Behind an answer that could not be sent whole nothing is done: its client cannot
+// know what became of it.
+func TestNothingRunsBehindFailedAnswer(t *testing.T) {
+	returned, deleted := make(chan struct{}), make(chan struct{}, 1)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			deleted <- struct{}{}
+			return
+		}
+		defer close(returned)
+		const length = 8 << 20 // more than the buffers of any socket
+		w.Header().Set("Content-Length", fmt.Sprint(length))
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, err := w.Write(make([]byte, length)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Write = %v; want %v", err, os.ErrDeadlineExceeded)
+		}
+	}), nil)
+	c := s.dial(t)
+	io.WriteString(c, "GET /a HTTP/1.1\r\nHost: a\r\n\r\nDELETE /b HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-returned
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, res.Body); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("an answer that failed ends with %v; want its connection to end", err)
+	}
+	select {
+	case <-deleted:
+		t.Error("a request behind an answer that failed was served")
+	default:
+	}
+}
