@@ -192,7 +192,7 @@ type Host struct {
 	KeyFile         string
 	Headers         []Header // set on answers, in the file's order
 	UpstreamTLS     UpstreamTLS
-	ResponseTimeout time.Duration // time to the upstream's response header
+	ResponseTimeout time.Duration // to the upstream's response header, and for a piece of an upload
 	MaxBody         int64         // bytes of a request's body; 0 = no limit
 	Drain           time.Duration // how long running sessions are served after the flag went off; 0 = not at all
 	Session         Session       // by what a running session is known
