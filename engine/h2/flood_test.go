@@ -23,28 +23,36 @@ func TestWindowNeverComes(t *testing.T) {
 	r.until("a reset", func(f http2.Frame) bool { return f.Header().Type == http2.FrameRSTStream })
 }
 
-// Who does not read our answers to his pings is not read from either.
+// Who does not read our answers to his pings is not read from either, wherever
+// what he sends is cut.
 func TestUnreadPings(t *testing.T) {
 	noLeaks(t)
-	var conn atomic.Pointer[Conn]
-	g := startTuned(t, func(w http.ResponseWriter, r *http.Request) {},
-		Options{Limits: Limits{WriteTimeout: 500 * time.Millisecond}}, func(c *Conn) {
-			conn.Store(c)
-			c.in.guard.left = 1 << 40 // it would notice first
+	const ping = "\x00\x00\x08\x06\x00\x00\x00\x00\x00xxxxxxxx"
+	for name, cut := range map[string]int{"whole frames": 0, "half headers": 5, "half payloads": 13} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var conn atomic.Pointer[Conn]
+			g := startTuned(t, func(w http.ResponseWriter, r *http.Request) {},
+				Options{Limits: Limits{WriteTimeout: 500 * time.Millisecond}}, func(c *Conn) {
+					conn.Store(c)
+					c.in.guard.left = 1 << 40 // it would notice first
+				})
+			r := g.dial(t)
+			_, _ = io.WriteString(r.conn, ping[:cut])
+			pings := bytes.Repeat([]byte(ping[cut:]+ping[:cut]), 900) // fit into one TLS record
+			for {
+				if _, err := r.conn.Write(pings); err != nil {
+					return // cut, as nothing was read for so long
+				}
+				c := conn.Load()
+				c.mu.Lock()
+				n := cap(c.out)
+				c.mu.Unlock()
+				if n > 2*largeBuffer {
+					t.Fatalf("%d bytes wait to be written", n)
+				}
+			}
 		})
-	r := g.dial(t)
-	pings := bytes.Repeat([]byte("\x00\x00\x08\x06\x00\x00\x00\x00\x00xxxxxxxx"), 1000)
-	for {
-		if _, err := r.conn.Write(pings); err != nil {
-			return // cut, as nothing was read for so long
-		}
-		c := conn.Load()
-		c.mu.Lock()
-		n := cap(c.out)
-		c.mu.Unlock()
-		if n > 2*largeBuffer {
-			t.Fatalf("%d bytes wait to be written", n)
-		}
 	}
 }
 

@@ -79,6 +79,7 @@ func (r *reader) fill(n int) error {
 	if r.next == len(r.buf) {
 		return r.wait(n)
 	}
+	r.settle()
 	have := r.buf[r.next:]
 	if n > len(have) && !isBody(have) {
 		r.begun()
@@ -93,27 +94,18 @@ func (r *reader) fill(n int) error {
 		r.buf = append(r.buf[:0], have...)
 		r.next = 0
 	}
-	r.c.mu.Lock()
-	r.c.kick()
-	r.c.mu.Unlock()
 	return r.readMore()
 }
 
 // wait reads the first byte of a frame, and what else is there already.
 func (r *reader) wait(n int) error {
-	c := r.c
 	r.release()
-	c.mu.Lock()
-	c.kick() // our answers to what was read so far
-	for len(c.out) > maxOut && c.writeErr == nil && !c.closing {
-		c.changed.Wait() // who does not read our answers gets no more of them
-	}
-	c.mu.Unlock()
+	r.settle()
 	if r.block {
 		r.begun()
 	}
 	r.asleep.Store(true)
-	m, err := c.conn.Read(r.one[:])
+	m, err := r.c.conn.Read(r.one[:])
 	r.asleep.Store(false)
 	if m == 0 {
 		return err
@@ -124,6 +116,18 @@ func (r *reader) wait(n int) error {
 		return err
 	}
 	return r.readMore()
+}
+
+// settle has our answers to what was read so far written, and waits if too many
+// are to be: a client that does not read them gets no more of them.
+func (r *reader) settle() {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kick()
+	for len(c.out) > maxOut && c.writeErr == nil && !c.closing {
+		c.changed.Wait()
+	}
 }
 
 // begun has the watchdog look at a header that is not complete.
