@@ -27,6 +27,7 @@ type conn struct {
 	base   *connContext
 
 	in        input
+	body      *body // of the request whose handler runs; nil = none
 	early     bool  // the watch left a byte behind
 	ended     error // the watch found that reading ended for good
 	delimited bool  // the answer under way ends with the connection
@@ -119,7 +120,8 @@ func (c *conn) serve(x *exchange) fate {
 			w.breakOff()
 		}
 	}()
-	c.handling(&x.lifetime, w.body != nil)
+	c.body = w.body
+	c.handling(&x.lifetime)
 	if x.refusesExpectation() {
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusExpectationFailed)
@@ -130,6 +132,7 @@ func (c *conn) serve(x *exchange) fate {
 	if hijacked := c.handled(); hijacked {
 		return handed
 	}
+	c.body = nil
 	f := w.finish()
 	if f != next {
 		return f
@@ -138,13 +141,12 @@ func (c *conn) serve(x *exchange) fate {
 	return c.rest()
 }
 
-// handling notes that the request whose context is l is being served, and whether
-// there is a body to be read.
-func (c *conn) handling(l *lifetime, unread bool) {
+// handling notes that the request whose context is l is being served.
+func (c *conn) handling(l *lifetime) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = l
-	c.watch.begin(unread, c.in.len() > 0)
+	c.watch.begin(c.body != nil, c.in.len() > 0)
 }
 
 // handled ends the request's context, as the handler returned, and reports

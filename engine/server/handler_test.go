@@ -401,3 +401,30 @@ func TestContinue(t *testing.T) {
 		}
 	}
 }
+
+// A handler that panics may leave somebody behind who reads the body: for him it
+// ends before its buffer is another connection's.
+func TestPanicBesideReader(t *testing.T) {
+	noLeak(t)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		read := make(chan struct{})
+		go func() {
+			p := make([]byte, 1)
+			r.Body.Read(p)
+			close(read)
+			for err := error(nil); err == nil; {
+				_, err = r.Body.Read(p)
+			}
+		}()
+		<-read
+		panic(http.ErrAbortHandler)
+	}), nil)
+	for _, framing := range []string{"Content-Length: 1000000", "Transfer-Encoding: chunked"} {
+		for range 20 {
+			c := s.dial(t)
+			io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\n"+framing+"\r\n\r\n"+strings.Repeat("5\r\nabcde\r\n", 500))
+			io.Copy(io.Discard, c)
+			c.Close()
+		}
+	}
+}

@@ -24,10 +24,13 @@ func (c *conn) leave(f fate) {
 		return // the handler's, also when it panicked; Hijack has told the server
 	}
 	defer c.server.ended(c)
+	if f == broken {
+		c.sever()
+		c.body.finish(false) // whoever reads it still does so in memory that drop gives away
+	}
 	c.in.drop()
 	switch {
 	case f == broken:
-		c.sever()
 	case c.out.broken():
 		_ = c.raw.Close()
 	case f == unread:
