@@ -33,11 +33,6 @@ type Options struct {
 	// Paced says that the connection's Write fails by itself when the client takes
 	// nothing for too long, however long one takes that moves.
 	Paced bool
-
-	// ConnState, if not nil, is told http.StateActive when the connection
-	// gets its first request, and http.StateIdle when the last is done. It must
-	// neither block nor call the Conn.
-	ConnState func(http.ConnState)
 }
 
 // Conn is one connection with a client.
@@ -49,7 +44,6 @@ type Conn struct {
 	refused func(reason, client string)
 	tls     *tls.ConnectionState
 	paced   bool
-	onState func(http.ConnState)
 	remote  string
 	base    context.Context // of all requests; set by Serve
 	born    time.Time       // by which we measure time
@@ -68,7 +62,6 @@ type Conn struct {
 	past     history
 	lastID   uint32    // the highest the client used
 	idle     time.Time // since when there is no stream
-	active   bool      // as ConnState was told
 
 	// the client's limits for us
 	peerMaxFrame int
@@ -108,7 +101,7 @@ type Conn struct {
 func New(c net.Conn, o Options) *Conn {
 	conn := &Conn{
 		born: time.Now(),
-		conn: c, handler: o.Handler, limits: o.Limits.withDefaults(), log: o.Log, refused: o.Refused, tls: o.TLS, paced: o.Paced, onState: o.ConnState,
+		conn: c, handler: o.Handler, limits: o.Limits.withDefaults(), log: o.Log, refused: o.Refused, tls: o.TLS, paced: o.Paced,
 		remote:       c.RemoteAddr().String(),
 		streams:      make(map[uint32]*stream),
 		peerMaxFrame: maxFrame,
@@ -131,9 +124,6 @@ func New(c net.Conn, o Options) *Conn {
 	conn.recvWindow = int64(conn.limits.ConnWindow)
 	return conn
 }
-
-// Serve is New(c, o).Serve(ctx).
-func Serve(ctx context.Context, c net.Conn, o Options) error { return New(c, o).Serve(ctx) }
 
 // Serve serves the connection until it ends and all its handlers have
 // returned; then it is closed. It returns nil when it ended orderly, by either
@@ -375,19 +365,3 @@ func (c *Conn) Close() { _ = c.conn.Close() }
 
 // now is time.Now without a look at the wall clock, which is most of its cost.
 func (c *Conn) now() time.Time { return c.born.Add(time.Since(c.born)) }
-
-// setState tells ConnState.
-func (c *Conn) setState(active bool) {
-	if c.active == active {
-		return
-	}
-	c.active = active
-	if c.onState == nil {
-		return
-	}
-	if active {
-		c.onState(http.StateActive)
-	} else {
-		c.onState(http.StateIdle)
-	}
-}

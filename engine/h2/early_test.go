@@ -167,7 +167,7 @@ func TestEarlyAnswerUnacknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		done := make(chan error)
-		go func() { done <- Serve(context.Background(), ours, Options{Handler: http.HandlerFunc(early)}) }()
+		go func() { done <- New(ours, Options{Handler: http.HandlerFunc(early)}).Serve(context.Background()) }()
 		defer func() {
 			theirs.Close()
 			<-done

@@ -56,16 +56,6 @@ func TestUnreadPings(t *testing.T) {
 	}
 }
 
-func TestConnState(t *testing.T) {
-	states := make(chan http.ConnState, 4)
-	g := start(t, func(w http.ResponseWriter, r *http.Request) {}, Options{ConnState: func(s http.ConnState) { states <- s }})
-	r := g.dial(t)
-	r.headers(1, get(), true)
-	if a, b := <-states, <-states; a != http.StateActive || b != http.StateIdle {
-		t.Errorf("states = %v, %v; want active, idle", a, b)
-	}
-}
-
 // Honest clients under slow handlers are neither cut nor refused more than
 // they should.
 func TestSlowHandlersAndResets(t *testing.T) {

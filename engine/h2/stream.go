@@ -60,7 +60,6 @@ func (c *Conn) open(st *stream) {
 	st.sendWindow = c.peerWindow
 	st.recvWindow = int64(c.limits.StreamWindow)
 	c.streams[st.id] = st
-	c.setState(true)
 	c.waiting = append(c.waiting, st)
 	c.wake()
 }
@@ -149,7 +148,6 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 	}
 	if len(c.streams) == 0 {
 		c.idle = c.now()
-		c.setState(false)
 		if c.final {
 			c.hangUp(c.limits.WriteTimeout, lingerOrderly)
 		}
