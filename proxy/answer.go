@@ -11,9 +11,9 @@ import (
 	"detour/logging"
 )
 
-// answer passes the upstream's answer to the client. When one side breaks off,
-// it panics with http.ErrAbortHandler, so that the client of any protocol sees
-// a broken answer, never a clean end of half of it.
+// answer passes the upstream's answer to the client. When one side breaks off
+// after something was sent, it panics with http.ErrAbortHandler, so that the
+// client of any protocol sees a broken answer, never a clean end of half of it.
 func (f *forwarding) answer(res *http.Response) {
 	defer res.Body.Close()
 	if res.StatusCode < 200 { // what no status may be, or a 101 that nobody asked for
@@ -53,7 +53,8 @@ func (f *forwarding) answer(res *http.Response) {
 	if err := f.copyBody(res, events); err != nil {
 		code := cancelledCall(f.r, err)
 		if code == "" || f.r.Context().Err() != nil {
-			f.abort(err)
+			f.breakOff(err)
+			return
 		}
 		// The end of a call whose time is over; a reset would say that we failed.
 		f.rec.Err = err
@@ -150,6 +151,23 @@ func (f *forwarding) close() {
 	if c, ok := f.w.(*compressWriter); ok && c.Close() != nil {
 		f.abort(errClientGone)
 	}
+}
+
+// breakOff ends an answer whose body broke off: with an error page, if it is
+// all held back for compression, so that nothing of it was sent.
+func (f *forwarding) breakOff(err error) {
+	if f.w != &f.compressor || !f.compressor.unsent() {
+		f.abort(err)
+	}
+	f.w = f.compressor.ResponseWriter
+	header := f.w.Header()
+	for name := range header {
+		if name != "Alt-Svc" && name != "X-Detour" { // which are never the upstream's
+			delete(header, name)
+		}
+	}
+	f.rt.editHeader(header)
+	fail(f.w, f.r, f.rt, f.rec, f.blame(err))
 }
 
 // abort breaks an answer off whose header has been sent.

@@ -63,7 +63,7 @@ func TestUpstreamBreaksOff(t *testing.T) {
 		"nothing of it":   "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
 		"before a chunk":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"compressible":    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
-		"compressible CL": "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5000\r\n\r\npart",
+		"compressible CL": "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5000000\r\n\r\npart",
 	} {
 		t.Run(name, func(t *testing.T) {
 			addr := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
@@ -92,6 +92,39 @@ func TestUpstreamBreaksOff(t *testing.T) {
 				t.Error("LastError = none; want why")
 			}
 		})
+	}
+}
+
+// An answer that breaks off while it is held back for compression is not even
+// begun: its client gets an error page and nothing of it.
+func TestUpstreamBreaksOffWhileHeld(t *testing.T) {
+	addr := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+		http.ReadRequest(br)
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5000\r\nSet-Cookie: a=b\r\nCache-Control: max-age=60\r\nX-App: 1\r\n\r\npart")
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}, route: func(rt *Route) {
+		rt.Compress = true
+		rt.Headers = []HeaderEdit{{"X-App", "ours"}}
+	}})
+	n := 0
+	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+		req := newRequest(t, http.MethodGet, url+"/", nil)
+		req.Header.Set("Accept-Encoding", "gzip")
+		res, body := do(t, c, req)
+		h := res.Header
+		if res.StatusCode != http.StatusBadGateway || !strings.Contains(body, "not answering") || h.Get("Cache-Control") != "no-store" {
+			t.Errorf("answer %d %v %q; want the page of a 502", res.StatusCode, h, body)
+		}
+		if h.Get("X-App") != "ours" || h["Set-Cookie"] != nil || h["Via"] != nil || h["Vary"] != nil || (h["Alt-Svc"] == nil) != (res.ProtoMajor == 3) {
+			t.Errorf("header %v; want ours and nothing of the upstream's", h)
+		}
+		n++
+		if line := r.accessLog(t, n)[n-1]; line["status"] != 502.0 || line["error"] == nil {
+			t.Errorf("log line %v; want status 502 and why", line)
+		}
+	})
+	if e, _ := r.route.Stats.LastError(); e == "" {
+		t.Error("LastError = none; want why")
 	}
 }
 

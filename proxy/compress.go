@@ -199,6 +199,10 @@ func (c *compressWriter) sendHeader() {
 	}
 }
 
+// unsent reports whether all of the answer is still held back, so that another
+// one can take its place.
+func (c *compressWriter) unsent() bool { return !c.headers }
+
 // encoderOutput is the compressWriter as its encoder sees it.
 type encoderOutput compressWriter
 
