@@ -35,8 +35,11 @@ func (f *forwarding) answer(res *http.Response) {
 		f.compressed = *http.NewResponseController(f.w)
 		f.rc = &f.compressed
 	}
-	for name := range res.Trailer { // announced
-		header.Add("Trailer", name)
+	bodiless := bodiless(f.r, res)
+	if !bodiless {
+		for name := range res.Trailer { // announced
+			header.Add("Trailer", name)
+		}
 	}
 	events := isEventStream(res)
 	if events {
@@ -45,7 +48,7 @@ func (f *forwarding) answer(res *http.Response) {
 		f.events.Store(true)
 	}
 	f.w.WriteHeader(res.StatusCode)
-	if bodiless(f.r, res) {
+	if bodiless {
 		f.close()
 		f.whole = true
 		return
@@ -129,12 +132,13 @@ func (f *forwarding) copyBody(res *http.Response, events bool) error {
 }
 
 // copyTrailer sets what came behind the upstream's body. Announced names take
-// their own key, the others net/http's prefix for them.
+// their own key, the others net/http's prefix for them. The header was sent: a
+// field of it that has an announced name would be sent again, as the trailer.
 func copyTrailer(header, trailer http.Header) {
-	if len(trailer) == 0 {
-		return
-	}
 	announced := header["Trailer"]
+	for _, name := range announced {
+		delete(header, name)
+	}
 	for name, values := range trailer {
 		switch {
 		case hopByHop(name) || len(values) == 0:

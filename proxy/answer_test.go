@@ -277,6 +277,38 @@ func TestFlush(t *testing.T) {
 	}
 }
 
+// What the upstream announced and did not send is not sent: a field of that
+// name in its header is no trailer.
+func TestAnnouncedTrailerIsNotSent(t *testing.T) {
+	addr := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			head := "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Other\r\nX-Sum: header\r\nX-Other: header\r\nTransfer-Encoding: chunked\r\n\r\n"
+			if req.Method == http.MethodHead {
+				io.WriteString(conn, head)
+			} else {
+				io.WriteString(conn, head+"4\r\nbody\r\n0\r\nX-Other: trailer\r\n\r\n")
+			}
+		}
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}})
+	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+		res, _ := get(t, c, url+"/")
+		if got := res.Trailer; got.Get("X-Sum") != "" || got.Get("X-Other") != "trailer" {
+			t.Errorf("trailers = %v; want X-Other alone", got)
+		}
+		if h := res.Header; res.ProtoMajor < 3 && h.Get("X-Sum") != "header" { // quic-go takes it for the trailer
+			t.Errorf("header = %v; want X-Sum in it", h)
+		}
+		if res, _ := do(t, c, newRequest(t, http.MethodHead, url+"/", nil)); len(res.Trailer) > 0 {
+			t.Errorf("trailers of a HEAD = %v; want none", res.Trailer)
+		}
+	})
+}
+
 func TestResponseTrailers(t *testing.T) {
 	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/announced" {
