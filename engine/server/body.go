@@ -7,7 +7,6 @@ import (
 	"net/textproto"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"detour/engine/wire"
 )
@@ -267,7 +266,7 @@ func (b *body) abandon() {
 		return
 	}
 	if !b.mu.TryLock() { // somebody reads
-		_ = b.conn.rwc.SetReadDeadline(time.Unix(1, 0))
+		b.conn.interrupt()
 		b.mu.Lock()
 	}
 	b.closed = true

@@ -85,6 +85,14 @@ func (c *conn) setReadDeadline(t time.Time) error {
 	return err
 }
 
+// interrupt ends the read of the body that somebody is in, or about to begin.
+func (c *conn) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readBy, c.readSet = time.Time{}, true // no deadline of our own over it
+	_ = c.rwc.SetReadDeadline(time.Unix(1, 0))
+}
+
 // setWriteDeadline is the handler's. It stands until the end of the request.
 func (c *conn) setWriteDeadline(t time.Time) error {
 	c.mu.Lock()

@@ -69,3 +69,66 @@ func TestHijackBesideContext(t *testing.T) {
 		t.Errorf("of %d connections that were taken %d were read from by the server", rounds, stolen)
 	}
 }
+
+// A read of the body that begins while the handler takes the connection does not
+// have it wait for the rest of that body.
+func TestHijackBesideReader(t *testing.T) {
+	noLeak(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, ended := make(chan struct{}), make(chan struct{})
+	s := serveOn(t, deadlineListener{l, begun, ended}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		go func() { _, _ = io.Copy(io.Discard, r.Body) }()
+		<-begun
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "taken")
+	}), nil)
+	c := s.dial(t)
+	c.SetDeadline(time.Now().Add(3 * time.Second))
+	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+	if b, err := io.ReadAll(c); string(b) != "taken" {
+		t.Errorf("got %q, %v; want the connection taken", b, err)
+	}
+}
+
+// deadlineListener has a connection whose read deadline is slow to be lifted: that
+// begins, and lasts until somebody has it end in the past, or nobody does for a
+// while.
+type deadlineListener struct {
+	net.Listener
+	begun, ended chan struct{}
+}
+
+func (l deadlineListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &deadlineConn{Conn: c, begun: l.begun, ended: l.ended}, err
+}
+
+type deadlineConn struct {
+	net.Conn
+	once         sync.Once
+	begun, ended chan struct{}
+}
+
+func (c *deadlineConn) SetReadDeadline(by time.Time) error {
+	switch {
+	case by.IsZero():
+		c.once.Do(func() {
+			close(c.begun)
+			select {
+			case <-c.ended:
+			case <-time.After(100 * time.Millisecond):
+			}
+		})
+	case by.Before(time.Now()):
+		defer close(c.ended)
+	}
+	return c.Conn.SetReadDeadline(by)
+}
