@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -62,36 +63,37 @@ func TestIdleMemory(t *testing.T) {
 	if poison {
 		t.Skip("the race detector takes memory too")
 	}
-	g := start(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(kilobyte) }, Options{})
-	measure := func() uint64 {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapInuse + m.StackInuse
-	}
-	const n = 200
-	before := measure()
-	conns := make([]*raw, n)
-	for i := range conns {
-		conns[i] = g.dial(t)
-		conns[i].headers(1, get(), true)
-		conns[i].until("the answer", endOf(1))
-	}
-	waitFor(t, "the workers to go", func() bool {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		for c := range g.conns {
-			c.mu.Lock()
-			workers := c.workers
-			c.mu.Unlock()
-			if workers > 0 {
-				return false
+	synctest.Test(t, func(t *testing.T) {
+		const n = 200
+		idle := func() (heap int) {
+			conns := make([]*Conn, n)
+			for i := range conns {
+				r, c := pipe(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(kilobyte) }, Options{})
+				r.greet()
+				r.headers(1, get(), true)
+				r.until("the answer", endOf(1))
+				conns[i] = c
 			}
+			time.Sleep(3 * parkTime) // the workers go
+			for _, c := range conns {
+				c.mu.Lock()
+				if c.workers > 0 {
+					t.Errorf("an idle connection has %d workers; want none", c.workers)
+				}
+				c.mu.Unlock()
+			}
+			runtime.GC()
+			runtime.GC() // empties the pools
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int(m.HeapAlloc)
 		}
-		return true
+		first := idle() // with what is there once
+		const limit = 12 << 10 // some 9 KiB, tables of HPACK and the client's end with them; the smallest buffer would be 8 KiB more
+		if got := (idle() - first) / n; got > limit {
+			t.Errorf("an idle connection takes %d bytes; want at most %d", got, limit)
+		} else {
+			t.Logf("an idle connection takes %d bytes, and its stack", got)
+		}
 	})
-	time.Sleep(10 * time.Millisecond)
-	t.Logf("%.1f KiB an idle connection, with its client", float64(measure()-before)/n/1024)
-	runtime.KeepAlive(conns)
 }

@@ -164,17 +164,22 @@ func (g *rig) dialRaw(t testing.TB) *raw {
 // dial is dialRaw with the greetings exchanged.
 func (g *rig) dial(t testing.TB, settings ...http2.Setting) *raw {
 	t.Helper()
-	r := g.dialRaw(t)
+	return g.dialRaw(t).greet(settings...)
+}
+
+// greet exchanges the greetings.
+func (r *raw) greet(settings ...http2.Setting) *raw {
+	r.t.Helper()
 	if _, err := io.WriteString(r.conn, http2.ClientPreface); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	if err := r.WriteSettings(settings...); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	for acked := false; !acked; {
 		f, err := r.ReadFrame()
 		if err != nil {
-			t.Fatal(err)
+			r.t.Fatal(err)
 		}
 		if s, ok := f.(*http2.SettingsFrame); ok {
 			if acked = s.IsAck(); !acked {
