@@ -109,7 +109,7 @@ func (b *body) receive(p []byte) (int, error) {
 // all of it.
 func (b *body) start() {
 	if !b.draining {
-		b.conn.startBody()
+		b.conn.startBody(true)
 	}
 }
 
@@ -225,7 +225,7 @@ func (b *body) drain() error {
 	if b.eof.Load() || b.left > maxDrain || b.expect != nil && !b.expect.mayRead() {
 		return nil
 	}
-	b.conn.startBody()
+	b.conn.startBody(false)
 	b.draining = true
 	defer func() { b.draining = false }()
 	scratch := drainPool.Get().(*[]byte)

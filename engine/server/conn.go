@@ -38,7 +38,7 @@ type conn struct {
 	hijacked bool
 	current  *lifetime // of the request whose handler runs; nil = none
 
-	readBy   time.Time // read deadline in force; zero = none, or unknown
+	readBy   time.Time // read deadline in force; zero = none
 	readSet  bool      // the handler set the read deadline
 	writeSet bool      // the handler set the write deadline, or lifted the limit
 	events   bool      // the answer is a stream of events: client and server may be silent
@@ -157,6 +157,9 @@ func (c *conn) handled() (hijacked bool) {
 	c.current.cancel()
 	c.current = nil
 	c.watch.disarm()
+	if c.readBy.IsZero() {
+		c.readSet = false // who lifted the limit did so for what the handler reads
+	}
 	return c.hijacked
 }
 
@@ -176,7 +179,7 @@ func (c *conn) rest() fate {
 	}
 	if c.in.len() > 0 { // a pipelined request: not idle
 		if c.readSet {
-			c.readSet = false
+			c.readBy, c.readSet = time.Time{}, false
 			_ = c.rwc.SetReadDeadline(time.Time{})
 		}
 		return next

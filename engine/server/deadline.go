@@ -30,11 +30,12 @@ func (c *conn) startHead() {
 }
 
 // startBody limits the time for some more of a body to arrive, unless the
-// handler did.
-func (c *conn) startBody() {
+// handler did. Beside a stream of events its client may be silent, but not when
+// nobody wants what it owes.
+func (c *conn) startBody(wanted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if d := c.server.Limits.ProgressTimeout; d == 0 || c.events {
+	if d := c.server.Limits.ProgressTimeout; d == 0 || c.events && wanted {
 		c.lift()
 	} else if !c.readSet {
 		c.waitUntil(d)
@@ -77,7 +78,7 @@ func (c *conn) setReadDeadline(t time.Time) error {
 	if c.current == nil {
 		return errOver
 	}
-	c.readBy, c.readSet = time.Time{}, true
+	c.readBy, c.readSet = t, true
 	err := c.rwc.SetReadDeadline(t)
 	if past && !c.watch.unread {
 		c.cancel()
@@ -89,8 +90,8 @@ func (c *conn) setReadDeadline(t time.Time) error {
 func (c *conn) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.readBy, c.readSet = time.Time{}, true // no deadline of our own over it
-	_ = c.rwc.SetReadDeadline(time.Unix(1, 0))
+	c.readBy, c.readSet = time.Unix(1, 0), true // no deadline of our own over it
+	_ = c.rwc.SetReadDeadline(c.readBy)
 }
 
 // setWriteDeadline is the handler's. It stands until the end of the request.

@@ -382,3 +382,38 @@ func TestProgressLeavesHijackedConnection(t *testing.T) {
 		}
 	})
 }
+
+// What a handler allows the body that it reads is not for the rest that nobody
+// wants: a client that sends no more of that is not waited for.
+func TestProgressCutsUnwantedRest(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		switch r.URL.Path {
+		case "/lifted":
+			rc.SetReadDeadline(time.Time{})
+		case "/past":
+			rc.SetReadDeadline(time.Unix(1, 0))
+		case "/events":
+			w.Header().Set("Content-Type", "text/event-stream")
+		case "/events/flushed":
+			w.Header().Set("Content-Type", "text/event-stream")
+			rc.Flush()
+		}
+	}), func(o *server.Options) { o.Limits.ProgressTimeout = stall })
+	for path, waits := range map[string]bool{"/": true, "/lifted": true, "/past": false, "/events": true, "/events/flushed": true} {
+		t.Run(path, func(t *testing.T) {
+			c := s.dial(t)
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			start := time.Now()
+			fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nbegun", path)
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatalf("no answer: %v", err)
+			}
+			if took := time.Since(start); !res.Close || took > stall/2 != waits {
+				t.Errorf("answer after %v, close %v; want the last, and a wait for the rest: %v", took, res.Close, waits)
+			}
+		})
+	}
+}
