@@ -49,14 +49,12 @@ func upgradeProtocol(r *http.Request) (string, error) {
 }
 
 // upgrade forwards a request to change the protocol. When the upstream agrees,
-// the connections are joined until both are done; when it refuses, its answer
-// passes like any other.
+// the connections are joined; when it refuses, its answer passes like any other.
 func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 	if h.tunnels.stopped() {
 		fail(f.w, f.r, f.rt, f.rec, errStopping)
 		return
 	}
-	extended := f.r.Method == http.MethodConnect
 	header["Connection"] = []string{"Upgrade"}
 	header["Upgrade"] = []string{protocol}
 	out, err := f.request(header)
@@ -69,7 +67,7 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 		defer f.body.release(f.rc)
 	}
 	key := ""
-	if extended {
+	if f.r.Method == http.MethodConnect {
 		key = websocketKey()
 		out.Method = http.MethodGet
 		header["Sec-Websocket-Key"] = []string{key}
@@ -80,25 +78,31 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 		h.failHeld(f, err)
 		return
 	}
-	if res.StatusCode != http.StatusSwitchingProtocols {
-		if err := acceptRefusal(res, protocol); err != nil {
-			res.Body.Close()
-			fail(f.w, f.r, f.rt, f.rec, err)
-			return
-		}
-		f.answer(res)
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		defer res.Body.Close()
+		h.switchProtocols(f, res, protocol, key)
 		return
 	}
-	defer res.Body.Close()
+	if err := acceptRefusal(res, protocol); err != nil {
+		res.Body.Close()
+		fail(f.w, f.r, f.rt, f.rec, err)
+		return
+	}
+	f.answer(res)
+}
+
+// switchProtocols passes the upstream's 101 on and joins the connections until
+// both are done. The key is ours; "" = the client's.
+func (h *Handler) switchProtocols(f *forwarding, res *http.Response, protocol, key string) {
 	upstream, err := switched(res, protocol, key)
+	if err == nil {
+		err = h.noTunnel(f)
+	}
 	if err != nil {
 		fail(f.w, f.r, f.rt, f.rec, err)
 		return
 	}
-	if err := h.noTunnel(f); err != nil {
-		fail(f.w, f.r, f.rt, f.rec, err)
-		return
-	}
+	extended := f.r.Method == http.MethodConnect
 	client, greeting, err := f.switchClient(res, extended)
 	if err != nil {
 		f.abort(fmt.Errorf("%w: %w", errClientGone, err))
@@ -126,17 +130,24 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 	if t.run() {
 		return
 	}
-	f.rec.Err = f.brokenOff()
-	switch {
-	case f.rec.Err != nil:
-	case h.tunnels.stopped():
-		f.rec.Err = errStopped // it had said goodbye
-	case t.stuck.Load():
-		f.rec.Err = errStuck
-	}
+	f.rec.Err = f.whyBroken(t)
 	if extended {
 		panic(http.ErrAbortHandler) // resets the stream; a hijacked connection is just closed
 	}
+}
+
+// whyBroken is why t did not end cleanly, if it was us; nil = an end broke off.
+func (f *forwarding) whyBroken(t *tunnel) error {
+	if err := f.brokenOff(); err != nil {
+		return err
+	}
+	switch {
+	case f.handler.tunnels.stopped():
+		return errStopped // it had said goodbye
+	case t.stuck.Load():
+		return errStuck
+	}
+	return nil
 }
 
 // noTunnel is why f gets no tunnel any more; nil = it does.
