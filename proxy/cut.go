@@ -103,8 +103,9 @@ type leaving struct {
 	gone   <-chan struct{}
 }
 
-// leave returns what is under way, except for the bypassed.
-func (e *exchanges) leave() []leaving {
+// underWay lists what is, except for the bypassed, for somebody who waits for the
+// end of each.
+func (e *exchanges) underWay() []leaving {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var all []leaving
@@ -162,7 +163,7 @@ func (h *Handler) Cut(ctx context.Context, host string, code int) {
 	if rt == nil {
 		return
 	}
-	all := rt.Stats.exchanges.leave()
+	all := rt.Stats.exchanges.underWay()
 	var ending sync.WaitGroup // a peer that does not read blocks its goodbye, not the others'
 	defer ending.Wait()
 	for _, l := range all {
