@@ -59,29 +59,27 @@ func listed(connection []string) iter.Seq[string] {
 	}
 }
 
-// addedFields is how many fields requestHeader adds with a value of their own.
-const addedFields = 6
-
 // requestHeader fills out, which is empty, with what the upstream gets of r's
 // header; it shares r's values. The values of the fields that it adds are put
 // into space, which has room for addedFields.
 func (h *Handler) requestHeader(out http.Header, space []string, r *http.Request, rt *Route, from origin, client, id string) {
-	var connection, te []string
-	underscore := false
-	for name, values := range r.Header {
+	underscore := copyFields(out, r.Header, from.trusted)
+	addFields(out, space, r, from, client, id)
+	if underscore {
+		h.dropUnderscores(out, r.Header, rt.Host)
+	}
+}
+
+// copyFields copies what is the upstream's of a client's header, and reports
+// whether there are underscores in the names. What only a proxy can know is
+// believed if trusted.
+func copyFields(out, in http.Header, trusted bool) (underscore bool) {
+	for name, values := range in {
 		switch fieldKindOf(name) {
-		case hopField:
-			switch name {
-			case "Connection":
-				connection = values
-			case "Te":
-				te = values
-			}
-			continue
-		case frameField:
+		case hopField, frameField:
 			continue
 		case oursField:
-			if !from.trusted {
+			if !trusted {
 				continue // a stranger's word for it must not reach an application
 			}
 		}
@@ -93,12 +91,19 @@ func (h *Handler) requestHeader(out http.Header, space []string, r *http.Request
 		underscore = underscore || strings.IndexByte(name, '_') >= 0
 		out[name] = values
 	}
-	if connection != nil {
+	if connection := in["Connection"]; connection != nil {
 		for name := range listed(connection) {
 			delete(out, name)
 		}
 	}
+	return underscore
+}
 
+// addedFields is how many fields addFields adds with a value of their own.
+const addedFields = 6
+
+// addFields adds to out what only we can tell the upstream of r.
+func addFields(out http.Header, space []string, r *http.Request, from origin, client, id string) {
 	set := func(name, value string) {
 		space = append(space, value)
 		n := len(space)
@@ -129,14 +134,11 @@ func (h *Handler) requestHeader(out http.Header, space []string, r *http.Request
 	}
 	set("X-Request-Id", id)
 	out["Via"] = addVia(out["Via"], r.ProtoMajor, r.ProtoMinor)
-	if te != nil && hasToken(te, "trailers") {
+	if te := r.Header["Te"]; te != nil && hasToken(te, "trailers") {
 		set("Te", "trailers") // gRPC servers insist on it
 	}
 	if out["User-Agent"] == nil {
 		out["User-Agent"] = nil // else http.Transport invents one
-	}
-	if underscore {
-		h.dropUnderscores(out, r.Header, rt.Host)
 	}
 }
 
