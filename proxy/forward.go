@@ -315,7 +315,8 @@ func clientError(r *http.Request, err error) error {
 }
 
 // maxInterims bounds the 1xx of one answer: far over what an upload gets that is
-// told every second how far it is.
+// told every second how far it is. Neither http.Transport nor engine/client
+// bounds those that a trace sees.
 const maxInterims = 10_000
 
 var errInterims = errors.New("upstream sent thousands of 1xx and no answer")

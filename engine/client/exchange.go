@@ -122,7 +122,6 @@ func (x *exchange) receive() error {
 			return err
 		}
 		if x.trace == nil || x.trace.Got1xxResponse == nil {
-			// Who looks at them limits them.
 			if limit -= end; limit <= 0 {
 				return errHeadLong
 			}

@@ -226,3 +226,39 @@ type unwritable struct {
 }
 
 func (u *unwritable) Write([]byte) (int, error) { return 0, u.err }
+
+// A storm of 1xx ends at HeadLimit, or where the hook that sees them says so.
+func TestInterimStorm(t *testing.T) {
+	noLeaks(t)
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		for storm := []byte(strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 500)); ; {
+			if _, err := c.Write(storm); err != nil {
+				return
+			}
+		}
+	})
+	const most = 1000
+	errEnough := errors.New("enough")
+	for _, kind := range transports {
+		t.Run(kind.name, func(t *testing.T) {
+			o := defaults()
+			o.HeadLimit = 16 << 10
+			rt := kind.make(t, addr, o)
+			if _, _, err := roundTrip(t, rt, request(t, http.MethodGet, addr, nil)); err == nil {
+				t.Error("nobody looks at them: no error; want one, as they are too long")
+			}
+			seen := 0
+			trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+				if seen++; seen > most {
+					return errEnough
+				}
+				return nil
+			}}
+			req := request(t, http.MethodGet, addr, nil)
+			if _, _, err := roundTrip(t, rt, req.WithContext(httptrace.WithClientTrace(req.Context(), trace))); !errors.Is(err, errEnough) || seen != most+1 {
+				t.Errorf("a hook looks at them: error %v after %d; want its own after %d", err, seen, most+1)
+			}
+		})
+	}
+}

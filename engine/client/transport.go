@@ -59,6 +59,10 @@ type Options struct {
 //     body.
 //   - Of httptrace's hooks GetConn, GotConn (without an IdleTime), GotFirstResponseByte,
 //     Got100Continue and Got1xxResponse are called, all before RoundTrip returns.
+//
+// As there, the 1xx of an answer count against HeadLimit with its head, unless
+// Got1xxResponse sees them. Then how many there may be is that hook's to say: an
+// error it returns ends the exchange.
 type Transport struct {
 	o Options
 
