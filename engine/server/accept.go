@@ -46,7 +46,7 @@ func (s *Server) greet(c *conn) {
 	select {
 	case s.arrivals <- c:
 	default:
-		s.loops.Go(func() { s.greeter(c) })
+		s.greeters.Go(func() { s.greeter(c) })
 	}
 }
 
@@ -56,13 +56,13 @@ func (s *Server) greet(c *conn) {
 func (s *Server) greeter(c *conn) {
 	for {
 		c.start()
-		if s.greeters.Add(1) > maxGreeters {
-			s.greeters.Add(-1)
+		if s.waiting.Add(1) > maxGreeters {
+			s.waiting.Add(-1)
 			return
 		}
 		select {
 		case c = <-s.arrivals:
-			s.greeters.Add(-1)
+			s.waiting.Add(-1)
 		case <-s.ctx.Done():
 			return
 		}

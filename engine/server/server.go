@@ -94,12 +94,13 @@ type Server struct {
 	stopping atomic.Bool // Shutdown or Close was called
 
 	// stop ends what waits for no request: handshakes, pauses of accept loops.
-	ctx   context.Context
-	stop  context.CancelFunc
-	loops sync.WaitGroup // accept loops and greeters; what these started is in conns
+	ctx  context.Context
+	stop context.CancelFunc
 
-	arrivals chan *conn   // from accept loops to greeters that wait
-	greeters atomic.Int32 // that wait
+	loops    sync.WaitGroup // accept loops
+	greeters sync.WaitGroup // which these start; what they start is in conns
+	arrivals chan *conn     // from accept loops to greeters that wait
+	waiting  atomic.Int32   // greeters that wait
 
 	mu        sync.Mutex // guards the rest; not held during I/O
 	listeners map[*listener]struct{}
@@ -167,20 +168,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.retire()
 	}
 	select {
-	case <-drained:
-		return err
+	case <-drained: // also if ctx has ended
 	default:
+		select {
+		case <-drained:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	select {
-	case <-drained:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	s.greeters.Wait() // with no connection left, all of them just end
+	return err
 }
 
 // Close cuts everything at once, except hijacked connections. Handlers see
-// their contexts end; Close does not wait for them.
+// their contexts end; Close waits neither for them nor for what a handshake asks
+// of the tls.Config.
 func (s *Server) Close() error {
 	err := s.quit()
 	s.mu.Lock()

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"detour/engine/server"
 )
 
 func TestHijack(t *testing.T) {
@@ -303,4 +306,42 @@ func TestCloseCutsEverything(t *testing.T) {
 	s.Close()
 	<-s.done
 	eventually(t, "the handlers to end", func() bool { return ended.Load() == 2 })
+}
+
+// A handshake that waits for its certificate is waited for as a request is: not
+// beyond the context, and by Close not at all.
+func TestShutdownBesideSlowCertificate(t *testing.T) {
+	noLeak(t)
+	asked, release := make(chan struct{}), make(chan struct{})
+	s := serve(t, http.NotFoundHandler(), func(o *server.Options) {
+		o.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			close(asked)
+			<-release
+			return nil, errors.New("too late")
+		}}
+	})
+	c := tls.Client(s.dial(t), clientTLS())
+	go c.Handshake()
+	<-asked
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	for what, stop := range map[string]func() error{
+		"Shutdown": func() error { return s.Shutdown(ctx) },
+		"Close":    s.Close,
+	} {
+		ended := make(chan error, 1)
+		go func() { ended <- stop() }()
+		select {
+		case err := <-ended:
+			if what == "Shutdown" && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Shutdown = %v; want %v", err, context.DeadlineExceeded)
+			}
+		case <-time.After(2 * time.Second):
+			t.Errorf("%s waits for the certificate", what)
+		}
+	}
+	close(release)
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown when the certificate has come = %v", err)
+	}
 }
