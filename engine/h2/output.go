@@ -174,6 +174,7 @@ func (c *Conn) nextTurn() {
 	c.moved = c.now()
 	c.turns = slices.Delete(c.turns, 0, 1)
 	st.queued = false
+	st.waitsSince = c.moved // that of the others is not its own
 	st.writable.Signal()
 }
 
