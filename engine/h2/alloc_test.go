@@ -88,7 +88,7 @@ func TestIdleMemory(t *testing.T) {
 			runtime.ReadMemStats(&m)
 			return int(m.HeapAlloc)
 		}
-		first := idle() // with what is there once
+		first := idle()        // with what is there once
 		const limit = 12 << 10 // some 9 KiB, tables of HPACK and the client's end with them; the smallest buffer would be 8 KiB more
 		if got := (idle() - first) / n; got > limit {
 			t.Errorf("an idle connection takes %d bytes; want at most %d", got, limit)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -110,43 +111,51 @@ func TestClientGoneEndsContexts(t *testing.T) {
 
 // A client that does not read must cost bounded memory and nobody else's time.
 func TestSlowReader(t *testing.T) {
-	noLeaks(t)
-	var blocked atomic.Int64
-	g := start(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/small" {
-			io.WriteString(w, "x")
-			return
-		}
-		for {
-			n, err := w.Write(make([]byte, 32<<10))
-			blocked.Add(int64(n))
-			if err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		const streams = 100
+		var running, taken atomic.Int64
+		handler := func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/small" {
 				return
 			}
+			running.Add(1)
+			defer running.Add(-1)
+			for {
+				n, err := w.Write(make([]byte, 32<<10))
+				if err != nil {
+					return
+				}
+				taken.Add(int64(n))
+			}
 		}
-	}, Options{})
-	r := g.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
-	r.WriteWindowUpdate(0, 1<<30)
-	for id := uint32(1); id < 200; id += 2 {
-		r.headers(id, get(), true)
-	}
-	last := int64(-1)
-	waitFor(t, "the handlers to be stuck", func() bool {
-		now := blocked.Load()
-		time.Sleep(100 * time.Millisecond) // long enough to see that nothing moves
-		still := now == last
-		last = now
-		return still
+		r, c := pipe(t, handler, Options{})
+		r.greet(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
+		r.WriteWindowUpdate(0, 1<<30)
+		for i := range uint32(streams) {
+			r.headers(2*i+1, get(), true)
+		}
+		synctest.Wait() // until nothing moves
+		if n := running.Load(); n != streams {
+			t.Errorf("%d handlers run; want %d, all of them stuck", n, streams)
+		}
+		if n := taken.Load(); n > 2*maxOut { // what is being written, and what will be next
+			t.Errorf("%d bytes were taken from the handlers; want at most %d", n, 2*maxOut)
+		}
+		c.mu.Lock()
+		if n := cap(c.out); n > largeBuffer {
+			t.Errorf("%d bytes wait to be written; want at most %d", n, largeBuffer)
+		}
+		c.mu.Unlock()
+		other, _ := pipe(t, handler, Options{})
+		other.greet()
+		other.headers(1, path("GET", "/small"), true)
+		other.until("the answer", endOf(1))
+		r.conn.Close()
+		synctest.Wait()
+		if n := running.Load(); n != 0 {
+			t.Errorf("%d handlers still write to a client that is gone", n)
+		}
 	})
-	res, err := g.client.Get(g.url("/small")) // another connection
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if limit := int64(16 << 20); last > limit { // the kernel's buffers on both sides, mostly
-		t.Errorf("%d bytes were taken from the handlers; want at most %d", last, limit)
-	}
-	r.conn.Close()
 }
 
 // A stream without window must not hold up the others of its connection.
@@ -381,56 +390,65 @@ func TestConnectionClose(t *testing.T) {
 }
 
 func TestIdleTimeout(t *testing.T) {
-	noLeaks(t)
-	g := start(t, func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(150 * time.Millisecond) // it is not idle meanwhile
-	}, Options{Limits: Limits{IdleTimeout: 100 * time.Millisecond}})
-	r := g.dial(t)
-	r.headers(1, get(), true)
-	r.until("the answer", endOf(1))
-	f := r.until("GOAWAY", isGoAway).(*http2.GoAwayFrame)
-	if f.ErrCode != noErr || f.LastStreamID != 1 {
-		t.Errorf("GOAWAY = %v; want no error, stream 1", f)
-	}
-	r.closed()
+	const limit = 100 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := pipe(t, func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(3 * limit / 2) // it is not idle meanwhile
+		}, Options{Limits: Limits{IdleTimeout: limit}})
+		r.greet()
+		r.headers(1, get(), true)
+		r.until("the answer", endOf(1))
+		idle := time.Now()
+		f := r.until("GOAWAY", isGoAway).(*http2.GoAwayFrame)
+		took(t, "GOAWAY", idle, limit)
+		if f.ErrCode != noErr || f.LastStreamID != 1 {
+			t.Errorf("GOAWAY = %v; want no error, stream 1", f)
+		}
+		r.closed()
+	})
 }
 
 func TestHeaderTimeout(t *testing.T) {
-	noLeaks(t)
-	o := Options{Limits: Limits{HeaderTimeout: 100 * time.Millisecond}}
+	const limit = 100 * time.Millisecond
+	o := Options{Limits: Limits{HeaderTimeout: limit}}
 	tests := map[string]func(r *raw){
 		"nothing":      func(r *raw) {},
 		"half preface": func(r *raw) { io.WriteString(r.conn, http2.ClientPreface[:10]) },
 		"no SETTINGS":  func(r *raw) { io.WriteString(r.conn, http2.ClientPreface) },
 		"half frame": func(r *raw) {
-			io.WriteString(r.conn, http2.ClientPreface)
-			r.WriteSettings()
+			r.greet()
 			io.WriteString(r.conn, "\x00\x00\x10\x01\x04\x00\x00\x00\x01x")
 		},
 		"half block": func(r *raw) {
-			io.WriteString(r.conn, http2.ClientPreface)
-			r.WriteSettings()
+			r.greet()
 			r.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: get()})
 		},
 	}
 	for name, do := range tests {
 		t.Run(name, func(t *testing.T) {
-			g := start(t, func(http.ResponseWriter, *http.Request) {}, o)
-			r := g.dialRaw(t)
-			do(r)
-			r.closed()
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := pipe(t, func(http.ResponseWriter, *http.Request) {}, o)
+				begun := time.Now()
+				do(r)
+				r.until("GOAWAY", isGoAway)
+				took(t, "GOAWAY", begun, limit)
+				r.closed()
+			})
 		})
 	}
 	t.Run("in time", func(t *testing.T) {
-		g := start(t, func(http.ResponseWriter, *http.Request) {}, o)
-		r := g.dial(t)
-		for id := uint32(1); id < 7; id += 2 {
-			time.Sleep(60 * time.Millisecond)
-			b := get()
-			r.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b[:3], EndStream: true})
-			r.WriteContinuation(id, true, b[3:])
-			r.until("the answer", endOf(id))
-		}
+		synctest.Test(t, func(t *testing.T) {
+			r, _ := pipe(t, func(http.ResponseWriter, *http.Request) {}, o)
+			r.greet()
+			for id := uint32(1); id < 7; id += 2 {
+				time.Sleep(limit - 1)
+				b := get()
+				r.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b[:3], EndStream: true})
+				time.Sleep(limit - 1)
+				r.WriteContinuation(id, true, b[3:])
+				r.until("the answer", endOf(id))
+			}
+		})
 	})
 }
 

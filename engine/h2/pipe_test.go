@@ -16,6 +16,7 @@ import (
 // done when. Nothing is sent to the client but while it reads.
 func pipe(t *testing.T, h http.HandlerFunc, o Options) (*raw, *Conn) {
 	ours, theirs := net.Pipe()
+	theirs.SetDeadline(time.Now().Add(time.Hour)) // who waits in vain
 	o.Handler = h
 	c := New(ours, o)
 	served := make(chan struct{})
