@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -226,6 +225,9 @@ func (w *responseWriter) FlushError() error {
 	return w.send(w.take(), false)
 }
 
+// EnableFullDuplex is what http.ResponseController calls. HTTP/2 always is.
+func (w *responseWriter) EnableFullDuplex() error { return nil }
+
 // finish prepares the end of the answer of a handler that has returned.
 func (w *responseWriter) finish() part {
 	if w.status == 0 {
@@ -380,46 +382,3 @@ func (w *responseWriter) trailerFields() []answerField {
 	}
 	return fields
 }
-
-// sendInterim sends a 1xx answer.
-func (w *responseWriter) sendInterim(status int) {
-	if status == http.StatusSwitchingProtocols {
-		return // HTTP/2 has none (RFC 9113, section 8.6)
-	}
-	var fields []answerField
-	for name, values := range w.header {
-		switch name {
-		case "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade":
-		default:
-			fields = appendFields(fields, name, values)
-		}
-	}
-	w.st.c.sendInterim(w.st, status, fields)
-}
-
-// sendContinue tells the client to send its body, unless it got an answer.
-func (w *responseWriter) sendContinue() { w.st.c.sendInterim(w.st, http.StatusContinue, nil) }
-
-func (c *Conn) sendInterim(st *stream, status int, fields []answerField) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.waitRoom(st) == nil && !st.writer.sent {
-		c.appendBlock(st.id, status, fields, -1, false)
-		c.kick()
-	}
-}
-
-// SetReadDeadline is what http.ResponseController calls. A deadline that has
-// passed ends the reading of the request's body for good.
-func (w *responseWriter) SetReadDeadline(t time.Time) error {
-	return w.st.setDeadline(&w.st.readBy, t)
-}
-
-// SetWriteDeadline is what http.ResponseController calls. A deadline that has
-// passed ends the stream.
-func (w *responseWriter) SetWriteDeadline(t time.Time) error {
-	return w.st.setDeadline(&w.st.writeBy, t)
-}
-
-// EnableFullDuplex is what http.ResponseController calls. HTTP/2 always is.
-func (w *responseWriter) EnableFullDuplex() error { return nil }

@@ -2,10 +2,8 @@ package h2
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -152,50 +150,6 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 			c.hangUp(c.limits.WriteTimeout, lingerOrderly)
 		}
 	}
-}
-
-// setDeadline sets one of st's deadlines, unless the handler has returned. One
-// that is past has its effect before setDeadline returns.
-func (st *stream) setDeadline(deadline *time.Time, t time.Time) error {
-	c := st.c
-	if st.writer.done || c == nil { // nil = no stream, just now: who is too late need not be the handler's goroutine
-		return errHandlerDone
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	*deadline = t
-	if t.IsZero() || st.err != nil {
-		return nil
-	}
-	if now := time.Now(); t.After(now) {
-		c.watchBy(t)
-	} else {
-		st.expire(now)
-		c.kick()
-	}
-	return nil
-}
-
-// expire does what the deadlines demand that have passed, and returns the next
-// one; zero = none.
-func (st *stream) expire(now time.Time) (next time.Time) {
-	if st.answered() { // the handler's deadlines are of no more interest
-		if st.resetBy.After(now) {
-			return st.resetBy
-		}
-		st.c.resetAnswered(st)
-		return time.Time{}
-	}
-	if !st.readBy.IsZero() && !st.readBy.After(now) {
-		st.readBy = time.Time{}
-		st.body.fail(fmt.Errorf("h2: reading the request: %w", os.ErrDeadlineExceeded))
-	}
-	if !st.writeBy.IsZero() && !st.writeBy.After(now) {
-		st.c.appendReset(st.id, codeInternal)
-		st.c.closeStream(st, endedByUs, fmt.Errorf("h2: writing the answer: %w", os.ErrDeadlineExceeded))
-		return time.Time{}
-	}
-	return earlier(st.stalled(now), earlier(st.readBy, st.writeBy))
 }
 
 // credit lets the client send n bytes more, on the connection and on st if it
