@@ -9,8 +9,9 @@
 // the connection's one output buffer. The first to find it idle writes it out,
 // after it has let the other runnable streams add theirs, so that many small
 // answers share a TLS record and a system call. The buffer is bounded: handlers
-// wait for room and for the client's windows, each for its own turn. One timer, the
-// watchdog's, serves all that a connection waits for.
+// with data wait for room and for the client's windows, each for its own turn;
+// those with a header, which no window limits, for room alone, all together. One
+// timer, the watchdog's, serves all that a connection waits for.
 //
 // # What a handler may keep
 //
@@ -20,9 +21,9 @@
 // nobody has asked its context for Done. Until that other request comes, a
 // ResponseWriter that was kept says that the handler has returned, a request is
 // empty, and a context is ended. From then on they are the other's: who still
-// writes, writes into its answer. Under the race detector
-// nothing is used again, and requests and headers are overwritten with nonsense,
-// so that tests find who keeps one.
+// writes, writes into its answer. Under the race detector nothing is used again,
+// and requests and headers are overwritten with nonsense, so that tests find who
+// keeps one.
 //
 // The context has the method AfterFunc that context.AfterFunc looks for; who calls
 // it directly gets one callback without any allocation, and must not call its stop
