@@ -3,14 +3,11 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
-	"syscall"
-	"time"
 
+	"detour/engine/accept"
 	"detour/engine/wire"
 )
 
@@ -60,46 +57,19 @@ func (in *intake) Addr() net.Addr { return in.listener.Addr() }
 func (in *intake) wait() { in.work.Wait() }
 
 func (in *intake) run() {
-	trouble := acceptTrouble{log: in.log}
-	for {
-		c, err := in.listener.Accept()
-		switch {
-		case err == nil:
-			trouble.over()
-			// TCP keep-alive is on already, by package net or by the listener:
-			// 15 s idle, 15 s between probes.
-			if in.tls == nil {
-				in.deliver(wire.NewGuard(c, in.limits.HeaderBytes))
-			} else {
-				in.work.Go(func() { in.handshake(c) })
-			}
-		case in.ctx.Err() != nil:
-			return
-		case errors.Is(err, net.ErrClosed):
-			in.stop(err)
-			return
-		default:
-			select {
-			case <-time.After(trouble.pause(err)):
-			case <-in.ctx.Done():
-				return
-			}
+	in.stop(accept.Loop(in.ctx, in.listener, in.log, func(c net.Conn) {
+		if in.tls == nil {
+			in.deliver(wire.NewGuard(c, in.limits.HeaderBytes))
+		} else {
+			in.work.Go(func() { in.handshake(c) })
 		}
-	}
+	}))
 }
 
 // handshake makes c ready for HTTP, or closes it.
 func (in *intake) handshake(c net.Conn) {
-	ctx, cancel := context.WithTimeout(in.ctx, in.limits.HandshakeTimeout)
-	defer cancel()
 	secure := tls.Server(c, in.tls)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && e.Conn != nil && looksLikeHTTP(e.RecordHeader) {
-			_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // a courtesy, not worth more
-			_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https only.\n")
-		}
-		_ = c.Close()
-		in.log.Debug("TLS handshake ended", "client", c.RemoteAddr().String(), "error", err)
+	if !accept.Handshake(in.ctx, secure, c, in.limits.HandshakeTimeout, in.log) {
 		return
 	}
 	if secure.ConnectionState().NegotiatedProtocol == "h2" {
@@ -125,48 +95,3 @@ type guardedTLS struct {
 }
 
 func (c guardedTLS) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }
-
-// looksLikeHTTP reports whether a client that should have begun a handshake
-// sent the start of a request instead.
-func looksLikeHTTP(start [5]byte) bool {
-	switch string(start[:]) {
-	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
-		return true
-	}
-	return false
-}
-
-// acceptTrouble is what the accept loop knows about failures of Accept.
-type acceptTrouble struct {
-	log      *slog.Logger
-	row      int       // failures since the last success
-	reported time.Time // when the last line was logged
-	silent   int       // failures since then
-}
-
-// over says that Accept succeeded.
-func (t *acceptTrouble) over() { t.row = 0 }
-
-// pause returns how long to wait after err before the next Accept, and logs at
-// most one line a minute: a full descriptor table fails thousands of times.
-func (t *acceptTrouble) pause(err error) time.Duration {
-	if errors.Is(err, syscall.ECONNABORTED) {
-		return 0 // that client went away while it waited; the next one may be there
-	}
-	t.row++
-	t.silent++
-	if now := time.Now(); now.Sub(t.reported) >= time.Minute {
-		t.log.Error("accepting connections", "error", err, "failures", t.silent, "remedy", remedy(err))
-		t.reported, t.silent = now, 0
-	}
-	// From 5 ms, so that one hiccup is not felt, to 160 ms, so that visitors
-	// are served again without noticing as soon as descriptors are free.
-	return 5 * time.Millisecond << min(t.row-1, 5)
-}
-
-func remedy(err error) string {
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		return "raise the limit of open files (LimitNOFILE= in the unit); connections are served again when others end"
-	}
-	return "none needed if it stays alone; accepting goes on"
-}

@@ -233,6 +233,31 @@ func TestServerTellsPlainHTTPClients(t *testing.T) {
 	}
 }
 
+// What panics while a client greets ends the connection to that client alone.
+func TestServerSurvivesPanicInHandshake(t *testing.T) {
+	cert, _ := serverCertificate()
+	s := serve(t, http.HandlerFunc(describe), func(o *gateway.ServerOptions) {
+		o.TLS = gateway.TLSConfig(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if hello.ServerName != name {
+				panic("a bug")
+			}
+			return &cert, nil
+		})
+	})
+	if c, err := tls.Dial("tcp", s.addr, &tls.Config{ServerName: "other.example.test"}); err == nil {
+		c.Close()
+		t.Error("the handshake of a panic was done")
+	}
+	res, err := s.client(t, "h1").Get("https://" + name + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if n := strings.Count(s.log.String(), `level=ERROR msg="TLS handshake panicked"`); n != 1 {
+		t.Errorf("%d lines about the panic; want 1\n%s", n, s.log)
+	}
+}
+
 func TestServerPlaintext(t *testing.T) {
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil {

@@ -3,14 +3,16 @@ package server_test
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
+
+	"detour/engine/server"
 )
 
 func TestTLS(t *testing.T) {
@@ -32,20 +34,6 @@ func TestTLS(t *testing.T) {
 	plain.Body.Close()
 	if plain.StatusCode != http.StatusBadRequest {
 		t.Errorf("http on the https port: %s; want 400", plain.Status)
-	}
-}
-
-// Who speaks plain HTTP to a port of https is told, however long the request is:
-// what is left unread of it must not have the answer reset.
-func TestTellsPlainHTTPWithLongHead(t *testing.T) {
-	s := serve(t, http.NotFoundHandler(), secure)
-	for _, length := range []int{0, 5000, 200_000} {
-		c := s.dial(t)
-		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: a\r\nCookie: %s\r\n\r\n", strings.Repeat("x", length))
-		if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), "https only") {
-			t.Errorf("with a cookie of %d bytes: %q, %v; want to be told, and a clean end", length, b, err)
-		}
-		c.Close()
 	}
 }
 
@@ -133,41 +121,6 @@ func TestLargeAnswers(t *testing.T) {
 	}
 }
 
-// An exhausted descriptor table must not end the accept loop, and visitors are
-// served again as soon as it has room.
-func TestSurvivesExhaustion(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	full := &exhausted{Listener: l}
-	full.fail.Store(true)
-	s := serveOn(t, full, http.NotFoundHandler(), nil)
-	eventually(t, "a few failures", func() bool { return full.failures.Load() > 4 })
-	full.fail.Store(false)
-	c := s.dial(t)
-	io.WriteString(c, get)
-	answer(t, bufio.NewReader(c), "GET")
-	if n := strings.Count(s.log.String(), "accepting connections"); n != 1 {
-		t.Errorf("%d lines about %d failures; want 1\n%s", n, full.failures.Load(), s.log)
-	}
-}
-
-// exhausted is a listener without free descriptors.
-type exhausted struct {
-	net.Listener
-	fail     atomic.Bool
-	failures atomic.Int64
-}
-
-func (l *exhausted) Accept() (net.Conn, error) {
-	if l.fail.Load() {
-		l.failures.Add(1)
-		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
-	}
-	return l.Listener.Accept()
-}
-
 // A client that makes mistakes all day fills one line a minute.
 func TestRefusalsAreLoggedRarely(t *testing.T) {
 	s := serve(t, http.NotFoundHandler(), nil)
@@ -195,5 +148,33 @@ func TestHTTP2RefusalsAreLoggedRarely(t *testing.T) {
 	const line = `msg="refused requests" reason="PING on a stream" count=1`
 	if n := strings.Count(s.log.String(), "refused requests"); n != 1 || !strings.Contains(s.log.String(), line) {
 		t.Errorf("%d lines; want one with %s\n%s", n, line, s.log)
+	}
+}
+
+// What panics while a client greets ends the connection to that client alone.
+func TestPanicInHandshake(t *testing.T) {
+	noLeak(t)
+	cert, _ := certificate()
+	s := serve(t, http.NotFoundHandler(), func(o *server.Options) {
+		o.TLS = &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if hello.ServerName != name {
+				panic("a bug")
+			}
+			return &cert, nil
+		}}
+	})
+	conf := clientTLS()
+	conf.ServerName = "other.example.test"
+	if err := tls.Client(s.dial(t), conf).Handshake(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Handshake = %v; want the end of the connection", err)
+	}
+	c := s.dialTLS(t)
+	io.WriteString(c, get)
+	answer(t, bufio.NewReader(c), "GET")
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+	if n := strings.Count(s.log.String(), `level=ERROR msg="TLS handshake panicked"`); n != 1 {
+		t.Errorf("%d lines about the panic; want 1\n%s", n, s.log)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"detour/engine/accept"
 )
 
 // Options is what a Server is made of.
@@ -138,7 +140,7 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	defer s.loops.Done()
 	defer s.closed(in)
-	err := s.accept(in)
+	err := accept.Loop(s.ctx, in, s.ErrorLog, s.greet)
 	if s.stopping.Load() {
 		return http.ErrServerClosed
 	}

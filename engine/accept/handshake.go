@@ -1,0 +1,79 @@
+package accept
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"time"
+)
+
+// Handshake does the server's TLS handshake on c, whose connection below TLS is
+// raw, within timeout and until ctx ends. false says that it failed: that is
+// logged, and raw is closed. A panic of what the tls.Config calls is such a
+// failure.
+func Handshake(ctx context.Context, c *tls.Conn, raw net.Conn, timeout time.Duration, log *slog.Logger) bool {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := handshake(ctx, c)
+	if err == nil {
+		return true
+	}
+	client := raw.RemoteAddr().String()
+	if p, ok := errors.AsType[panicError](err); ok {
+		log.Error("TLS handshake panicked", "client", client, "panic", p.value, "stack", p.stack)
+	} else {
+		if r, ok := errors.AsType[tls.RecordHeaderError](err); ok && r.Conn != nil && looksLikeHTTP(r.RecordHeader) {
+			refusePlaintext(raw)
+		}
+		log.Debug("TLS handshake ended", "client", client, "error", err)
+	}
+	_ = raw.Close()
+	return false
+}
+
+// handshake makes an error of a panic.
+func handshake(ctx context.Context, c *tls.Conn) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError{p, string(debug.Stack())}
+		}
+	}()
+	return c.HandshakeContext(ctx) // at once, if it was done before
+}
+
+type panicError struct {
+	value any
+	stack string
+}
+
+func (e panicError) Error() string { return fmt.Sprint("panic: ", e.value) }
+
+// lingerTime is how long who spoke plaintext gets to read why it was refused:
+// closing while it sends would reset the connection, and the answer with it (RFC
+// 9112, section 9.6). Longer than most round trips.
+const lingerTime = 500 * time.Millisecond
+
+// refusePlaintext says so, and lets the client read it.
+func refusePlaintext(c net.Conn) {
+	_ = c.SetDeadline(time.Now().Add(lingerTime))
+	_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https only.\n")
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_, _ = io.Copy(io.Discard, c)
+}
+
+// looksLikeHTTP reports whether a client that should have begun a handshake sent
+// the start of a request instead.
+func looksLikeHTTP(start [5]byte) bool {
+	switch string(start[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,67 @@
+// Package accept takes connections in for an HTTP server: the loop that nothing
+// but the end of its listener stops, and the TLS handshake, which nothing that
+// strangers send may turn against the others.
+package accept
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"syscall"
+	"time"
+)
+
+// Loop hands the connections of l to take, until l is closed or ctx ends, and
+// returns Accept's error then. Other failures of Accept it logs, and goes on: an
+// exhausted descriptor table has room again when others leave. The end of ctx
+// does not wake Accept: who ends it closes l, too.
+func Loop(ctx context.Context, l net.Listener, log *slog.Logger, take func(net.Conn)) error {
+	trouble := trouble{log: log}
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			trouble.row = 0
+			// TCP keep-alive is on already, by package net or by the listener:
+			// 15 s idle, 15 s between probes.
+			take(c)
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return err
+		default:
+			select {
+			case <-time.After(trouble.pause(err)):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// trouble is what a Loop knows about failures of Accept.
+type trouble struct {
+	log      *slog.Logger
+	row      int       // failures since the last success
+	reported time.Time // when the last line was logged
+	silent   int       // failures since then
+}
+
+// pause returns how long to wait after err before the next Accept, and logs at
+// most one line a minute: a full descriptor table fails thousands of times.
+func (t *trouble) pause(err error) time.Duration {
+	if errors.Is(err, syscall.ECONNABORTED) {
+		return 0 // that client went away while it waited; the next one may be there
+	}
+	t.row++
+	t.silent++
+	if now := time.Now(); now.Sub(t.reported) >= time.Minute {
+		remedy := "none needed if it stays alone; accepting goes on"
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			remedy = "raise the limit of open files (LimitNOFILE= in the unit); connections are served again when others end"
+		}
+		t.log.Error("accepting connections", "error", err, "failures", t.silent, "remedy", remedy)
+		t.reported, t.silent = now, 0
+	}
+	// From 5 ms, so that one hiccup is not felt, to 160 ms, so that visitors
+	// are served again without noticing as soon as descriptors are free.
+	return 5 * time.Millisecond << min(t.row-1, 5)
+}
