@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"detour/engine/lifetime"
 )
 
 // ending is what makes a forwarding a context: that of the client's request,
@@ -103,14 +105,14 @@ func (f *forwarding) Value(key any) any {
 // for without a channel.
 func (f *forwarding) AfterFunc(fn func()) (stop func() bool) {
 	if !f.apart {
-		return afterFunc(f.parent, fn)
+		return lifetime.AfterFunc(f.parent, fn)
 	}
 	f.watch.Lock()
 	defer f.watch.Unlock()
 	if f.broken.Load() || f.after != nil {
 		return context.AfterFunc(f.ownContext(), fn)
 	}
-	f.after, f.unwatch = fn, afterFunc(f.parent, fn)
+	f.after, f.unwatch = fn, lifetime.AfterFunc(f.parent, fn)
 	return f.forget
 }
 
@@ -123,15 +125,4 @@ func (f *forwarding) unregister() bool {
 	}
 	f.after = nil
 	return f.unwatch()
-}
-
-// afterFunc is context.AfterFunc; a context that has the method that package
-// context looks for is asked itself, as that costs nothing.
-func afterFunc(ctx context.Context, fn func()) (stop func() bool) {
-	if a, ok := ctx.(interface {
-		AfterFunc(func()) (stop func() bool)
-	}); ok {
-		return a.AfterFunc(fn)
-	}
-	return context.AfterFunc(ctx, fn)
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"detour/engine/lifetime"
 	"detour/engine/wire"
 )
 
@@ -23,7 +24,7 @@ type exchange struct {
 	req   *http.Request
 	trace *httptrace.ClientTrace // nil = none
 	c     *conn
-	stop  func() bool // ends the watch over the request's context; nil = it cannot end
+	stop  func() bool // ends the watch over the request's context
 	start time.Time
 
 	head      int     // the request head is buf.b[:head] until it is sent
@@ -68,32 +69,16 @@ func (x *exchange) prepare() error {
 func (x *exchange) run(ctx context.Context, c *conn) error {
 	x.c = c
 	x.start = time.Now()
-	x.stop = afterFunc(ctx, c.abort)
+	x.stop = lifetime.AfterFunc(ctx, c.abort)
 	err := x.receive()
 	if err == nil {
 		return nil
 	}
-	if x.stop != nil {
-		x.stop()
-	}
+	x.stop()
 	err = x.exchangeError(err) // before the close makes an upload fail too
 	c.close()
 	x.buf.release()
 	return err
-}
-
-// afterFunc is context.AfterFunc, but costs nothing for a context that has the
-// method that package context looks for; nil = ctx cannot end.
-func afterFunc(ctx context.Context, f func()) (stop func() bool) {
-	if a, ok := ctx.(interface {
-		AfterFunc(func()) (stop func() bool)
-	}); ok {
-		return a.AfterFunc(f)
-	}
-	if ctx.Done() == nil {
-		return nil
-	}
-	return context.AfterFunc(ctx, f)
 }
 
 // sending reports whether the body is, or was, sent by somebody who closes it.
@@ -237,7 +222,7 @@ func (x *exchange) interim(status int, block []byte) error {
 
 // finish ends the exchange: the connection is kept, if it may be, or closed.
 func (x *exchange) finish(clean bool) {
-	watched := x.stop == nil || x.stop() // false: it is being closed
+	watched := x.stop() // false: it is being closed
 	keep := clean && watched && x.reuse && x.buf.r == x.buf.w && (x.body == nil || x.body.done())
 	x.buf.release()
 	x.buf = nil

@@ -16,7 +16,7 @@ func (x *exchange) switchProtocols(h wire.Response, block []byte) error {
 		return errUnasked
 	}
 	x.fillResponse(h, block)
-	if x.stop != nil && !x.stop() {
+	if !x.stop() {
 		return net.ErrClosed
 	}
 	if !x.c.deadline.IsZero() {

@@ -12,7 +12,6 @@ import (
 // use when a handler has returned is left to the garbage collector.
 var idleStreams = sync.Pool{New: func() any {
 	st := new(stream)
-	st.context.init()
 	st.bare = *new(http.Request).WithContext(&st.context)
 	st.header = make(http.Header)
 	st.writer.st, st.writer.header = st, make(http.Header)
@@ -28,7 +27,7 @@ const largestHeader = 64
 func (c *Conn) newStream(id uint32) *stream {
 	st := idleStreams.Get().(*stream)
 	st.c, st.id = c, id
-	st.context.reset(c.base)
+	st.context.Begin(c.base, nil)
 	st.request = st.bare
 	st.writable.L = &c.mu
 	clear(st.header) // they are empty, unless somebody has kept one
@@ -44,7 +43,7 @@ func (c *Conn) newStream(id uint32) *stream {
 // has. The writer stays done until newStream: one that was kept finds nothing to
 // write to.
 func (st *stream) recycle() {
-	if st.hasBody || !st.context.mayReturn() || st.request.MultipartForm != nil {
+	if st.hasBody || !st.context.Release() || st.request.MultipartForm != nil {
 		return
 	}
 	if poison {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -98,57 +97,6 @@ func TestKeptContexts(t *testing.T) {
 		if err := ctx.Err(); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: the context of a request that is over says %v", p, err)
 		}
-	}
-}
-
-func TestAfterFunc(t *testing.T) {
-	var c requestContext
-	c.init()
-	ran := make(chan int, 10)
-	for round := range 3 {
-		c.reset(context.Background())
-		stops := make([]func() bool, 4)
-		for i := range stops {
-			stops[i] = c.AfterFunc(func() { ran <- i })
-		}
-		for _, i := range []int{round, 3} {
-			if !stops[i]() || stops[i]() {
-				t.Errorf("stop of callback %d in round %d; want true once", i, round)
-			}
-		}
-		if c.mayReturn() {
-			t.Error("may be used again while callbacks wait")
-		}
-		c.cancel()
-		var sum int
-		for range 2 {
-			sum += <-ran
-		}
-		if want := 0 + 1 + 2 - round; sum != want {
-			t.Errorf("round %d ran others than it should", round)
-		}
-		if c.mayReturn() {
-			t.Error("may be used again after callbacks ran")
-		}
-		if stops[(round+1)%3]() {
-			t.Error("stopped a callback that ran")
-		}
-		late := make(chan struct{})
-		if c.AfterFunc(func() { close(late) })() {
-			t.Error("stopped a callback that was too late")
-		}
-		<-late
-		c.ran = false
-	}
-	c.reset(context.Background())
-	if n := testing.AllocsPerRun(100, func() {
-		c.reset(context.Background())
-		c.AfterFunc(runtime.GC)()
-	}); n != 0 && !poison {
-		t.Errorf("one callback costs %v allocations; want 0", n)
-	}
-	if !c.mayReturn() {
-		t.Error("may not be used again after a callback that was stopped")
 	}
 }
 

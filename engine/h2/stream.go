@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"detour/engine/lifetime"
 )
 
 var (
@@ -20,7 +22,7 @@ type stream struct {
 	c       *Conn
 	id      uint32
 	request http.Request
-	context requestContext
+	context lifetime.Context
 	body    requestBody
 	hasBody bool // the client sends one; else nobody uses body
 	writer  responseWriter
@@ -127,7 +129,7 @@ func (c *Conn) detach(st *stream, err error) {
 	if st.hasBody {
 		st.body.fail(err)
 	}
-	st.context.cancel()
+	st.context.Cancel()
 	st.writable.Signal()
 	c.changed.Broadcast()
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"detour/engine/h2"
+	"detour/engine/lifetime"
 )
 
 // conn is one connection. The goroutine that serves it owns the fields above
@@ -36,7 +37,7 @@ type conn struct {
 
 	mu       sync.Mutex // guards the rest
 	hijacked bool
-	current  *lifetime // of the request whose handler runs; nil = none
+	current  *lifetime.Context // of the request whose handler runs; nil = none
 
 	readBy   time.Time // read deadline in force; zero = none
 	readSet  bool      // the handler set the read deadline
@@ -142,7 +143,7 @@ func (c *conn) serve(x *exchange) fate {
 }
 
 // handling notes that the request whose context is l is being served.
-func (c *conn) handling(l *lifetime) {
+func (c *conn) handling(l *lifetime.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = l
@@ -154,7 +155,7 @@ func (c *conn) handling(l *lifetime) {
 func (c *conn) handled() (hijacked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.current.cancel()
+	c.current.Cancel()
 	c.current = nil
 	c.watch.disarm()
 	if c.readBy.IsZero() {
@@ -254,6 +255,6 @@ func (c *conn) lost() {
 // is over, its context may be another's.
 func (c *conn) cancel() {
 	if c.current != nil {
-		c.current.cancel()
+		c.current.Cancel()
 	}
 }

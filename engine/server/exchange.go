@@ -4,13 +4,15 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+
+	"detour/engine/lifetime"
 )
 
 // exchange is what one request takes, in one piece of memory that is used again.
 type exchange struct {
 	request  *http.Request // its context is lifetime
 	response response
-	lifetime lifetime
+	lifetime lifetime.Context
 	url      url.URL
 	header   http.Header // of the request
 	answer   http.Header // of the response
@@ -25,7 +27,6 @@ var idleExchanges = sync.Pool{New: func() any {
 		header: make(http.Header, 14), // a browser's
 		answer: make(http.Header, 14), // an upstream's
 	}
-	x.lifetime.stopFirst = x.lifetime.stop
 	x.request = new(http.Request).WithContext(&x.lifetime)
 	x.blank = *x.request
 	return x
@@ -40,7 +41,7 @@ const largestHeader = 64
 // waits for the end of the context. Where the race detector watches, x is filled
 // with nonsense instead, so that it is noticed if somebody has.
 func (x *exchange) recycle() {
-	if x.response.body != nil || x.request.MultipartForm != nil || !x.lifetime.release() {
+	if x.response.body != nil || x.request.MultipartForm != nil || !x.lifetime.Release() {
 		return
 	}
 	if poison {

@@ -102,7 +102,7 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 		r.Body = b
 	}
 	c.in.skip(len(head))
-	x.lifetime.begin(c)
+	x.lifetime.Begin(c.base, c)
 	w := &x.response
 	w.conn, w.request, w.body, w.length, w.answer, w.done = c, r, b, -1, x.answer, false
 	w.options.read(r)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"time"
+
+	"detour/engine/lifetime"
 )
 
 // watchDelay is how long a handler may take before it is looked after whether
@@ -53,8 +55,9 @@ func (w *watch) disarm() {
 	}
 }
 
-// wantWatch says that somebody wants to know about the end of l.
-func (c *conn) wantWatch(l *lifetime) {
+// Watch says that somebody wants to know about the end of l: it is what
+// lifetime.Watcher asks for.
+func (c *conn) Watch(l *lifetime.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == l {

@@ -1,0 +1,185 @@
+// Package lifetime is how requests end: the context of a request that one of
+// the engine's servers took, which is used again for the next one, and costs
+// nothing while nobody asks.
+package lifetime
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Context is a request's context. It ends when the handler returns or the client
+// goes: Cancel. What telling of that takes is made when somebody asks. The zero
+// value is over; Begin makes it a request's. Its methods may be called from any
+// goroutine, but Begin and Release from the server's alone.
+type Context struct {
+	callOff func() bool // c.stop, made once
+
+	mu      sync.Mutex // guards the rest; the last to be locked
+	base    context.Context
+	watcher Watcher // nil = none
+	over    bool
+	asked   context.Context // what Done and children need; nil until somebody asks
+	end     context.CancelFunc
+	first   func() // the callback that was there first; most requests have no other
+	lent    bool   // there was one
+	ran     bool   // it began to run
+}
+
+// A Watcher looks after the client when somebody wants to know about the end of
+// its request.
+type Watcher interface {
+	Watch(*Context) // may be called often, and when the request is over
+}
+
+var _ interface {
+	context.Context
+	AfterFunc(func()) func() bool
+} = (*Context)(nil)
+
+// Begin makes c the context of a request. base has the connection's values and
+// does not end before the request. w may be nil.
+func (c *Context) Begin(base context.Context, w Watcher) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.callOff == nil {
+		c.callOff = c.stop
+	}
+	c.base, c.watcher, c.over = base, w, false
+	// Who kept c may have asked between Release and now: that was for the
+	// request before.
+	c.asked, c.end, c.first, c.lent, c.ran = nil, nil, nil, false, false
+}
+
+// Release makes c nobody's, and is true, if nobody will look at it any more: who
+// has its Done, as a child that can be cancelled does, might. Then it may Begin
+// again. c is over.
+func (c *Context) Release() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked != nil || c.first != nil || c.ran {
+		return false
+	}
+	c.base, c.watcher = nil, nil
+	return true
+}
+
+// Cancel ends c.
+func (c *Context) Cancel() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	if c.end != nil {
+		c.end()
+	}
+	if c.first != nil {
+		c.ran = true
+		go c.first()
+		c.first = nil
+	}
+}
+
+// Deadline implements context.Context: there is none.
+func (c *Context) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done implements context.Context. The channel is that of a context of package
+// context: that is what lets its children, even below a context of somebody
+// else's, do without a goroutine.
+func (c *Context) Done() <-chan struct{} { return c.context().Done() }
+
+// Err implements context.Context.
+func (c *Context) Err() error {
+	c.mu.Lock()
+	over, w := c.over, c.watcher
+	c.mu.Unlock()
+	if over {
+		return context.Canceled
+	}
+	c.want(w)
+	return nil
+}
+
+// Value implements context.Context.
+func (c *Context) Value(key any) any {
+	c.mu.Lock()
+	from := c.asked // knows how its children hang on it
+	if from == nil {
+		from = c.base
+	}
+	c.mu.Unlock()
+	if from == nil {
+		return nil // it is long over
+	}
+	return from.Value(key)
+}
+
+// AfterFunc is what context.AfterFunc looks for, after it has asked for Done.
+// Who calls it here has the first callback for nothing, and must not call stop
+// after the handler has returned.
+func (c *Context) AfterFunc(f func()) (stop func() bool) {
+	c.mu.Lock()
+	over, lent, w := c.over, c.lent, c.watcher
+	if !over && !lent {
+		c.first, c.lent = f, true
+	}
+	c.mu.Unlock()
+	switch {
+	case over:
+		go f()
+		return func() bool { return false }
+	case lent:
+		return context.AfterFunc(c.context(), f)
+	}
+	c.want(w)
+	return c.callOff
+}
+
+// stop calls off the first callback.
+func (c *Context) stop() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waits := c.first != nil
+	c.first = nil
+	return waits
+}
+
+// context returns the context that was asked for.
+func (c *Context) context() context.Context {
+	c.mu.Lock()
+	if c.asked == nil {
+		base := c.base
+		if base == nil {
+			base = context.Background()
+		}
+		c.asked, c.end = context.WithCancel(base)
+		if c.over {
+			c.end()
+		}
+	}
+	asked, over, w := c.asked, c.over, c.watcher
+	c.mu.Unlock()
+	if !over {
+		c.want(w)
+	}
+	return asked
+}
+
+// want tells the watcher. mu is not held.
+func (c *Context) want(w Watcher) {
+	if w != nil {
+		w.Watch(c)
+	}
+}
+
+// AfterFunc is context.AfterFunc, but asks a context that has such a method, as a
+// Context has, at once: that costs neither a channel nor memory. What the method
+// says of stop holds.
+func AfterFunc(ctx context.Context, f func()) (stop func() bool) {
+	if a, ok := ctx.(interface {
+		AfterFunc(func()) (stop func() bool)
+	}); ok {
+		return a.AfterFunc(f)
+	}
+	return context.AfterFunc(ctx, f)
+}
