@@ -102,8 +102,9 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 }
 
 func TestHandlerDeadlines(t *testing.T) {
-	cut := make(chan struct{}) // closed when a write has failed
-	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	cut := make(chan struct{})    // closed when a write has failed
+	passed := make(chan struct{}) // closed when a read has
+	s := serveWatched(t, func(w http.ResponseWriter, r *http.Request, reading func() bool) {
 		rc := http.NewResponseController(w)
 		switch r.URL.Path {
 		case "/read":
@@ -113,16 +114,20 @@ func TestHandlerDeadlines(t *testing.T) {
 		case "/again":
 			rc.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 			_, err := io.ReadAll(r.Body)
+			close(passed)
 			rc.SetReadDeadline(time.Time{})
 			b, err2 := io.ReadAll(r.Body)
 			fmt.Fprint(w, err != nil, string(b), err2)
 		case "/body":
 			b, err := io.ReadAll(r.Body)
 			fmt.Fprint(w, string(b), err)
-		case "/cut": // as a gateway ends a request from outside
-			ctx := r.Context()
-			time.AfterFunc(20*time.Millisecond, func() { rc.SetReadDeadline(time.Unix(1, 0)) })
-			<-ctx.Done()
+		case "/cut", "/cut/watched": // as a gateway ends a request from outside
+			done := r.Context().Done()
+			if r.URL.Path == "/cut/watched" {
+				eventually(t, "the watch", reading)
+			}
+			go rc.SetReadDeadline(time.Unix(1, 0))
+			<-done
 			fmt.Fprint(w, "cut")
 		case "/write":
 			rc.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
@@ -148,7 +153,7 @@ func TestHandlerDeadlines(t *testing.T) {
 				t.Error("the deadline cannot be lifted")
 			}
 		}
-	}), secure)
+	}, secure)
 	c := s.dialTLS(t)
 	br := bufio.NewReader(c)
 	ask := func(path, body, want string) {
@@ -162,18 +167,16 @@ func TestHandlerDeadlines(t *testing.T) {
 	ask("/far", "\r\n", "")
 	ask("/past", "\r\n", "")
 	ask("/cut", "\r\n", "cut")
-	ask("/cut", "\r\n", "cut") // and the connection lives on
+	ask("/cut/watched", "\r\n", "cut") // and the connection lives on
+	ask("/cut", "\r\n", "cut")
 	go func() {
-		time.Sleep(60 * time.Millisecond)
+		<-passed
 		io.WriteString(c, "abc")
 	}()
 	ask("/again", "Content-Length: 3\r\n\r\n", "trueabc<nil>")
 	// The deadline of one request is not that of the next, behind it.
-	go func() {
-		time.Sleep(50 * time.Millisecond)
-		io.WriteString(c, "cd")
-	}()
 	ask("/cut", "\r\nPOST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab", "cut")
+	io.WriteString(c, "cd")
 	if _, got := answer(t, br, "POST"); got != "abcd<nil>" {
 		t.Errorf("answer %q to the request behind; want abcd", got)
 	}

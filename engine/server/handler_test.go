@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"detour/engine/server"
 )
 
 // key is of a context value.
@@ -73,72 +75,80 @@ func TestNoticesThatTheClientLeft(t *testing.T) {
 // The next request is not a departure, and is not lost, however slow the handler.
 func TestPipeliningWhileWatching(t *testing.T) {
 	noLeak(t)
-	var mu sync.Mutex
-	var seen []string
-	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	watching := make(chan struct{}, 1)
+	s := serveWatched(t, func(w http.ResponseWriter, r *http.Request, reading func() bool) {
 		ctx := r.Context()
-		select {
-		case <-ctx.Done():
-			t.Error("the context ended")
-		case <-time.After(20 * time.Millisecond): // the watch has begun
+		ctx.Done()
+		if r.URL.Query().Has("watched") {
+			eventually(t, "the watch", reading)
+			watching <- struct{}{}
 		}
-		mu.Lock()
-		seen = append(seen, r.URL.Path)
-		mu.Unlock()
-		fmt.Fprint(w, r.URL.Path)
-	}), secure)
+		if r.URL.Query().Has("interrupted") {
+			eventually(t, "the watch to have read", func() bool { return !reading() })
+		}
+		if ctx.Err() != nil {
+			t.Error("the context ended")
+		}
+		fmt.Fprint(w, r.Method, r.URL.Path)
+	}, secure)
 	c := s.dialTLS(t)
 	br := bufio.NewReader(c)
-	for i := range 10 {
-		switch i % 3 {
-		case 0: // both at once
-			fmt.Fprintf(c, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\nGET /%db HTTP/1.1\r\nHost: a\r\n\r\n", i, i)
-		case 1: // the second while the first is served
-			fmt.Fprintf(c, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
-			time.Sleep(12 * time.Millisecond)
-			fmt.Fprintf(c, "GET /%db HTTP/1.1\r\nHost: a\r\n\r\n", i)
-		case 2: // one after the other
-			fmt.Fprintf(c, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
-			if _, got := answer(t, br, "GET"); got != fmt.Sprintf("/%d", i) {
-				t.Errorf("answer %q; want /%d", got, i)
-			}
-			fmt.Fprintf(c, "GET /%db HTTP/1.1\r\nHost: a\r\n\r\n", i)
-			if _, got := answer(t, br, "GET"); got != fmt.Sprintf("/%db", i) {
-				t.Errorf("answer %q; want /%db", got, i)
-			}
-			continue
-		}
-		for _, want := range []string{fmt.Sprintf("/%d", i), fmt.Sprintf("/%db", i)} {
-			if _, got := answer(t, br, "GET"); got != want {
-				t.Errorf("answer %q; want %q", got, want)
-			}
+	ask := func(path string) { fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path) }
+	want := func(path string) {
+		t.Helper()
+		if _, got := answer(t, br, "GET"); got != "GET"+path {
+			t.Errorf("answer %q; want GET%s", got, path)
 		}
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if len(seen) != 20 {
-		t.Errorf("served %q; want 20 requests", seen)
+	for range 3 {
+		fmt.Fprint(c, "GET /both HTTP/1.1\r\nHost: a\r\n\r\nGET /at/once HTTP/1.1\r\nHost: a\r\n\r\n")
+		want("/both")
+		want("/at/once")
+
+		ask("/first?watched&interrupted")
+		<-watching
+		ask("/second") // while the first is served
+		want("/first")
+		want("/second")
+
+		ask("/one?watched")
+		<-watching
+		want("/one")
+		ask("/after/the/other?watched") // which the watch of the first serves
+		<-watching
+		want("/after/the/other")
 	}
 }
 
 // What began to arrive before a handler took its time is not torn by the watch.
 func TestPipelinedPartWhileWatching(t *testing.T) {
-	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Context().Done()
-		b, err := io.ReadAll(r.Body)
-		time.Sleep(15 * time.Millisecond)
-		fmt.Fprint(w, string(b), err)
-	}), secure)
 	const second = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd"
 	for _, first := range []string{get, strings.Replace(second, "abcd", "efgh", 1)} {
 		for cut := range len(second) {
 			t.Run(fmt.Sprint(cut), func(t *testing.T) {
 				t.Parallel()
+				var requests atomic.Int32
+				handled, rest := make(chan struct{}), make(chan struct{})
+				s := serveWatched(t, func(w http.ResponseWriter, r *http.Request, reading func() bool) {
+					r.Context().Done()
+					b, err := io.ReadAll(r.Body)
+					if requests.Add(1) == 1 {
+						if cut == 0 {
+							eventually(t, "the watch", reading)
+						} else {
+							time.Sleep(server.WatchDelay * 5 / 4) // it must not begin
+						}
+						close(handled)
+						<-rest
+					}
+					fmt.Fprint(w, string(b), err)
+				}, secure)
 				c := s.dialTLS(t)
 				io.WriteString(c, first+second[:cut])
-				br := bufio.NewReader(c)
-				time.Sleep(8 * time.Millisecond) // while it is handled
+				<-handled
 				io.WriteString(c, second[cut:])
+				close(rest)
+				br := bufio.NewReader(c)
 				answer(t, br, "GET")
 				if _, got := answer(t, br, "POST"); got != "abcd<nil>" {
 					t.Errorf("cut after %d bytes: answer %q; want abcd", cut, got)
@@ -193,18 +203,18 @@ func TestContextNeedsNoGoroutines(t *testing.T) {
 }
 
 func TestPanics(t *testing.T) {
-	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := serveWatched(t, func(w http.ResponseWriter, r *http.Request, reading func() bool) {
 		r.Context().Done()
 		if r.URL.Path == "/flushed" {
 			io.WriteString(w, "x")
 			w.(http.Flusher).Flush()
 		}
-		time.Sleep(10 * time.Millisecond)
+		eventually(t, "the watch", reading)
 		if r.URL.Query().Has("abort") {
 			panic(http.ErrAbortHandler)
 		}
 		panic("a bug")
-	}), secure)
+	}, secure)
 	for _, proto := range []string{"HTTP/1.1", "HTTP/1.0"} {
 		for _, path := range []string{"/", "/flushed", "/?abort", "/flushed?abort"} {
 			c := s.dialTLS(t)
@@ -307,7 +317,7 @@ func TestBrokenAnswerBegins(t *testing.T) {
 // that sends no more of it before it has the answer.
 func TestAnswersBesideReader(t *testing.T) {
 	read := make(chan struct{}, 2)
-	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := serveWatched(t, func(w http.ResponseWriter, r *http.Request, reading func() bool) {
 		rc := http.NewResponseController(w)
 		rc.EnableFullDuplex()
 		done := make(chan struct{})
@@ -318,11 +328,11 @@ func TestAnswersBesideReader(t *testing.T) {
 			io.Copy(io.Discard, r.Body)
 		}()
 		<-read
-		time.Sleep(10 * time.Millisecond) // it waits for more now
+		eventually(t, "a wait for more", reading)
 		io.WriteString(w, "early")
 		rc.Flush()
 		<-done
-	}), nil)
+	}, nil)
 	for _, expect := range []string{"", "Expect: 100-continue\r\n"} {
 		c := s.dial(t)
 		c.SetDeadline(time.Now().Add(5 * time.Second))

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"detour/engine/server"
 )
 
 // Whoever asks whether the client is still there while the handler takes the
@@ -52,7 +54,7 @@ func TestHijackBesideContext(t *testing.T) {
 			defer c.Close()
 			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 			_, _ = io.ReadFull(c, make([]byte, len("taken")))
-			time.Sleep(50 * time.Millisecond) // longer than a watch takes to begin
+			time.Sleep(2 * server.WatchDelay) // longer than a watch takes to begin
 			_, _ = io.WriteString(c, message)
 			_ = c.(*net.TCPConn).CloseWrite()
 			_, _ = io.ReadAll(c)

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,6 +138,47 @@ func (s *serving) client(t testing.TB) *http.Client {
 	}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+}
+
+// serveWatched serves h as edit says. reading tells h whether somebody reads from
+// the connection of its request: the watch, if h does not.
+func serveWatched(t testing.TB, h func(w http.ResponseWriter, r *http.Request, reading func() bool), edit func(o *server.Options)) *serving {
+	t.Helper()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &watchedListener{Listener: tcp}
+	return serveOn(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _ := l.conns.Load(r.RemoteAddr)
+		h(w, r, c.(*watchedConn).reading.Load)
+	}), edit)
+}
+
+type watchedListener struct {
+	net.Listener
+	conns sync.Map // of *watchedConn, by the client's address
+}
+
+func (l *watchedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &watchedConn{TCPConn: nc.(*net.TCPConn)}
+	l.conns.Store(c.RemoteAddr().String(), c)
+	return c, nil
+}
+
+type watchedConn struct {
+	*net.TCPConn
+	reading atomic.Bool
+}
+
+func (c *watchedConn) Read(p []byte) (int, error) {
+	c.reading.Store(true)
+	defer c.reading.Store(false)
+	return c.TCPConn.Read(p)
 }
 
 // eventually waits until cond holds.

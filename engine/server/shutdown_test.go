@@ -19,11 +19,16 @@ import (
 
 func TestHijack(t *testing.T) {
 	noLeak(t)
-	for _, wait := range []time.Duration{0, 20 * time.Millisecond} {
+	for _, watched := range []bool{false, true} {
 		for _, early := range []string{"", "e", "early bird"} {
-			s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			watching := make(chan struct{})
+			s := serveWatched(t, func(w http.ResponseWriter, r *http.Request, reading func() bool) {
 				r.Context().Done()
-				time.Sleep(wait)
+				if watched {
+					eventually(t, "the watch", reading)
+					close(watching)
+					eventually(t, "the watch to have read", func() bool { return early == "" || !reading() })
+				}
 				conn, buffered, err := http.NewResponseController(w).Hijack()
 				if err != nil {
 					t.Error(err)
@@ -35,9 +40,16 @@ func TestHijack(t *testing.T) {
 				if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 					t.Error("the hijacked connection cannot be half-closed")
 				}
-			}), secure)
+			}, secure)
 			c := s.dialTLS(t)
-			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n"+early)
+			const request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n"
+			if watched {
+				io.WriteString(c, request)
+				<-watching
+				io.WriteString(c, early)
+			} else {
+				io.WriteString(c, request+early)
+			}
 			head := make([]byte, len("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
 			if _, err := io.ReadFull(c, head); err != nil {
 				t.Fatal(err)
@@ -49,7 +61,7 @@ func TestHijack(t *testing.T) {
 			c.CloseWrite()
 			got, err := io.ReadAll(c)
 			if want := early + " and late\x00\n"; string(got) != want || err != nil {
-				t.Errorf("after %v: echo %q, %v; want %q", wait, got, err, want)
+				t.Errorf("watched %v: echo %q, %v; want %q", watched, got, err, want)
 			}
 		}
 	}

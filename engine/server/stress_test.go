@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"detour/engine/server"
 	"detour/engine/wire"
 )
 
@@ -30,7 +31,7 @@ func hostile(w http.ResponseWriter, r *http.Request) {
 	case "/echo":
 		io.Copy(w, r.Body)
 	case "/wait":
-		ctx, cancel := context.WithTimeout(r.Context(), time.Duration(rand.IntN(12))*time.Millisecond)
+		ctx, cancel := context.WithTimeout(r.Context(), rand.N(2*server.WatchDelay))
 		defer cancel()
 		<-ctx.Done()
 		io.WriteString(w, "waited")
@@ -50,7 +51,7 @@ func hostile(w http.ResponseWriter, r *http.Request) {
 		}
 	case "/deadline":
 		rc.SetWriteDeadline(time.Now().Add(time.Minute))
-		time.AfterFunc(time.Duration(rand.IntN(8))*time.Millisecond, func() { rc.SetReadDeadline(time.Unix(1, 0)) })
+		time.AfterFunc(rand.N(2*server.WatchDelay), func() { rc.SetReadDeadline(time.Unix(1, 0)) })
 		<-r.Context().Done()
 	case "/large":
 		for range 50 {
@@ -60,7 +61,7 @@ func hostile(w http.ResponseWriter, r *http.Request) {
 		}
 	case "/hijack":
 		r.Context().Done()
-		time.Sleep(time.Duration(rand.IntN(8)) * time.Millisecond)
+		time.Sleep(rand.N(2 * server.WatchDelay))
 		c, buffered, err := rc.Hijack()
 		if err != nil {
 			return

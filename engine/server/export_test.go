@@ -1,0 +1,4 @@
+package server
+
+// WatchDelay is for tests of what happens beside a watch, or without.
+const WatchDelay = watchDelay
