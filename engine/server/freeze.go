@@ -15,15 +15,14 @@ import (
 // options is what the answer must know of the request, which the handler may
 // change.
 type options struct {
-	head    bool // HEAD
-	old     bool // HTTP/1.0
-	keep    bool // HTTP/1.0 with keep-alive, and without close
-	close   bool // the client wants the connection closed
-	content bool // a body came with it
+	head  bool // HEAD
+	old   bool // HTTP/1.0
+	keep  bool // HTTP/1.0 with keep-alive, and without close
+	close bool // the client wants the connection closed
 }
 
 func (o *options) read(r *http.Request) {
-	o.head, o.old, o.close, o.content = r.Method == http.MethodHead, r.ProtoMinor == 0, r.Close, r.ContentLength != 0
+	o.head, o.old, o.close = r.Method == http.MethodHead, r.ProtoMinor == 0, r.Close
 	if o.old {
 		o.keep = !r.Close && hasToken(r.Header["Connection"], "keep-alive")
 	}

@@ -42,74 +42,91 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 	if len(fields) <= maxScratch {
 		c.in.store.fields = fields
 	}
-	// One string holds the whole head; all that the request says are parts of
-	// it. The parts are found again by the capacity behind them.
-	text := string(head)
-	part := func(b []byte) string {
-		at := cap(head) - cap(b)
-		return text[at : at+len(b)]
-	}
 	x := idleExchanges.Get().(*exchange)
-	r := x.request
-	r.Method, r.RequestURI, r.URL = part(h.Method), part(h.Target), &x.url
+	r, text := x.request, headText{string(head), cap(head)}
+	r.Method, r.RequestURI, r.URL = text.part(h.Method), text.part(h.Target), &x.url
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, h.Minor
-	r.ContentLength, r.Body = h.Length, http.NoBody
-	r.RemoteAddr, r.TLS = c.remote, c.tls
 	if h.Minor == 0 {
 		r.Proto = "HTTP/1.0"
 	}
 	if h.Host != nil {
-		r.Host = part(h.Host)
+		r.Host = text.part(h.Host)
 	}
+	r.ContentLength, r.RemoteAddr, r.TLS = h.Length, c.remote, c.tls
 	if !x.parseTarget(r) {
 		return nil, errTarget
 	}
-	r.Header = x.header
+	if tidy := x.takeFields(fields, text); !tidy || h.Minor == 0 {
+		tidyUp(r)
+	}
+	c.in.skip(len(head))
+	x.begin(c)
+	return x, nil
+}
+
+// headText is a head in one string: all that the request says are parts of it.
+type headText struct {
+	text string
+	size int // capacity of what it was made of
+}
+
+// part is b as a part of the string. It is found by the capacity behind b.
+func (t headText) part(b []byte) string {
+	at := t.size - cap(b)
+	return t.text[at : at+len(b)]
+}
+
+// takeFields makes the header of fields. tidy says that none of them is for
+// tidyUp.
+func (x *exchange) takeFields(fields []wire.Field, text headText) (tidy bool) {
+	header := x.header
+	x.request.Header = header
 	values := make([]string, len(fields))
-	tidy, repeats := true, false
+	tidy = true
+	repeats := false
 	for i := range fields {
 		f := &fields[i]
-		name := canonical(part(f.Name))
+		name := canonical(text.part(f.Name))
 		switch name {
 		case "Host":
-			continue // r.Host has it
+			continue // Request.Host has it
 		case "Connection", "Pragma", "Trailer", "Transfer-Encoding":
 			tidy = false
 		case "Expect":
 			x.expects = true
 		}
 		if repeats {
-			if others := r.Header[name]; others != nil {
-				r.Header[name] = append(others, part(f.Value))
+			if others := header[name]; others != nil {
+				header[name] = append(others, text.part(f.Value))
 				continue
 			}
 		}
-		values[i] = part(f.Value)
-		before := len(r.Header)
-		r.Header[name] = values[i : i+1 : i+1] // to append to it copies it
-		if len(r.Header) == before {           // the first that repeats: so far there was no need to look
+		values[i] = text.part(f.Value)
+		before := len(header)
+		header[name] = values[i : i+1 : i+1] // to append to it copies it
+		if len(header) == before {           // the first that repeats: so far there was no need to look
 			repeats = true
-			r.Header[name] = []string{firstOf(name, fields), values[i]}
+			header[name] = []string{firstOf(name, fields), values[i]}
 		}
 	}
-	if !tidy || h.Minor == 0 {
-		tidyUp(r)
-	}
+	return tidy
+}
 
+// begin makes the rest of x: the request's body and context, and the answer.
+func (x *exchange) begin(c *conn) {
+	r, w := x.request, &x.response
+	r.Body = http.NoBody
 	var b *body
-	if h.Length != 0 {
-		b = &body{conn: c, request: r, left: h.Length, chunked: h.Length == wire.LengthChunked}
+	if r.ContentLength != 0 {
+		b = &body{conn: c, request: r, left: r.ContentLength, chunked: r.ContentLength == wire.LengthChunked}
 		r.Body = b
 	}
-	c.in.skip(len(head))
 	x.lifetime.Begin(c.base, c)
-	w := &x.response
 	w.conn, w.request, w.body, w.length, w.answer, w.done = c, r, b, -1, x.answer, false
 	w.options.read(r)
 	if b != nil && x.expects && r.ProtoMinor == 1 && expectsContinue(r) {
 		b.expect, w.mayContinue = w, true
 	}
-	return x, nil
 }
 
 // readHead reads a whole head; it stays in c.in.
