@@ -21,6 +21,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"detour/engine/lifetime"
 )
 
 // prose gives n bytes, at most 2 MiB, that compress like a page.
@@ -615,7 +617,7 @@ func compressOnce(accept string, body []byte, known bool) func() {
 }
 
 func TestCompressAllocations(t *testing.T) {
-	if poison {
+	if lifetime.Poison {
 		t.Skip("the race detector empties pools at random")
 	}
 	body := []byte(prose(50 << 10))

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"detour/engine/client"
+	"detour/engine/lifetime"
 	"detour/logging"
 )
 
@@ -142,7 +143,7 @@ func (f *forwarding) recycle() {
 	out := f.out
 	out.Host, out.Body, out.ContentLength, out.Trailer = "", nil, 0, nil
 	f.journey = journey{}
-	if poison {
+	if lifetime.Poison {
 		// Who still uses it is found by the race detector, or falls over this.
 		out.URL, out.Header, f.header, f.traced = nil, nil, nil, nil
 		return

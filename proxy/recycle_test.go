@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"detour/engine/lifetime"
 )
 
 // briefTransport answers each request with its own path, over a connection that
@@ -232,14 +234,14 @@ func TestRecycle(t *testing.T) {
 		f.out.Host != "" || f.out.Body != nil || f.out.ContentLength != 0 || f.out.Trailer != nil {
 		t.Errorf("recycled: %+v", f)
 	}
-	if poison && (f.header != nil || f.out.URL != nil || newForwarding() == f) {
+	if lifetime.Poison && (f.header != nil || f.out.URL != nil || newForwarding() == f) {
 		t.Error("with the race detector what is over is used again")
 	}
 }
 
 // Each of these allocations is named where it is made; one more is a regression.
 func TestAllocations(t *testing.T) {
-	if poison {
+	if lifetime.Poison {
 		t.Skip("the race detector's build does not recycle")
 	}
 	for _, tt := range []struct {

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"testing"
+
+	"detour/engine/lifetime"
 )
 
 // An exchange makes the http.Response, its header map, which takes two, the text
@@ -51,7 +53,7 @@ func TestAllocations(t *testing.T) {
 		{"released", func() { Release(exchange()) }, maxAllocsReleased},
 	} {
 		got := testing.AllocsPerRun(500, test.run)
-		if got > test.want && !poison {
+		if got > test.want && !lifetime.Poison {
 			t.Errorf("%s: %v allocations an exchange; want at most %v", test.name, got, test.want)
 		}
 		t.Logf("%s: %v allocations an exchange", test.name, got)

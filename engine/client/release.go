@@ -3,6 +3,8 @@ package client
 import (
 	"net/http"
 	"sync"
+
+	"detour/engine/lifetime"
 )
 
 // exchanges are those that were released.
@@ -26,7 +28,7 @@ func Release(res *http.Response) {
 	}
 	clear(spare)
 	*x = exchange{spare: spare}
-	if poison {
+	if lifetime.Poison {
 		// Who still uses it is found by the race detector, or falls over this.
 		x.state.Store(bodyClosed)
 		return

@@ -9,12 +9,14 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"detour/engine/lifetime"
 )
 
 // What a small request allocates is a budget: all but the values of its fields is
 // used again.
 func TestAllocations(t *testing.T) {
-	if poison {
+	if lifetime.Poison {
 		t.Skip("the race detector allocates too")
 	}
 	value := []string{"x"}
@@ -60,7 +62,7 @@ func TestAllocations(t *testing.T) {
 
 // An idle connection holds no buffers and no workers.
 func TestIdleMemory(t *testing.T) {
-	if poison {
+	if lifetime.Poison {
 		t.Skip("the race detector takes memory too")
 	}
 	synctest.Test(t, func(t *testing.T) {

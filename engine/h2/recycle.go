@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+
+	"detour/engine/lifetime"
 )
 
 // idleStreams are streams that may be used again, with all that hangs on them:
@@ -46,7 +48,7 @@ func (st *stream) recycle() {
 	if st.hasBody || !st.context.Release() || st.request.MultipartForm != nil {
 		return
 	}
-	if poison {
+	if lifetime.Poison {
 		st.poison()
 		return
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"detour/engine/lifetime"
 )
 
 // A request shows nothing of the one before it, which used the same memory.
@@ -103,7 +105,7 @@ func TestKeptContexts(t *testing.T) {
 // Under the race detector a request that is over is nonsense: a handler that
 // keeps it is found.
 func TestPoison(t *testing.T) {
-	if !poison {
+	if !lifetime.Poison {
 		t.Skip("only for the race detector")
 	}
 	var kept *http.Request
@@ -133,7 +135,7 @@ func TestPoison(t *testing.T) {
 // What a handler kept is of no use once it has returned, though the memory is used
 // again: it neither reaches another request nor harms the server.
 func TestKeptWriter(t *testing.T) {
-	if poison {
+	if lifetime.Poison {
 		t.Skip("nothing is used again under the race detector")
 	}
 	noLeaks(t)

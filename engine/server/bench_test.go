@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"detour/engine/lifetime"
 	"detour/engine/server"
 )
 
@@ -187,7 +188,7 @@ func cpu() time.Duration {
 // TestAllocations holds what a request costs in memory: more is a decision to
 // be made here. Its head is one string, the values of its header one slice.
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if lifetime.Poison {
 		t.Skip("under the race detector nothing is used again")
 	}
 	abort := func() {}

@@ -9,12 +9,11 @@ import (
 // waitUntil sets the read deadline to d from now, or leaves an earlier one that
 // differs little. mu is held.
 func (c *conn) waitUntil(d time.Duration) {
-	by := time.Now().Add(d)
-	if nearly(c.readBy, by, d) {
+	if stands(c.readBy, d) {
 		return
 	}
-	c.readBy = by
-	_ = c.rwc.SetReadDeadline(by)
+	c.readBy = time.Now().Add(d)
+	_ = c.rwc.SetReadDeadline(c.readBy)
 }
 
 // startHead limits the time for the rest of a head that did not come at once.

@@ -44,7 +44,7 @@ func (x *exchange) recycle() {
 	if x.response.body != nil || x.request.MultipartForm != nil || !x.lifetime.Release() {
 		return
 	}
-	if poison {
+	if lifetime.Poison {
 		x.poison()
 		return
 	}

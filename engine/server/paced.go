@@ -53,9 +53,9 @@ func (p *paced) arm() error {
 		p.by = time.Time{}
 		_ = p.Conn.SetWriteDeadline(p.by)
 	default:
-		if by := time.Now().Add(p.limit); !nearly(p.by, by, p.limit) {
-			p.by = by
-			_ = p.Conn.SetWriteDeadline(by)
+		if !stands(p.by, p.limit) {
+			p.by = time.Now().Add(p.limit)
+			_ = p.Conn.SetWriteDeadline(p.by)
 		}
 	}
 	return p.fail
@@ -101,8 +101,9 @@ func (p *paced) SetDeadline(t time.Time) error {
 	return errors.Join(p.Conn.SetReadDeadline(t), p.SetWriteDeadline(t))
 }
 
-// nearly reports whether a deadline that is in force can stand for by, d from
-// now: setting one costs as much as parsing a request.
-func nearly(inForce, by time.Time, d time.Duration) bool {
-	return !inForce.IsZero() && !inForce.After(by) && by.Sub(inForce) < min(time.Second, d/8)
+// stands reports whether a deadline that is in force can stand for one that is d
+// from now: setting one costs as much as parsing a request.
+func stands(inForce time.Time, d time.Duration) bool {
+	left := time.Until(inForce) // reads one clock, time.Now two
+	return left <= d && left > d-min(time.Second, d/8)
 }

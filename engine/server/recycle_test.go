@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"detour/engine/lifetime"
 )
 
 // A handler may do to its request what it likes: the next one is as it came.
@@ -73,7 +75,7 @@ func TestKeptRequestIsPoisoned(t *testing.T) {
 	answer(t, br, "GET")
 	io.WriteString(c, get) // by then the first one is over for good
 	answer(t, br, "GET")
-	if r := <-kept; raceEnabled && (r.URL != nil || r.Method == "GET" || r.Context() != context.Background()) {
+	if r := <-kept; lifetime.Poison && (r.URL != nil || r.Method == "GET" || r.Context() != context.Background()) {
 		t.Errorf("a request that was kept is still %q %v", r.Method, r.URL)
 	}
 }

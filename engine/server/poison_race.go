@@ -1,7 +1,0 @@
-//go:build race
-
-package server
-
-// poison says that what is over is not used again, but made useless, so that the
-// race detector and the tests find who still uses it.
-const poison = true
