@@ -2,11 +2,14 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,6 +83,26 @@ type quicServer struct {
 	transport *quic.Transport
 }
 
+// surviving is conf for handshakes that nobody but this can save from a panic:
+// crypto/tls does QUIC's in goroutines of its own.
+func (s *quicServer) surviving(conf *tls.Config) *tls.Config {
+	conf = conf.Clone()
+	certificate := conf.GetCertificate
+	if certificate == nil {
+		return conf
+	}
+	conf.GetCertificate = func(hello *tls.ClientHelloInfo) (c *tls.Certificate, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				s.Log.Error("TLS handshake panicked", "client", hello.Conn.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		return certificate(hello)
+	}
+	return conf
+}
+
 func (s *quicServer) Serve(c net.PacketConn) error {
 	l, err := s.listen(c)
 	if err != nil {
@@ -103,7 +126,7 @@ func (s *quicServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
 		return nil, errors.New("serve QUIC: already serving another socket")
 	}
 	s.transport = &quic.Transport{Conn: c, VerifySourceAddress: new(handshakeRate).high}
-	l, err := s.transport.ListenEarly(http3.ConfigureTLSConfig(s.TLS), &quic.Config{
+	l, err := s.transport.ListenEarly(http3.ConfigureTLSConfig(s.surviving(s.TLS)), &quic.Config{
 		HandshakeIdleTimeout: s.Limits.HandshakeTimeout / 2, // quic-go gives the whole handshake twice this
 		MaxIdleTimeout:       s.Limits.IdleTimeout,
 		KeepAlivePeriod:      quicKeepAlive,

@@ -28,14 +28,18 @@ type quicServing struct {
 	done   chan error
 }
 
-func serveQUIC(t testing.TB, h http.Handler) *quicServing {
+func serveQUIC(t testing.TB, h http.Handler, edit ...func(*gateway.ServerOptions)) *quicServing {
 	t.Helper()
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &quicServing{addr: c.LocalAddr().String(), done: make(chan error, 1)}
-	s.server = gateway.NewQUICServer(gateway.ServerOptions{Handler: h, TLS: serverTLS(), Log: slog.New(slog.DiscardHandler)})
+	o := gateway.ServerOptions{Handler: h, TLS: serverTLS(), Log: slog.New(slog.DiscardHandler)}
+	for _, f := range edit {
+		f(&o)
+	}
+	s.server = gateway.NewQUICServer(o)
 	go func() { s.done <- s.server.Serve(c) }()
 	t.Cleanup(func() { s.server.Close() })
 	return s
@@ -77,6 +81,35 @@ func TestQUICServer(t *testing.T) {
 	if c, err := quic.DialAddr(t.Context(), s.addr, conf, nil); err == nil {
 		c.CloseWithError(0, "")
 		t.Error("an unknown name was served; want a refused handshake")
+	}
+}
+
+// What panics while a client greets ends the connection to that client alone.
+func TestQUICServerSurvivesPanicInHandshake(t *testing.T) {
+	cert, _ := serverCertificate()
+	log := &syncBuffer{}
+	s := serveQUIC(t, http.HandlerFunc(describe), func(o *gateway.ServerOptions) {
+		o.Log = slog.New(slog.NewTextHandler(log, nil))
+		o.TLS = gateway.TLSConfig(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if hello.ServerName != name {
+				panic("a bug")
+			}
+			return &cert, nil
+		})
+	})
+	conf := clientTLS(http3.NextProtoH3)
+	conf.ServerName = "other.example.test"
+	if c, err := quic.DialAddr(t.Context(), s.addr, conf, nil); err == nil {
+		c.CloseWithError(0, "")
+		t.Error("the handshake of a panic was done")
+	}
+	res, err := s.client(t).Get("https://" + name + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if n := strings.Count(log.String(), `level=ERROR msg="TLS handshake panicked"`); n != 1 {
+		t.Errorf("%d lines about the panic; want 1\n%s", n, log)
 	}
 }
 

@@ -1,6 +1,7 @@
 // Package lifetime is how requests end: the context of a request that one of
 // the engine's servers took, which is used again for the next one, and costs
-// nothing while nobody asks.
+// nothing while nobody asks; and whether what is over is used again at all, or
+// poisoned for the tests.
 package lifetime
 
 import (
