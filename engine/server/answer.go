@@ -263,7 +263,7 @@ func (w *response) sendRest() bool {
 // does.
 func (w *response) breakOff() {
 	begun := w.committed || w.length >= 0 // or else nobody knows how its end is found
-	whole := w.options.head || w.length >= 0 && w.written >= w.length
+	whole := w.options.head || !bodyAllowed(w.status) || w.length >= 0 && w.written >= w.length
 	if w.out == nil || !begun || whole {
 		return
 	}

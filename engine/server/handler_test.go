@@ -273,6 +273,9 @@ func TestBrokenAnswerBegins(t *testing.T) {
 		if n := query.Get("length"); n != "" {
 			w.Header().Set("Content-Length", n)
 		}
+		if status, err := strconv.Atoi(query.Get("status")); err == nil {
+			w.WriteHeader(status)
+		}
 		n, _ := strconv.Atoi(query.Get("written"))
 		w.Write(make([]byte, n))
 		panic(http.ErrAbortHandler)
@@ -290,6 +293,8 @@ func TestBrokenAnswerBegins(t *testing.T) {
 		{"GET", "length=3000&written=3000", false},
 		{"GET", "length=0", false},
 		{"GET", "written=5", false}, // nobody knows how it goes on
+		{"GET", "status=304&length=100", false},
+		{"GET", "status=204&length=100", false},
 		{"HEAD", "length=10&written=5", false},
 		{"HEAD", "length=5000&written=2500", false},
 	}
