@@ -41,6 +41,7 @@ type conn struct {
 
 	readBy   time.Time // read deadline in force; zero = none
 	readSet  bool      // the handler set the read deadline
+	lifted   bool      // the handler wants none for what it reads
 	writeSet bool      // the handler set the write deadline, or lifted the limit
 	events   bool      // the answer is a stream of events: client and server may be silent
 
@@ -158,9 +159,7 @@ func (c *conn) handled() (hijacked bool) {
 	c.current.Cancel()
 	c.current = nil
 	c.watch.disarm()
-	if c.readBy.IsZero() {
-		c.readSet = false // who lifted the limit did so for what the handler reads
-	}
+	c.lifted = false // it was for what the handler reads
 	return c.hijacked
 }
 

@@ -29,12 +29,12 @@ func (c *conn) startHead() {
 }
 
 // startBody limits the time for some more of a body to arrive, unless the
-// handler did. Beside a stream of events its client may be silent, but not when
-// nobody wants what it owes.
+// handler did. Beside a stream of events, or when the handler lifted the limit, its
+// client may be silent, but not when nobody wants what it owes.
 func (c *conn) startBody(wanted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if d := c.server.Limits.ProgressTimeout; d == 0 || c.events && wanted {
+	if d := c.server.Limits.ProgressTimeout; d == 0 || (c.events || c.lifted) && wanted {
 		c.lift()
 	} else if !c.readSet {
 		c.waitUntil(d)
@@ -46,7 +46,8 @@ func (c *conn) startBody(wanted bool) {
 func (c *conn) isFinal(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.readSet || !errors.Is(err, os.ErrDeadlineExceeded)
+	own := c.readSet || c.lifted
+	return !own || !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // expectEvents notes that the answer is a stream of events. Both sides may be silent
@@ -77,7 +78,7 @@ func (c *conn) setReadDeadline(t time.Time) error {
 	if c.current == nil {
 		return errOver
 	}
-	c.readBy, c.readSet = t, true
+	c.readBy, c.readSet, c.lifted = t, !t.IsZero(), t.IsZero()
 	err := c.rwc.SetReadDeadline(t)
 	if past && !c.watch.unread {
 		c.cancel()

@@ -392,6 +392,12 @@ func TestProgressCutsUnwantedRest(t *testing.T) {
 		switch r.URL.Path {
 		case "/lifted":
 			rc.SetReadDeadline(time.Time{})
+		case "/lifted/written":
+			rc.SetReadDeadline(time.Time{})
+			w.Write(make([]byte, 8<<10))
+		case "/lifted/closed":
+			rc.SetReadDeadline(time.Time{})
+			r.Body.Close()
 		case "/past":
 			rc.SetReadDeadline(time.Unix(1, 0))
 		case "/events":
@@ -401,7 +407,7 @@ func TestProgressCutsUnwantedRest(t *testing.T) {
 			rc.Flush()
 		}
 	}), func(o *server.Options) { o.Limits.ProgressTimeout = stall })
-	for path, waits := range map[string]bool{"/": true, "/lifted": true, "/past": false, "/events": true, "/events/flushed": true} {
+	for path, waits := range map[string]bool{"/": true, "/lifted": true, "/lifted/written": true, "/lifted/closed": true, "/past": false, "/events": true, "/events/flushed": true} {
 		t.Run(path, func(t *testing.T) {
 			c := s.dial(t)
 			c.SetDeadline(time.Now().Add(5 * time.Second))
@@ -415,5 +421,32 @@ func TestProgressCutsUnwantedRest(t *testing.T) {
 				t.Errorf("answer after %v, close %v; want the last, and a wait for the rest: %v", took, res.Close, waits)
 			}
 		})
+	}
+}
+
+// A handler that lifted the limit reads on without one when the server has given
+// up reading the rest for it.
+func TestProgressLeavesLiftedBehindUnwantedRest(t *testing.T) {
+	t.Parallel()
+	const size = 600 << 10 // more than is read for nobody
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		rc.SetReadDeadline(time.Time{})
+		w.Write(make([]byte, 8<<10))
+		rc.Flush()
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, " ", n > 0, err)
+	}), func(o *server.Options) { o.Limits.ProgressTimeout = stall })
+	c := s.dial(t)
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", size, make([]byte, size/2))
+	br := bufio.NewReader(c)
+	res, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(2 * stall)
+	fmt.Fprintf(c, "%s\r\n0\r\n\r\n", make([]byte, size-size/2))
+	if got, err := io.ReadAll(res.Body); err != nil || !strings.HasSuffix(string(got), " true <nil>") {
+		t.Errorf("the answer ends with %.20q, %v; want the body read", got[min(len(got), 8<<10):], err)
 	}
 }
