@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/tls"
 	"net"
+	"time"
 
 	"detour/engine/accept"
 	"detour/engine/h2"
@@ -96,8 +97,12 @@ func (c *conn) runHTTP2() {
 	})
 	c.mu.Lock()
 	c.http2 = served
+	stopping := c.server.stopping.Load()
+	if stopping {
+		_ = c.raw.SetReadDeadline(time.Time{}) // retire's, who saw no request
+	}
 	c.mu.Unlock()
-	if c.server.stopping.Load() {
+	if stopping {
 		served.Shutdown()
 	}
 	if err := served.Serve(c.base); err != nil {

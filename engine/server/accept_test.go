@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,7 +11,13 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"detour/engine/server"
 )
@@ -177,4 +184,83 @@ func TestPanicInHandshake(t *testing.T) {
 	if n := strings.Count(s.log.String(), `level=ERROR msg="TLS handshake panicked"`); n != 1 {
 		t.Errorf("%d lines about the panic; want 1\n%s", n, s.log)
 	}
+}
+
+// Shutdown may come when the handshake is done and HTTP/2 has not begun: what was
+// asked by then is served all the same, however long it takes.
+func TestShutdownBeforeHTTP2Begins(t *testing.T) {
+	t.Parallel()
+	noLeak(t)
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := latchedListener{tcp, make(chan struct{}), make(chan struct{})}
+	s := serveOn(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+			t.Error("the request was cut")
+		case <-time.After(1500 * time.Millisecond): // longer than a client without a request has
+		}
+	}), secure)
+	conf := clientTLS()
+	conf.NextProtos = []string{"h2"}
+	c := tls.Client(s.dial(t), conf)
+	_, _ = io.WriteString(c, http2.ClientPreface)
+	f := http2.NewFramer(c, c)
+	_ = f.WriteSettings()
+	var head bytes.Buffer
+	e := hpack.NewEncoder(&head)
+	for _, field := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a"}, {":path", "/"}} {
+		_ = e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
+	<-l.begins
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(t.Context()) }()
+	for answered := false; !answered; {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatalf("no answer: %v", err)
+		}
+		_, answered = frame.(*http2.HeadersFrame)
+	}
+	_ = c.Close()
+	if err := <-down; err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+}
+
+// latchedListener has one connection. HTTP/2 begins on it when its read deadline is
+// set, as Shutdown does.
+type latchedListener struct {
+	net.Listener
+	begins, deadline chan struct{} // closed when it is about to, and when it may
+}
+
+func (l latchedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &latchedConn{Conn: c, l: l}, err
+}
+
+type latchedConn struct {
+	net.Conn
+	l        latchedListener
+	asked    atomic.Int32
+	deadline sync.Once
+}
+
+// RemoteAddr is asked for when the connection is taken, and when HTTP/2 begins.
+func (c *latchedConn) RemoteAddr() net.Addr {
+	if c.asked.Add(1) == 2 {
+		close(c.l.begins)
+		<-c.l.deadline
+	}
+	return c.Conn.RemoteAddr()
+}
+
+func (c *latchedConn) SetReadDeadline(by time.Time) error {
+	err := c.Conn.SetReadDeadline(by)
+	c.deadline.Do(func() { close(c.l.deadline) })
+	return err
 }
