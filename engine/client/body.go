@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	"detour/engine/wire"
 )
@@ -207,13 +206,12 @@ func (x *exchange) refill() error {
 	return err
 }
 
-// receiveInto reads from the connection. There is no time limit: a deadline
-// that passes is an old one.
+// receiveInto reads from the connection, behind the head. A deadline that passes
+// is an old one, or says when to look after the request's body.
 func (x *exchange) receiveInto(p []byte) (int, error) {
-	for {
+	for again := false; ; again = true {
 		n, err := x.c.nc.Read(p)
-		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-			x.c.setDeadline(time.Time{})
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && x.stillMoves(again) {
 			continue
 		}
 		if n > 0 {

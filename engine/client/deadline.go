@@ -19,12 +19,10 @@ func (x *exchange) armDeadline(now time.Time) {
 	x.c.setDeadline(end)
 }
 
-// headDeadline is when the wait ends.
+// headDeadline is when the wait for the response head ends.
 func (x *exchange) headDeadline(now time.Time) (end time.Time, limited bool) {
 	o := &x.t.o
 	switch {
-	case x.res.StatusCode != 0:
-		return time.Time{}, false // the head is here; trailers may take their time
 	case x.expecting:
 		return x.start.Add(o.ContinueTimeout), true
 	case o.ResponseTimeout <= 0:
@@ -35,13 +33,13 @@ func (x *exchange) headDeadline(now time.Time) (end time.Time, limited bool) {
 	if ended := x.body.ended.Load(); ended != 0 {
 		return x.start.Add(time.Duration(ended) + o.ResponseTimeout), true
 	}
-	if since := x.body.writing.Load(); since != 0 {
+	if since := x.body.writing.Load(); since != 0 && again {
 		return x.start.Add(time.Duration(since) + o.ResponseTimeout), true
 	}
 	return now.Add(o.ResponseTimeout), true // look again
 }
 
-// stillTime is called when a deadline passed. It reports whether the wait goes
+// stillTime is called when a deadline passed before the head was here. It reports whether the wait goes
 // on.
 func (x *exchange) stillTime() bool {
 	now := time.Now()
@@ -52,6 +50,27 @@ func (x *exchange) stillTime() bool {
 	}
 	if limited && !end.After(now) {
 		return false
+	}
+	x.c.setDeadline(end)
+	return true
+}
+
+// stillMoves is called when a deadline passed behind the head, and with again if
+// one did before in the same read. It reports whether to read on. Behind the
+// head nothing limits an answer; but if a piece of the body does not go out
+// while nothing comes in either, the upstream has the time it had before.
+func (x *exchange) stillMoves(again bool) bool {
+	limit := x.t.o.ResponseTimeout
+	if limit <= 0 || !x.sending() || x.body.ended.Load() != 0 {
+		x.c.setDeadline(time.Time{})
+		return true
+	}
+	now := time.Now()
+	end := now.Add(limit) // look again
+	if since := x.body.writing.Load(); since != 0 && again {
+		if end = x.start.Add(time.Duration(since) + limit); !end.After(now) {
+			return false
+		}
 	}
 	x.c.setDeadline(end)
 	return true

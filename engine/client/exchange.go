@@ -143,6 +143,11 @@ func (x *exchange) readBlock(limit int, plausible func([]byte) bool) (int, error
 // fill receives something into the buffer, which has room. Before the answer's
 // first byte it sends the request.
 func (x *exchange) fill() error {
+	if x.res.StatusCode != 0 { // of trailers
+		n, err := x.receiveInto(x.buf.free())
+		x.buf.w += n
+		return err
+	}
 	for {
 		var n int
 		var err error

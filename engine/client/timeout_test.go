@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -134,6 +136,118 @@ func TestResponseTimeoutOfStuckUpload(t *testing.T) {
 			t.Errorf("length %d: timeout after %v; want %v", length, took, limit)
 		}
 	}
+}
+
+// Nor may it take nothing for ever because it has begun to answer.
+func TestUploadStuckBehindHead(t *testing.T) {
+	noLeaks(t)
+	const limit = 200 * time.Millisecond
+	hang := make(chan bool)
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+		if req.URL.Path == "/trailers" {
+			io.WriteString(c, "0\r\n")
+		}
+		<-hang
+	})
+	defer close(hang)
+	o := defaults()
+	o.ResponseTimeout = limit
+	rt := newClient(t, addr, o)
+	for _, path := range []string{"/data", "/trailers"} {
+		t.Run(path, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*limit)
+			defer cancel()
+			req := request(t, http.MethodPost, addr, endless{}).WithContext(ctx)
+			req.URL.Path = path
+			start := time.Now()
+			res, _, err := roundTrip(t, rt, req)
+			var timeout net.Error
+			if res == nil || !errors.As(err, &timeout) || !timeout.Timeout() || ctx.Err() != nil {
+				t.Errorf("answer %v, error %v; want a head, then a timeout", res, err)
+			}
+			if took := time.Since(start); took < limit {
+				t.Errorf("timeout after %v; want %v", took, limit)
+			}
+		})
+	}
+}
+
+// That limit is for nothing else: neither for an answer that comes slowly, nor
+// for a body whose sender is slow, nor for an upstream that takes no more
+// until somebody reads its answer.
+func TestSlowAnswerDuringUpload(t *testing.T) {
+	noLeaks(t)
+	const limit = 100 * time.Millisecond
+	const pauses = 4
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+		defer io.WriteString(c, "0\r\n\r\n")
+		if req.URL.Path == "/echo" {
+			piece := make([]byte, 4096)
+			for {
+				n, err := req.Body.Read(piece)
+				fmt.Fprintf(c, "%x\r\n%s\r\n", n, piece[:n])
+				if err != nil || n == 0 {
+					return
+				}
+			}
+		}
+		if req.URL.Path == "/taken" {
+			io.Copy(io.Discard, req.Body)
+		}
+		for range pauses {
+			time.Sleep(2 * limit)
+			io.WriteString(c, "1\r\nx\r\n")
+		}
+		io.Copy(io.Discard, req.Body)
+	})
+	o := defaults()
+	o.ResponseTimeout = limit
+	rt := newClient(t, addr, o)
+	post := func(t *testing.T, path string, body io.Reader) *http.Response {
+		req := request(t, http.MethodPost, addr, body)
+		req.URL.Path = path
+		res, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { res.Body.Close() })
+		return res
+	}
+	t.Run("all was sent", func(t *testing.T) {
+		if b, err := io.ReadAll(post(t, "/taken", strings.NewReader("x")).Body); err != nil || string(b) != "xxxx" {
+			t.Errorf("body %q, %v; want xxxx", b, err)
+		}
+	})
+	t.Run("the sender is slow", func(t *testing.T) {
+		pr, pw := io.Pipe()
+		res := post(t, "/", pr)
+		got := make([]byte, pauses)
+		if n, err := io.ReadFull(res.Body, got); err != nil {
+			t.Errorf("%d bytes, %v; want %d", n, err, pauses)
+		}
+		pw.Close()
+		if b, err := io.ReadAll(res.Body); err != nil || len(b) > 0 {
+			t.Errorf("the rest: %q, %v; want none", b, err)
+		}
+	})
+	t.Run("the reader is slow", func(t *testing.T) {
+		const size = 32 << 20 // more than sockets hold
+		res := post(t, "/echo", io.LimitReader(endless{}, size))
+		time.Sleep(4 * limit) // is not waited for, but passes
+		if n, err := io.Copy(io.Discard, res.Body); err != nil || n != size {
+			t.Errorf("%d bytes, %v; want %d", n, err, size)
+		}
+	})
 }
 
 // endless is a body without an end.

@@ -26,7 +26,8 @@ type Options struct {
 	// ResponseTimeout is how long the upstream may take from the end of the
 	// request to the end of the response head, and for a piece of the request's
 	// body, 64 KiB at most; 0 = for ever. Then RoundTrip fails with a net.Error
-	// whose Timeout is true.
+	// whose Timeout is true. Behind the head it is the Read of the answer's body
+	// that fails, if it waits itself: after one to three times as long.
 	ResponseTimeout time.Duration
 
 	// ContinueTimeout is how long "Expect: 100-continue" waits before the body
