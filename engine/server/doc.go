@@ -9,11 +9,14 @@
 //
 // # What a handler may keep
 //
-// The Request, its URL, its header map and that of the answer are the handler's
-// until it returns; strings and slices of values for longer. A request that had
-// no body, and whose context nobody has asked for Done, is used again then
-// (exchange.go). Under the race detector it is overwritten with nonsense instead,
-// so that tests find who keeps one.
+// The Request, its URL, its header map, that of the answer and the ResponseWriter
+// are the handler's until it returns; strings and slices of values for longer. All
+// of them are used again then, for a request of any client, if this one had no body
+// and nobody has asked its context for Done (exchange.go). Until that other request
+// comes, a ResponseWriter that was kept says that the request is over, and a
+// request is empty. From then on they are the other's: who still writes, writes
+// into its answer. Under the race detector nothing is used again, and requests and
+// headers are overwritten with nonsense, so that tests find who keeps one.
 //
 // The context has the method AfterFunc that context.AfterFunc looks for; who calls
 // it directly gets one callback without any allocation, and must not call its stop

@@ -32,6 +32,16 @@ var idleExchanges = sync.Pool{New: func() any {
 	return x
 }}
 
+// newExchange returns an exchange that nothing is known of.
+func newExchange() *exchange {
+	x := idleExchanges.Get().(*exchange)
+	if len(x.header) > 0 || len(x.answer) > 0 { // somebody has kept one, and written to it
+		clear(x.header)
+		clear(x.answer)
+	}
+	return x
+}
+
 // largestHeader is how many fields a header map may have had that is used again:
 // it keeps its size, and clearing it takes the longer.
 const largestHeader = 64

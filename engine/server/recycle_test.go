@@ -3,6 +3,8 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"detour/engine/lifetime"
+	"detour/engine/server"
 )
 
 // A handler may do to its request what it likes: the next one is as it came.
@@ -155,5 +158,63 @@ func TestAfterFunc(t *testing.T) {
 	case got := <-called:
 		t.Errorf("called %q, which was stopped", got)
 	case <-time.After(20 * time.Millisecond):
+	}
+}
+
+// What a handler kept is of no use once it has returned, though the memory is used
+// again: it neither reaches another request nor harms the server.
+func TestKeptWriter(t *testing.T) {
+	if lifetime.Poison {
+		t.Skip("nothing is used again under the race detector")
+	}
+	type kept struct {
+		w             http.ResponseWriter
+		r             *http.Request
+		asked, answer http.Header
+	}
+	over := make(chan kept, 2)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/kept":
+			over <- kept{w, r, r.Header, w.Header()}
+		case "/unasked":
+			over <- kept{w, r, r.Header, nil}
+		default:
+			fmt.Fprint(w, "own", r.Header)
+		}
+	}), nil)
+	c := s.dial(t)
+	br := bufio.NewReader(c)
+	for _, path := range []string{"/kept", "/unasked"} {
+		io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+		answer(t, br, "GET")
+		k := <-over
+		eventually(t, "the memory to be free", func() bool { return k.r.Method == "" })
+		k.w.Header().Set("Left", "over")
+		k.asked.Set("Left", "over")
+		if k.answer != nil {
+			k.answer.Set("Left", "over")
+		}
+		k.w.WriteHeader(http.StatusTeapot)
+		rc := http.NewResponseController(k.w)
+		for name, late := range map[string]func() error{
+			"Write":            func() error { _, err := k.w.Write([]byte("SECRET")); return err },
+			"WriteString":      func() error { _, err := io.WriteString(k.w, "SECRET"); return err },
+			"Flush":            rc.Flush,
+			"Hijack":           func() error { _, _, err := rc.Hijack(); return err },
+			"EnableFullDuplex": rc.EnableFullDuplex,
+			"SetReadDeadline":  func() error { return rc.SetReadDeadline(time.Unix(1, 0)) },
+			"SetWriteDeadline": func() error { return rc.SetWriteDeadline(time.Unix(1, 0)) },
+		} {
+			if err := late(); !errors.Is(err, server.ErrOver) {
+				t.Errorf("%s after the handler has returned = %v; want %v", name, err, server.ErrOver)
+			}
+		}
+		for range 50 { // which of them gets the same memory, nobody can say
+			io.WriteString(c, get)
+			if res, body := answer(t, br, "GET"); res.StatusCode != http.StatusOK || res.Header.Get("Left") != "" || body != "ownmap[]" {
+				t.Fatalf("%s: another request was answered %d, %v, %q", path, res.StatusCode, res.Header, body)
+			}
+		}
 	}
 }

@@ -42,7 +42,7 @@ func (c *conn) receive(pipelined bool) (*exchange, error) {
 	if len(fields) <= maxScratch {
 		c.in.store.fields = fields
 	}
-	x := idleExchanges.Get().(*exchange)
+	x := newExchange()
 	r, text := x.request, headText{string(head), cap(head)}
 	r.Method, r.RequestURI, r.URL = text.part(h.Method), text.part(h.Target), &x.url
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, h.Minor

@@ -101,6 +101,9 @@ func (w *response) mayRead() bool {
 // trailers.
 func (w *response) Header() http.Header {
 	if w.header == nil {
+		if w.done {
+			return make(http.Header) // for nobody
+		}
 		w.header = w.answer
 	}
 	return w.header
@@ -325,6 +328,9 @@ func (w *response) SetWriteDeadline(t time.Time) error {
 }
 
 func (w *response) EnableFullDuplex() error {
+	if w.done {
+		return errOver
+	}
 	w.duplex = true
 	return nil
 }
