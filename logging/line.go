@@ -13,7 +13,7 @@ import (
 // to escape, and an upstream's answer only with enormous headers.
 const (
 	maxURI     = 128 << 10 // JSON bytes; the rest is cut off
-	maxHeaders = 128 << 10 // JSON bytes of one header block; further fields are left out
+	maxHeaders = 128 << 10 // JSON bytes of one header block; a field that does not fit is left out
 	maxText    = 16 << 10  // JSON bytes of any other text
 )
 
@@ -131,8 +131,7 @@ func (l *line) appendHeaders(b []byte, h http.Header) []byte {
 		b = appendString(b, name, maxText)
 		b = l.appendValues(append(b, ':'), name, values)
 		if len(b)-first > maxHeaders {
-			b = b[:before]
-			break
+			b = b[:before] // a shorter field may fit
 		}
 	}
 	return append(b, '}')

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -158,6 +159,27 @@ func TestLineHasABound(t *testing.T) {
 	b := l.append(nil)
 	if len(b) > maxPending/2 || !json.Valid(b) {
 		t.Errorf("line of %d bytes, valid = %v; want at most %d", len(b), json.Valid(b), maxPending/2)
+	}
+}
+
+// A field that does not fit is left out; the others are not, whichever comes
+// first.
+func TestLineLosesOnlyWhatDoesNotFit(t *testing.T) {
+	l := testLine()
+	l.header = http.Header{"Long": {strings.Repeat("x", maxHeaders)}}
+	for i := range 20 {
+		l.header["Field-"+strconv.Itoa(i)] = []string{"v"}
+	}
+	for range 10 { // the order is another one each time
+		var got struct {
+			Headers http.Header `json:"resp_headers"`
+		}
+		if err := json.Unmarshal(l.append(nil), &got); err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Headers) != 20 || got.Headers["Long"] != nil {
+			t.Fatalf("%d fields; want the 20 that fit", len(got.Headers))
+		}
 	}
 }
 
