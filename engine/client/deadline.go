@@ -33,14 +33,14 @@ func (x *exchange) headDeadline(now time.Time) (end time.Time, limited bool) {
 	if ended := x.body.ended.Load(); ended != 0 {
 		return x.start.Add(time.Duration(ended) + o.ResponseTimeout), true
 	}
-	if since := x.body.writing.Load(); since != 0 && again {
+	if since := x.body.writing.Load(); since != 0 {
 		return x.start.Add(time.Duration(since) + o.ResponseTimeout), true
 	}
 	return now.Add(o.ResponseTimeout), true // look again
 }
 
-// stillTime is called when a deadline passed before the head was here. It reports whether the wait goes
-// on.
+// stillTime is called when a deadline passed before the head was here. It
+// reports whether the wait goes on.
 func (x *exchange) stillTime() bool {
 	now := time.Now()
 	end, limited := x.headDeadline(now)
