@@ -225,6 +225,9 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		if err == nil {
 			return res, nil
 		}
+		if cause := unsendable(out); cause != nil {
+			err = cause
+		}
 		f.tried = append(f.tried, attempt{f.member, err})
 		if !f.unsent() {
 			return nil, err
@@ -246,6 +249,25 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 // is false: there is nothing to be sent any more.
 func (f *forwarding) unsent() bool {
 	return f.connecting.Load() && f.Err() == nil && (f.body == nil || f.body.reopen())
+}
+
+// unsendable is why no RoundTripper sends out: engine/client says so itself,
+// http.Transport by errors without a type, but before it asks for a connection
+// and by the same rules. It is asked only when sending came to nothing.
+func unsendable(out *http.Request) error {
+	if _, err := wire.AppendMethod(nil, out.Method); err != nil {
+		return err
+	}
+	var line []byte
+	for name, values := range out.Header {
+		for _, v := range values {
+			var err error
+			if line, err = wire.AppendField(line[:0], name, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // repeatable reports whether out may be sent once more: a kept-alive
