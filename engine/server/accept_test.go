@@ -189,7 +189,6 @@ func TestPanicInHandshake(t *testing.T) {
 // Shutdown may come when the handshake is done and HTTP/2 has not begun: what was
 // asked by then is served all the same, however long it takes.
 func TestShutdownBeforeHTTP2Begins(t *testing.T) {
-	t.Parallel()
 	noLeak(t)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
