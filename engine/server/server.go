@@ -148,9 +148,11 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Shutdown stops accepting, cuts connections that are idle or in their
-// handshake, and waits until the others have ended the request they are at. When
-// ctx ends first it returns ctx's error; the rest goes on, and Close ends it.
-// Hijacked connections are not waited for.
+// handshake, and waits until the others have ended the request they are at. A
+// client whose request's head is not there yet gets 1 s for it; one that is still
+// sending when it was answered, 500 ms to read that. When ctx ends first Shutdown
+// returns ctx's error; the rest goes on, and Close ends it. Hijacked connections
+// are not waited for.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.quit()
 	s.mu.Lock()
