@@ -17,9 +17,9 @@ import (
 // logged, and raw is closed. A panic of what the tls.Config calls is such a
 // failure.
 func Handshake(ctx context.Context, c *tls.Conn, raw net.Conn, timeout time.Duration, log *slog.Logger) bool {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := handshake(ctx, c)
+	err := handshake(limited, c)
 	if err == nil {
 		return true
 	}
@@ -28,7 +28,7 @@ func Handshake(ctx context.Context, c *tls.Conn, raw net.Conn, timeout time.Dura
 		log.Error("TLS handshake panicked", "client", client, "panic", p.value, "stack", p.stack)
 	} else {
 		if r, ok := errors.AsType[tls.RecordHeaderError](err); ok && r.Conn != nil && looksLikeHTTP(r.RecordHeader) {
-			refusePlaintext(raw)
+			refusePlaintext(ctx, raw)
 		}
 		log.Debug("TLS handshake ended", "client", client, "error", err)
 	}
@@ -53,19 +53,11 @@ type panicError struct {
 
 func (e panicError) Error() string { return fmt.Sprint("panic: ", e.value) }
 
-// lingerTime is how long who spoke plaintext gets to read why it was refused:
-// closing while it sends would reset the connection, and the answer with it (RFC
-// 9112, section 9.6). Longer than most round trips.
-const lingerTime = 500 * time.Millisecond
-
 // refusePlaintext says so, and lets the client read it.
-func refusePlaintext(c net.Conn) {
-	_ = c.SetDeadline(time.Now().Add(lingerTime))
+func refusePlaintext(ctx context.Context, c net.Conn) {
+	_ = c.SetWriteDeadline(time.Now().Add(Patience)) // it may not be reading at all
 	_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https only.\n")
-	if half, ok := c.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
-	_, _ = io.Copy(io.Discard, c)
+	Linger(ctx, c, Patience)
 }
 
 // looksLikeHTTP reports whether a client that should have begun a handshake sent

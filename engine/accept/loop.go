@@ -1,6 +1,7 @@
 // Package accept takes connections in for an HTTP server: the loop that nothing
 // but the end of its listener stops, and the TLS handshake, which nothing that
-// strangers send may turn against the others.
+// strangers send may turn against the others. It lets those go that are not done
+// sending, too.
 package accept
 
 import (

@@ -1,9 +1,9 @@
 package server
 
 import (
-	"context"
-	"io"
 	"time"
+
+	"detour/engine/accept"
 )
 
 // shutdownPatience is how long a new connection may take to its first request
@@ -50,38 +50,18 @@ func (c *conn) sever() {
 	_ = c.raw.Close()
 }
 
-const (
-	// lingerTime is how long a client that is still sending gets to read why it
-	// was refused: closing at once would reset the connection, and the answer
-	// with it (RFC 9112, section 9.6). Longer than most round trips.
-	lingerTime = 500 * time.Millisecond
-
-	// unreadTime is the same for a client whose request was answered before its
-	// body was there. Browsers and many libraries look for an answer only when
-	// they have sent all: 30 s are 20 MB from a home's line. nginx's.
-	unreadTime = 30 * time.Second
-)
+// unreadTime is how long a client that is still sending may go on when its request
+// was answered before its body was there. Browsers and many libraries look for an
+// answer only when they have sent all: 30 s are 20 MB from a home's line. nginx's.
+const unreadTime = 30 * time.Second
 
 // linger ends the sending side, and lets the client read what was sent.
 func (c *conn) linger(d time.Duration) {
-	deadline := time.Now().Add(d)
-	_ = c.rwc.SetDeadline(deadline)
+	_ = c.rwc.SetWriteDeadline(time.Now().Add(d))
 	if half, ok := c.rwc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 		return
 	}
-	c.outlast()
-}
-
-// outlast ends the sending side of the connection below TLS, and waits until the
-// client does the same, or for the read deadline. What comes meanwhile is for
-// nobody. A server that stops has less patience.
-func (c *conn) outlast() {
-	if half, ok := c.raw.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite() // without TLS it may be the second time
-	}
-	stop := context.AfterFunc(c.server.ctx, func() { _ = c.raw.SetReadDeadline(time.Now().Add(lingerTime)) })
-	defer stop()
-	_, _ = io.Copy(io.Discard, c.raw)
+	accept.Linger(c.server.ctx, c.raw, d)
 }
 
 // retire is Shutdown's word to the connection. It does not wait for it: an idle

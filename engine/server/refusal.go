@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"detour/engine/accept"
 	"detour/engine/wire"
 )
 
@@ -28,10 +29,10 @@ func (c *conn) refuse(err error) {
 	status := statusOf(err)
 	c.server.refusals.note(err.Error(), c.remote)
 	text := strconv.Itoa(status) + " " + http.StatusText(status)
-	_ = c.out.SetWriteDeadline(time.Now().Add(lingerTime)) // it may not be reading at all
+	_ = c.out.SetWriteDeadline(time.Now().Add(accept.Patience)) // it may not be reading at all
 	answer := "HTTP/1.1 " + text + "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" + text
 	if c.write([]byte(answer)) == nil {
-		c.linger(lingerTime)
+		c.linger(accept.Patience)
 	}
 }
 

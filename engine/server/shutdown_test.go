@@ -290,7 +290,7 @@ func TestShutdownCutsWhoWasAnsweredEarly(t *testing.T) {
 	c := s.dialTLS(t)
 	io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
 	answer(t, bufio.NewReader(c), "POST")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // less than a silent client has
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
 		t.Errorf("Shutdown = %v", err)
