@@ -57,6 +57,7 @@
 //   - A flood is slowed down before it is cut off.
 //   - The client must take the end of an answer, and what is written to it, within
 //     Limits.WriteTimeout; with Options.Paced, the connection says what it must take.
+//     For an end that waits behind others, the time begins anew with each turn.
 //   - A client that makes no progress with what a handler reads or writes is cut,
 //     if Limits.ProgressTimeout says so.
 //   - Extended CONNECT is always on. There is no push and no http.CloseNotifier.

@@ -33,8 +33,8 @@ func (st *stream) stalled(now time.Time) (next time.Time) {
 	}
 	since := st.waitsSince
 	switch {
-	case st.queued && st.c.sendWindow > 0:
-		return next // for room in the output, which has a limit of its own
+	case st.queued && st.c.sendWindow > 0: // for room in the output, which has a limit of its own
+		return earlier(now.Add(limit), next) // the window may have closed by then
 	case st.queued && since.Before(st.c.moved): // others have their turn
 		since = st.c.moved
 	}

@@ -39,7 +39,7 @@ type stream struct {
 type streamState struct {
 	err        error     // why it ended for its handler; nil = it has not
 	queued     bool      // is in c.turns
-	waitsSince time.Time // a Write, for a window or its turn; zero = none does
+	waitsSince time.Time // a Write, for a window or its turn, or has its turn and goes on; zero = none does
 	silent     bool      // by design: ProgressTimeout is not for it
 	ending     bool      // the handler has returned: WriteTimeout is for what waits
 	sendWindow int64
