@@ -82,8 +82,8 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.noBody = w.head || !bodyAllowed(status)
 	w.length, w.said = -1, -1
 	w.snapshot = snapshots.Get().(*snapshot)
-	var sorted wire.Sorted
-	sorted.Take(w.header)
+	sorted := wire.Sort(w.header)
+	defer sorted.Release()
 	for i := range sorted.Len() {
 		w.keep(sorted.At(i))
 	}

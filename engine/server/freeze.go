@@ -65,8 +65,8 @@ func (w *response) freeze(status int) {
 
 // freezeFields writes the fields in the order of their names.
 func (w *response) freezeFields(out []byte) []byte {
-	var sorted wire.Sorted
-	sorted.Take(w.header)
+	sorted := wire.Sort(w.header)
+	defer sorted.Release()
 	for i := range sorted.Len() {
 		name, values := sorted.At(i)
 		if strings.HasPrefix(name, http.TrailerPrefix) {
@@ -158,8 +158,8 @@ func (w *response) takeBack(out []byte, s *span) []byte {
 func (w *response) inform(status int) {
 	b := outPool.Get().(*[]byte)
 	out := appendStatusLine((*b)[:0], w.options.old, status)
-	var sorted wire.Sorted
-	sorted.Take(w.header)
+	sorted := wire.Sort(w.header)
+	defer sorted.Release()
 	for i := range sorted.Len() {
 		name, values := sorted.At(i)
 		if name == "Content-Length" || name == "Transfer-Encoding" {

@@ -5,13 +5,14 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Sorted is a header map in the order of its names: the map has none, and an
 // answer that looks alike each time is easier to read and to compare. Sorting
 // would be a good part of what writing a head costs, so the usual few fields are
 // not moved about, nor their names compared: what is sorted are numbers, each the
-// beginning of a name and the place of its field. The zero value is empty.
+// beginning of a name and the place of its field.
 type Sorted struct {
 	few   [fewFields]sortedField
 	order [fewFields]uint64 // seven bytes of the name, then the index in few
@@ -27,8 +28,25 @@ type sortedField struct {
 	values []string
 }
 
-// Take takes h's fields. s is empty before; it refers to h's values, not to h.
-func (s *Sorted) Take(h http.Header) {
+// sorteds are pooled and not on stacks: an idle connection keeps the stack of its
+// deepest call.
+var sorteds = sync.Pool{New: func() any { return new(Sorted) }}
+
+// Sort sorts h. The result refers to its values, until Release.
+func Sort(h http.Header) *Sorted {
+	s := sorteds.Get().(*Sorted)
+	s.take(h)
+	return s
+}
+
+// Release ends the use of s.
+func (s *Sorted) Release() {
+	clear(s.few[:s.n])
+	s.n, s.many = 0, nil
+	sorteds.Put(s)
+}
+
+func (s *Sorted) take(h http.Header) {
 	if len(h) > fewFields {
 		s.takeMany(h)
 		return

@@ -23,8 +23,7 @@ func TestSortedIsInTheOrderOfNames(t *testing.T) {
 		{"Sec-Fetch-Site": {"a"}, "Sec-Fetch-Mode": {"b"}, "Sec-Fetc": {"c"}, "Sec-Fet": {"d"}, "Sec-Fe": {"e"}, "Sec-Fetd": {"f"}},
 		many,
 	} {
-		var sorted wire.Sorted
-		sorted.Take(h)
+		sorted := wire.Sort(h)
 		names := slices.Sorted(maps.Keys(h))
 		if sorted.Len() != len(names) {
 			t.Fatalf("%d fields; want %d", sorted.Len(), len(names))
@@ -34,5 +33,6 @@ func TestSortedIsInTheOrderOfNames(t *testing.T) {
 				t.Errorf("field %d = %q %q; want %q %q", i, got, values, name, h[name])
 			}
 		}
+		sorted.Release() // the next one must not find anything of it
 	}
 }
