@@ -1,6 +1,7 @@
 package logging_test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -253,7 +254,17 @@ func TestFilesCloseDoesNotHang(t *testing.T) {
 	if err := files.Close(); err != nil {
 		t.Errorf("second Close() = %v; want nil", err)
 	}
-	if reader, err := os.OpenFile(path, os.O_RDWR, 0); err == nil { // lets the flush end
-		defer reader.Close()
+	// Taking the line lets the flush end: one that went on beside the removal
+	// of the directory would make a file in it.
+	reader, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := reader.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(reader).ReadString('\n'); err != nil {
+		t.Errorf("the file's reader got %q, %v; want the line", line, err)
 	}
 }
