@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
@@ -137,10 +138,15 @@ func measureAll(ctx context.Context, o options, stdout, progress io.Writer) erro
 	if o.profile != "" {
 		return profile(ctx, o, dir, progress)
 	}
-	scenarios := selectScenarios(o)
 	contestants, missing, err := findContestants(ctx, o, dir, progress)
 	if err != nil {
 		return err
+	}
+	scenarios := selectScenarios(o)
+	if _, err := exec.LookPath(h2load); err != nil {
+		scenarios = slices.DeleteFunc(scenarios, func(s scenario) bool { return s.tool == h2load })
+		missing = append(missing, h2load+" is left out: not installed (apt-get install --no-install-recommends nghttp2-client)")
+		fmt.Fprintln(progress, missing[len(missing)-1])
 	}
 
 	lab, err := settle(dir, o)

@@ -16,6 +16,7 @@ type scenario struct {
 	rows    []row
 	short   bool // also with -short
 	hosts   int
+	tool    string                // the program that makes the load; "" = this one
 	needs   func(contestant) bool // nil = everybody can do it
 	measure func(*trial) ([]float64, error)
 }
@@ -87,6 +88,16 @@ func scenarios() []scenario {
 			measure: cpuPerRequest(1, overH1(getSmall))},
 		{name: "a-rate", rows: perRequest("as a, but 1,000 requests/s"),
 			measure: measureAtRate},
+		{name: "a-h2load", tool: h2load, rows: perRequest("as a, by h2load"),
+			measure: byH2load(onlineHost, getSmall.path, getSmall.status, "--h1", "--clients=64")},
+		{name: "b-h2load", tool: h2load, rows: perRequest("as b, by h2load"),
+			measure: byH2load(onlineHost, getSmall.path, getSmall.status, "--clients=8", "--max-concurrent-streams=8")},
+		{name: "b64-h2load", tool: h2load, rows: perRequest("as b64, by h2load"),
+			measure: byH2load(onlineHost, getSmall.path, getSmall.status, "--clients=64", "--max-concurrent-streams=1")},
+		{name: "c1-h2load", tool: h2load, rows: perRequest("as c1, by h2load"),
+			measure: byH2load(offlineHost, getRedirect.path, getRedirect.status, "--h1", "--clients=64")},
+		{name: "c2-h2load", tool: h2load, rows: perRequest("as c2, by h2load"),
+			measure: byH2load(offlineHost, getRedirect.path, getRedirect.status, "--clients=8", "--max-concurrent-streams=8")},
 		{name: "start", short: true, rows: []row{{"start to first answer", "ms"}, {"memory after start", "MiB"}, {"size of the binary", "MiB"}},
 			measure: measureStart},
 	}
@@ -126,6 +137,11 @@ func goals() []goal {
 		{scenario: "m", caddy: 2.2},
 		{scenario: "n1000", best: 1, most: 1.1, of: "a"},
 		{scenario: "a-rate", caddy: 2, best: 0.8},
+		{scenario: "a-h2load", caddy: 7, best: 1},
+		{scenario: "b-h2load", caddy: 10, best: 1.1},
+		{scenario: "b64-h2load", caddy: 7, best: 0.9},
+		{scenario: "c1-h2load", caddy: 5, best: 1.1},
+		{scenario: "c2-h2load", caddy: 13, best: 1.4},
 		{scenario: "start", row: 0, most: 20},
 		{scenario: "start", row: 1, most: 15},
 		{scenario: "start", row: 2, most: 20},
@@ -223,8 +239,13 @@ func (t *trial) throughput(n int, dial dialer, pace func(d time.Duration) pace) 
 		return work{}, err
 	}
 	defer l.close()
+	return t.measured(func(d time.Duration) (tally, error) { return l.run(pace(d)) })
+}
+
+// measured warms the proxy up with run's load, and measures it under that.
+func (t *trial) measured(run func(d time.Duration) (tally, error)) (work, error) {
 	// Heaps and pools find their size, upstream connections are opened.
-	warm, err := l.run(pace(max(t.duration/4, 200*time.Millisecond)))
+	warm, err := run(max(t.duration/4, 200*time.Millisecond))
 	if err != nil {
 		return work{}, err
 	}
@@ -232,7 +253,7 @@ func (t *trial) throughput(n int, dial dialer, pace func(d time.Duration) pace) 
 	if err != nil {
 		return work{}, err
 	}
-	done, err := l.run(pace(t.duration))
+	done, err := run(t.duration)
 	if err != nil {
 		return work{}, err
 	}
