@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -62,7 +64,7 @@ func NewQUICServer(o ServerOptions) QUICServer {
 	}
 	s := &quicServer{ServerOptions: o, finished: make(chan struct{}, 1)}
 	s.h3 = &http3.Server{
-		Handler:        s.counted(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout)),
+		Handler:        s.counted(standard(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
 		MaxHeaderBytes: o.Limits.HeaderBytes,
 		IdleTimeout:    o.Limits.IdleTimeout,
 		// Its debug lines hold whole request URIs, secrets included.
@@ -220,6 +222,42 @@ func (s *quicServer) counted(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(w, r)
 	})
+}
+
+// standard has trailers and answers to HEAD be as net/http's servers have them.
+func standard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength < 0 && r.Method != http.MethodConnect {
+			server := r
+			r = r.WithContext(r.Context())
+			if r.Trailer == nil {
+				r.Trailer = make(http.Header)
+			}
+			r.Body = trailed{r.Body, server, r.Trailer}
+		}
+		next.ServeHTTP(w, r)
+		if header := w.Header(); r.Method == http.MethodHead && header["Content-Length"] == nil {
+			// http3 would say 0, which is what it has seen of the body. It is
+			// the length that a GET's would have (RFC 9110, 8.6): nobody knows.
+			header["Content-Length"] = nil
+		}
+	})
+}
+
+// trailed is a body that fills trailer at its end. http3 puts the trailers into
+// its own request, as another map than handlers were given.
+type trailed struct {
+	io.ReadCloser
+	server  *http.Request
+	trailer http.Header
+}
+
+func (b trailed) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		maps.Copy(b.trailer, b.server.Trailer)
+	}
+	return n, err
 }
 
 // handshakeRate counts the handshakes that begin in each second.

@@ -130,6 +130,48 @@ func TestQUICServerRefusesLargeHeads(t *testing.T) {
 	}
 }
 
+// Trailers get into the map that the handler was given, as net/http's do.
+func TestQUICServerRequestTrailers(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		trailer := r.Trailer
+		io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, trailer.Get("X-Sum"), r.Trailer.Get("X-Sum"))
+	}))
+	req, err := http.NewRequest(http.MethodPost, "https://"+name+"/", io.NopCloser(strings.NewReader("body")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Trailer = http.Header{"X-Sum": {"42"}}
+	res, err := s.client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got, err := io.ReadAll(res.Body); string(got) != "4242" || err != nil {
+		t.Errorf("the handler saw %q, %v; want 4242", got, err)
+	}
+}
+
+// The answer to HEAD has the length of a GET's, or none (RFC 9110, 8.6).
+func TestQUICServerHead(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			w.Header().Set("Content-Length", r.URL.Path[1:])
+		}
+		w.WriteHeader(http.StatusOK)
+	}))
+	for path, want := range map[string]string{"/": "", "/0": "0", "/70000": "70000"} {
+		res, err := s.client(t).Head("https://" + name + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if got := res.Header.Get("Content-Length"); got != want {
+			t.Errorf("HEAD %s: Content-Length %q; want %q", path, got, want)
+		}
+	}
+}
+
 // RFC 9220: both directions of an extended CONNECT are open at once.
 func TestQUICServerExtendedConnect(t *testing.T) {
 	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
