@@ -23,6 +23,10 @@ import (
 // only the one of a gateway that was killed.
 var ErrNotRunning = errors.New("no gateway is running")
 
+// ErrSilent means that somebody took the connection and did not answer: the
+// gateway hangs, or the machine is overwhelmed.
+var ErrSilent = errors.New("the gateway does not answer")
+
 // PermissionError means that the socket is there for others: a gateway may be
 // running, but this user may not talk to it.
 type PermissionError struct {
@@ -47,19 +51,18 @@ const maxAnswer = 16 << 20
 // Client talks to the gateway behind one control socket. It keeps no
 // connection open and may be used by several goroutines at once.
 //
-// Each method fails with ErrNotRunning or a *PermissionError when it cannot
-// reach a gateway.
+// Each method fails with ErrNotRunning, ErrSilent or a *PermissionError when it
+// cannot reach a gateway.
 type Client struct {
-	path string
-	http *http.Client
+	path     string
+	patience time.Duration // for an answer that comes from memory, as all but a reload's do
+	http     *http.Client
 }
 
 // NewClient returns a Client for the socket at path. It does not connect yet.
 func NewClient(path string) *Client {
 	dialer := net.Dialer{Timeout: 5 * time.Second} // same machine: it connects at once or the gateway hangs
-	return &Client{path: path, http: &http.Client{
-		// Longer than the server's own limit, so that the server's answer comes first.
-		Timeout: reloadTimeout + 2*requestTimeout,
+	return &Client{path: path, patience: requestTimeout, http: &http.Client{
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -80,7 +83,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 // state serves. A refused reload is not an error: see Report.Refused.
 func (c *Client) Reload(ctx context.Context, o ReloadOptions) (Report, error) {
 	var report Report
-	err := c.call(ctx, http.MethodPost, "/v1/reload", o, &report)
+	err := c.call(ctx, http.MethodPost, reloadPath, o, &report)
 	return report, err
 }
 
@@ -123,20 +126,34 @@ func (c *Client) call(ctx context.Context, method, path string, body, answer any
 		}
 		send = bytes.NewReader(data)
 	}
+	limit := c.patience
+	if path == reloadPath {
+		limit = reloadTimeout + 2*requestTimeout // longer than the server's own, so that its answer comes first
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrSilent)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://detour"+path, send)
 	if err != nil {
 		return fmt.Errorf("ask the gateway: %w", err)
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
+	code, data, err := c.exchange(req)
+	switch {
+	case err != nil && context.Cause(ctx) == ErrSilent:
+		return fmt.Errorf("%w: it took the connection on %s and was silent for %s", ErrSilent, c.path, limit)
+	case err != nil:
 		return c.unreachable(err)
 	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return decode(code, data, answer)
+}
+
+func (c *Client) exchange(req *http.Request) (code int, data []byte, err error) {
+	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("read the gateway's answer: %w", err)
+		return 0, nil, err
 	}
-	return decode(resp.StatusCode, data, answer)
+	defer resp.Body.Close()
+	data, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, data, err
 }
 
 // decode reads an answer. 422 is a refused reload: its body is a Report.

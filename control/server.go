@@ -25,6 +25,9 @@ const (
 	dirMode    = 0o750
 )
 
+// reloadPath is the one that may take its time.
+const reloadPath = "/v1/reload"
+
 const (
 	// reloadTimeout bounds a reload asked for by a client. A reload reads one
 	// file and dials nothing: a minute means that something hangs, and the
@@ -53,7 +56,7 @@ func NewServer(board Switchboard, log *slog.Logger) *Server {
 	s := &Server{board: board, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
-	mux.HandleFunc("POST /v1/reload", s.reload)
+	mux.HandleFunc("POST "+reloadPath, s.reload)
 	mux.HandleFunc("POST /v1/bypass", s.bypass)
 	mux.HandleFunc("POST /v1/explain", s.explain)
 	mux.HandleFunc("POST /v1/certificates/retry", s.retryCertificates)

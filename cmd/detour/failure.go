@@ -63,6 +63,8 @@ func explain(err error) *operatorError {
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
 		return &operatorError{err, "detour run, or as a service: sudo systemctl start detour", exitFailed}
+	case errors.Is(err, control.ErrSilent):
+		return &operatorError{err, "journalctl -u detour for the cause, then sudo systemctl restart detour", exitFailed}
 	case errors.Is(err, control.ErrInUse):
 		return &operatorError{err, "detour status; to let the running one read its file again: detour reload", exitFailed}
 	case errors.As(err, &denied):

@@ -32,7 +32,7 @@ func meet(ctx context.Context, path string, cfg *config.Config) (*peer, error) {
 	case errors.Is(err, control.ErrNotRunning):
 		gw.apart = "no gateway is running"
 	case err != nil:
-		return nil, err
+		return nil, fmt.Errorf("nothing was changed: %w", err)
 	case !sameFile(path, gw.status.Config):
 		gw.apart = "the running gateway uses " + gw.status.Config
 	}
