@@ -365,6 +365,7 @@ func TestOracleAnswers(t *testing.T) {
 			if r.Method == "HEAD" {
 				return // with the header all is said
 			}
+			w.Header().Set("X", "y") // without a field net/http's Flush waits for nothing, and the reset may overtake it
 			w.(http.Flusher).Flush()
 			http.NewResponseController(w).SetWriteDeadline(time.Now().Add(-time.Second))
 			io.WriteString(w, big)
