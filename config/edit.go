@@ -91,7 +91,7 @@ func (c *Config) index(s string) int {
 	if i := slices.IndexFunc(c.Hosts, func(h Host) bool { return h.Key == s }); i >= 0 {
 		return i
 	}
-	name, err := hostName(s, c.Domain)
+	name, err := c.FullName(s)
 	if err != nil {
 		return -1
 	}

@@ -97,3 +97,7 @@ func hostName(s, domain string) (string, error) {
 	}
 	return name, nil
 }
+
+// FullName is the canonical name of a host as an operator writes it: short or
+// full, in any case, international or not.
+func (c *Config) FullName(named string) (string, error) { return hostName(named, c.Domain) }

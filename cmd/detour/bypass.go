@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +40,7 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 		if length.Duration <= 0 {
 			return usageError(errors.New("--for must be longer than nothing"), "detour bypass --help")
 		}
-		name, err := nameFor(ctx, gw, hosts[0])
+		name, err := p.nameFor(ctx, gw, hosts[0])
 		if err != nil {
 			return err
 		}
@@ -69,24 +68,20 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 
 // nameFor is the full name that the link is for: a cookie is of use for the name
 // it was set by alone, so an alias stays one.
-func nameFor(ctx context.Context, gw *control.Client, named string) (string, error) {
+func (p *program) nameFor(ctx context.Context, gw *control.Client, named string) (string, error) {
 	st, err := gw.Status(ctx)
 	if err != nil {
 		return "", err
 	}
-	for i := range st.Hosts {
-		if st.Hosts[i].Key == named {
-			return st.Hosts[i].Host, nil
-		}
+	name := p.fullName(named)
+	_, zone, _ := strings.Cut(name, ".")
+	switch h := hostNamed(st, named, name); {
+	case h != nil && h.Key == named:
+		return h.Host, nil
+	case h == nil && hostNamed(st, "", "*."+zone) == nil:
+		return "", noSuchHost(named)
 	}
-	_, zone, _ := strings.Cut(named, ".")
-	for i := range st.Hosts {
-		names := append([]string{st.Hosts[i].Host}, st.Hosts[i].Aliases...)
-		if slices.Contains(names, named) || slices.Contains(names, "*."+zone) {
-			return named, nil
-		}
-	}
-	return "", noSuchHost(named)
+	return name, nil
 }
 
 // bypassLink is what bypass prints with --json.

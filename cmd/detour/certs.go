@@ -60,7 +60,7 @@ token was repaired, say. HOST is a name as in [hosts], a full name or an alias;
 without one all are tried.`,
 			Example: "  detour certs retry\n  detour certs retry blog.example.org",
 			RunE: p.asking(func(ctx context.Context, gw *control.Client, hosts []string) error {
-				names, err := fullNames(ctx, gw, hosts)
+				names, err := p.namesServed(ctx, gw, hosts)
 				if err != nil {
 					return err
 				}
@@ -75,24 +75,54 @@ without one all are tried.`,
 	return certs
 }
 
-// fullNames finds the names that the gateway serves for the hosts named, of
+// namesServed finds the names that the gateway serves for the hosts named, of
 // which none may be unknown: no name at all would mean every one.
-func fullNames(ctx context.Context, gw *control.Client, hosts []string) ([]string, error) {
+func (p *program) namesServed(ctx context.Context, gw *control.Client, hosts []string) ([]string, error) {
 	st, err := gw.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, named := range hosts {
-		i := slices.IndexFunc(st.Hosts, func(h control.Host) bool {
-			return h.Key == named || h.Host == named || slices.Contains(h.Aliases, named)
-		})
-		if i < 0 {
+		h := hostNamed(st, named, p.fullName(named))
+		if h == nil {
 			return nil, noSuchHost(named)
 		}
-		names = append(append(names, st.Hosts[i].Host), st.Hosts[i].Aliases...)
+		names = append(append(names, h.Host), h.Aliases...)
 	}
 	return names, nil
+}
+
+// fullName is the canonical name of a host as an operator writes it; what the
+// file cannot complete, because it has mistakes, is taken as it is.
+func (p *program) fullName(named string) string {
+	path, err := p.configPath()
+	if err != nil {
+		return named
+	}
+	cfg, _, err := parse(path)
+	if err != nil {
+		return named
+	}
+	if name, err := cfg.FullName(named); err == nil {
+		return name
+	}
+	return named
+}
+
+// hostNamed is the host of a key, or the one that has a full name or alias; nil =
+// the gateway has none.
+func hostNamed(st control.Status, key, name string) *control.Host {
+	for i := range st.Hosts {
+		if st.Hosts[i].Key == key {
+			return &st.Hosts[i]
+		}
+	}
+	i := slices.IndexFunc(st.Hosts, func(h control.Host) bool { return h.Host == name || slices.Contains(h.Aliases, name) })
+	if i < 0 {
+		return nil
+	}
+	return &st.Hosts[i]
 }
 
 func noSuchHost(named string) error {
