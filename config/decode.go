@@ -119,6 +119,9 @@ func (d *decoder) hosts() []*hostEntry {
 		if !d.want(n, `a table such as { upstream = "10.1.1.4", online = true }`, kindTable) {
 			continue
 		}
+		if d.unquoted(n, n.key) {
+			continue
+		}
 		h := prototype
 		h.Key, h.node, h.Line = n.key, n, d.places.line(n.keyAt)
 		d.members(n, "", h.keys())
@@ -128,6 +131,21 @@ func (d *decoder) hosts() []*hostEntry {
 		all = append(all, &h)
 	}
 	return all
+}
+
+// unquoted reports host names below n that TOML took apart at their dots.
+func (d *decoder) unquoted(n *node, name string) (found bool) {
+	for _, m := range n.members {
+		switch full := name + "." + m.key; {
+		case m.kind != kindTable:
+		case m.member("upstream") != nil:
+			d.failKey(m, fmt.Errorf("a name with dots stands in quotes: %q", full))
+			found = true
+		case d.unquoted(m, full):
+			found = true
+		}
+	}
+	return found
 }
 
 // setDefaults sets the keys to their defaults, which are written as in a file

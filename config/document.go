@@ -125,10 +125,22 @@ func parseDocument(name string, data []byte) *document {
 	d := &document{root: newTable(byHeader)}
 	d.file, d.places = name, newPlaces(data, start)
 	d.table = d.root
+	if isUTF16(data) {
+		d.broken = true
+		d.add(0, "", "the file is UTF-16; save it as UTF-8")
+		return d
+	}
 	for start < len(data) {
 		start = d.read(start)
 	}
 	return d
+}
+
+// isUTF16 reports whether a text is in the other encoding that editors have:
+// its mark is there, or one half of its first character is zero.
+func isUTF16(data []byte) bool {
+	return bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) ||
+		len(data) > 1 && (data[0] == 0) != (data[1] == 0)
 }
 
 // read adds the expressions from offset base on, up to the end or to an error,
@@ -385,6 +397,8 @@ func explain(message string, rest []byte) string {
 		return `syntax error: the closing quote " is missing`
 	case strings.Contains(message, "literal strings cannot have new lines"), strings.Contains(message, "unterminated literal string"):
 		return `syntax error: the closing quote ' is missing`
+	case strings.Contains(message, "invalid UTF-8"):
+		message += "; save the file as UTF-8"
 	}
 	return "syntax error: " + message
 }
