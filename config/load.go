@@ -20,7 +20,7 @@ const maxFile = 32 << 20
 // (certificates, tokens, roots). It changes nothing and dials nobody. The error
 // is Problems when the content is wrong.
 func Load(path string) (*Config, error) {
-	data, err := read(path)
+	data, err := Read(path)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,8 @@ func parse(name string, data []byte) (*Config, *decoder) {
 	return d.decode(), d
 }
 
-func read(path string) ([]byte, error) {
+// Read returns the bytes of a configuration, unless they are too many for one.
+func Read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)

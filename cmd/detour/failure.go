@@ -62,7 +62,7 @@ func explain(err error) *operatorError {
 	var path *fs.PathError
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
-		return &operatorError{err, "detour run, or as a service: sudo systemctl start detour", exitFailed}
+		return &operatorError{err, "detour run, or as a service: sudo systemctl start detour; restart it if control.socket was changed while it ran", exitFailed}
 	case errors.Is(err, control.ErrSilent):
 		return &operatorError{err, "journalctl -u detour for the cause, then sudo systemctl restart detour", exitFailed}
 	case errors.Is(err, control.ErrInUse):

@@ -30,7 +30,7 @@ func meet(ctx context.Context, path string, cfg *config.Config) (*peer, error) {
 	gw.status, err = gw.client.Status(ctx)
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
-		gw.apart = "no gateway is running"
+		gw.apart = err.Error()
 	case err != nil:
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	case !sameFile(path, gw.status.Config):

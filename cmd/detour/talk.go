@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,9 +18,9 @@ var socketLine = regexp.MustCompile(`(?m)^[^#\n]*\bsocket\s*=\s*["']([^"'\n]+)["
 // of the gateway's group may flip hosts without being able to read the token.
 // Its bytes are returned whether they are valid or not.
 func parse(path string) (*config.Config, []byte, error) {
-	data, err := os.ReadFile(path)
+	data, err := config.Read(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read configuration: %w", err)
+		return nil, nil, err
 	}
 	cfg, err := config.Parse(path, data)
 	return cfg, data, err
