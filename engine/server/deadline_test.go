@@ -16,15 +16,16 @@ import (
 
 func TestCutsSlowAndIdleClients(t *testing.T) {
 	noLeak(t)
+	const limit = 600 * time.Millisecond
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			r.Context().Done()
-			time.Sleep(600 * time.Millisecond) // longer than any limit
+			time.Sleep(2 * limit)
 		}
 		b, err := io.ReadAll(r.Body)
 		fmt.Fprint(w, string(b), err)
 	}), func(o *server.Options) {
-		o.Limits.HeaderTimeout, o.Limits.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond
+		o.Limits.HeaderTimeout, o.Limits.IdleTimeout = limit, limit
 	})
 	t.Run("dripping head", func(t *testing.T) {
 		t.Parallel()
@@ -65,7 +66,7 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 			br := bufio.NewReader(c)
 			answer(t, br, "POST")
 			start := time.Now()
-			if got, err := io.ReadAll(br); len(got) > 0 || err != nil || time.Since(start) > 5*time.Second {
+			if got, err := io.ReadAll(br); len(got) > 0 || err != nil || time.Since(start) > 10*time.Second {
 				t.Errorf("half a head got %q, %v after %v; want the end", got, err, time.Since(start))
 			}
 		}
@@ -82,7 +83,7 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 				}
 			}
 			start := time.Now()
-			if got, err := io.ReadAll(br); len(got) > 0 || err != nil || time.Since(start) > 5*time.Second {
+			if got, err := io.ReadAll(br); len(got) > 0 || err != nil || time.Since(start) > 10*time.Second {
 				t.Errorf("%s: an idle connection got %q, %v after %v; want the end", path, got, err, time.Since(start))
 			}
 		}
@@ -92,7 +93,7 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 		c := s.dial(t)
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
 		for _, b := range "abc" {
-			time.Sleep(250 * time.Millisecond)
+			time.Sleep(limit * 5 / 6)
 			io.WriteString(c, string(b))
 		}
 		if _, got := answer(t, bufio.NewReader(c), "POST"); got != "abc<nil>" {
@@ -186,11 +187,11 @@ func TestHandlerDeadlines(t *testing.T) {
 	io.WriteString(c, "GET /write HTTP/1.1\r\nHost: a\r\n\r\n")
 	<-cut
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil { // else not even the head was sent in time
+		_, err = io.Copy(io.Discard, res.Body)
 	}
-	if _, err := io.Copy(io.Discard, res.Body); err == nil {
-		t.Error("an answer that was cut looks complete")
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("an answer that was cut ends with %v; want its connection to end", err)
 	}
 }
 
@@ -215,10 +216,10 @@ func TestNothingRunsBehindFailedAnswer(t *testing.T) {
 	io.WriteString(c, "GET /a HTTP/1.1\r\nHost: a\r\n\r\nDELETE /b HTTP/1.1\r\nHost: a\r\n\r\n")
 	<-returned
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil { // else not even the head was sent in time
+		_, err = io.Copy(io.Discard, res.Body)
 	}
-	if _, err := io.Copy(io.Discard, res.Body); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("an answer that failed ends with %v; want its connection to end", err)
 	}
 	select {

@@ -340,7 +340,6 @@ func TestAnswersBesideReader(t *testing.T) {
 	}, nil)
 	for _, expect := range []string{"", "Expect: 100-continue\r\n"} {
 		c := s.dial(t)
-		c.SetDeadline(time.Now().Add(5 * time.Second))
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n"+expect+"\r\nabc")
 		br := bufio.NewReader(c)
 		if expect != "" {

@@ -93,7 +93,6 @@ func TestHijackBesideReader(t *testing.T) {
 		_, _ = io.WriteString(c, "taken")
 	}), nil)
 	c := s.dial(t)
-	c.SetDeadline(time.Now().Add(3 * time.Second))
 	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
 	if b, err := io.ReadAll(c); string(b) != "taken" {
 		t.Errorf("got %q, %v; want the connection taken", b, err)

@@ -9,11 +9,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"io"
 	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -26,6 +28,13 @@ import (
 
 // name is what the tests' servers are called.
 const name = "www.example.test"
+
+// Those in parallel mostly wait, so more of them than processors may run at once.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "6")
+	os.Exit(m.Run())
+}
 
 // serving is one Server on loopback.
 type serving struct {

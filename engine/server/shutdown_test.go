@@ -348,7 +348,7 @@ func TestShutdownBesideSlowCertificate(t *testing.T) {
 			if what == "Shutdown" && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Shutdown = %v; want %v", err, context.DeadlineExceeded)
 			}
-		case <-time.After(2 * time.Second):
+		case <-time.After(10 * time.Second):
 			t.Errorf("%s waits for the certificate", what)
 		}
 	}

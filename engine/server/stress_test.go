@@ -87,8 +87,7 @@ func TestStress(t *testing.T) {
 		duration = 300 * time.Millisecond
 	}
 	s := serve(t, http.HandlerFunc(hostile), secure)
-	over := time.Now().Add(duration)
-	var stopping atomic.Bool
+	var stopping, over atomic.Bool
 	var honest, rude atomic.Int64
 	var clients sync.WaitGroup
 	dial := func() *tls.Conn {
@@ -106,7 +105,7 @@ func TestStress(t *testing.T) {
 	}
 	for i := range 8 {
 		clients.Go(func() { // pipelines, and checks what it gets
-			for time.Now().Before(over) {
+			for !over.Load() {
 				c := dial()
 				if c == nil {
 					continue
@@ -137,7 +136,7 @@ func TestStress(t *testing.T) {
 			paths := []string{"/echo", "/wait", "/stray", "/duplex", "/deadline", "/large", "/hijack", "/panic", "/none"}
 			bodies := []string{"\r\n", "Content-Length: 10\r\n\r\n0123", "Content-Length: 4\r\n\r\n0123", "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
 				"Transfer-Encoding: chunked\r\n\r\n5\r\nab", "Transfer-Encoding: chunked\r\n\r\nx", "Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"}
-			for time.Now().Before(over) {
+			for !over.Load() {
 				c := dial()
 				if c == nil {
 					continue
@@ -167,6 +166,10 @@ func TestStress(t *testing.T) {
 		})
 	}
 	time.Sleep(duration * 3 / 4)
+	stressed := func() bool { return honest.Load() >= 100 && rude.Load() >= 20 }
+	for end := time.Now().Add(20 * time.Second); !stressed() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	stopping.Store(true)
 	ctx, cancel := context.WithTimeout(t.Context(), duration/10)
 	defer cancel()
@@ -174,12 +177,14 @@ func TestStress(t *testing.T) {
 		t.Errorf("Shutdown = %v", err)
 	}
 	s.Close()
+	time.Sleep(duration / 10) // some come late
+	over.Store(true)
 	clients.Wait()
 	if err := s.Shutdown(t.Context()); err != nil { // waits for the last handler
 		t.Errorf("Shutdown = %v", err)
 	}
 	t.Logf("%d honest answers beside %d rude connections", honest.Load(), rude.Load())
-	if honest.Load() < 100 || rude.Load() < 20 {
+	if !stressed() {
 		t.Errorf("only %d honest answers, %d rude connections: no stress", honest.Load(), rude.Load())
 	}
 	eventually(t, "descriptors to be closed", func() bool { return descriptors(t) <= before+1 })
