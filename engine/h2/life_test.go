@@ -230,6 +230,41 @@ func TestFairness(t *testing.T) {
 	}
 }
 
+// They do so, too, when a client gives the window in pieces that come together.
+func TestFairnessInPieces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := pipe(t, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 1<<20)) }, Options{})
+		r.buffer().greet(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+		const streams, rounds, piece = 5, 200, 1000
+		for i := range uint32(streams) {
+			r.headers(2*i+1, get(), true)
+			synctest.Wait()
+		}
+		turns := map[uint32]int{}
+		take := func(n int) {
+			for n > 0 {
+				d := r.until("DATA", func(f http2.Frame) bool { return f.Header().Type == http2.FrameData }).(*http2.DataFrame)
+				turns[d.StreamID]++
+				n -= len(d.Data())
+			}
+		}
+		take(firstWindow)
+		clear(turns)
+		pieces := bytes.Repeat(appendWindowUpdate(nil, 0, piece), 2)
+		for range rounds {
+			r.conn.Write(pieces)
+			take(2 * piece)
+		}
+		least, most := rounds, 0
+		for i := range uint32(streams) {
+			least, most = min(least, turns[2*i+1]), max(most, turns[2*i+1])
+		}
+		if most > least+1 {
+			t.Errorf("streams had from %d to %d turns each: %v", least, most, turns)
+		}
+	})
+}
+
 // Uploads must go on while others' bodies are left unread.
 func TestUnreadBody(t *testing.T) {
 	release := make(chan struct{})

@@ -99,31 +99,31 @@ func (c *Conn) writeFailed(err error) {
 // reserve waits until st may send some of n bytes of data, and returns how
 // many. Their frame must be appended before the lock is released.
 func (c *Conn) reserve(st *stream, n int) (int, error) {
-	turn := len(c.turns) == 0 // who comes late queues up
 	for {
-		if st.err != nil {
+		turn := len(c.turns) == 0 || c.turns[0] == st // who comes late queues up
+		m := min(n, c.peerMaxFrame, maxFrame)
+		space := maxOut - len(c.out) - frameHeader
+		switch {
+		case st.err != nil:
+			c.leaveTurns(st)
 			c.nextTurn()
 			return 0, st.err
-		}
-		m := min(n, c.peerMaxFrame, maxFrame)
-		if st.sendWindow <= 0 {
+		case st.sendWindow <= 0:
+			c.leaveTurns(st)
 			c.nextTurn()
 			c.kick()
 			st.waits()
 			st.writable.Wait()
-			turn = len(c.turns) == 0
-			continue
-		}
-		space := maxOut - len(c.out) - frameHeader
-		if turn && c.sendWindow > 0 && (space >= m || space >= minPiece) {
+		case turn && c.sendWindow > 0 && (space >= m || space >= minPiece):
+			c.leaveTurns(st)
 			m = int(min(int64(min(m, space)), st.sendWindow, c.sendWindow))
 			st.waitsSince = time.Time{}
 			st.sendWindow -= int64(m)
 			c.sendWindow -= int64(m)
 			return m, nil
+		default:
+			c.queueUp(st)
 		}
-		c.queueUp(st)
-		turn = true
 	}
 }
 
@@ -149,30 +149,34 @@ func (c *Conn) waitRoom(st *stream) error {
 }
 
 // queueUp waits for st's turn to use the connection's window and output, or
-// for the end of st.
+// for the end of st. The first of c.turns that is not queued any more has its turn.
 func (c *Conn) queueUp(st *stream) {
-	c.turns = append(c.turns, st)
+	if !slices.Contains(c.turns, st) {
+		c.turns = append(c.turns, st)
+	}
 	st.queued = true
 	c.kick()
 	st.waits()
 	for st.queued && st.err == nil {
 		st.writable.Wait()
 	}
-	if st.queued {
+}
+
+func (c *Conn) leaveTurns(st *stream) {
+	if i := slices.Index(c.turns, st); i >= 0 {
+		c.turns = slices.Delete(c.turns, i, i+1)
 		st.queued = false
-		c.turns = slices.DeleteFunc(c.turns, func(other *stream) bool { return other == st })
 	}
 }
 
-// nextTurn gives the turn to the stream that waits longest, if there is
-// something to be had. Who had it and left something must call nextTurn again.
+// nextTurn gives the turn to the stream that waits longest, if nobody has it and
+// there is something to be had. Who had it must call nextTurn again.
 func (c *Conn) nextTurn() {
-	if len(c.turns) == 0 || c.sendWindow <= 0 || maxOut-len(c.out)-frameHeader < minPiece {
+	if len(c.turns) == 0 || !c.turns[0].queued || c.sendWindow <= 0 || maxOut-len(c.out)-frameHeader < minPiece {
 		return
 	}
 	st := c.turns[0]
 	c.moved = c.now()
-	c.turns = slices.Delete(c.turns, 0, 1)
 	st.queued = false
 	st.waitsSince = c.moved // that of the others is not its own
 	st.writable.Signal()

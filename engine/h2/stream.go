@@ -38,7 +38,7 @@ type stream struct {
 // streamState is what Conn.mu guards of a stream.
 type streamState struct {
 	err        error     // why it ended for its handler; nil = it has not
-	queued     bool      // is in c.turns
+	queued     bool      // is in c.turns, and has not its turn
 	waitsSince time.Time // a Write, for a window or its turn, or has its turn and goes on; zero = none does
 	silent     bool      // by design: ProgressTimeout is not for it
 	ending     bool      // the handler has returned: WriteTimeout is for what waits
