@@ -49,7 +49,7 @@ offline.
 
 Every other byte of the file stays; then the running gateway reads it, and the
 command returns when the new state serves. Without a running gateway the file is
-changed and says so at the next start.`,
+changed and counts from the next start.`,
 		Example: `  detour offline blog
   detour offline blog shop.example.org
   detour offline shop --drain 10m --wait
