@@ -510,3 +510,29 @@ func TestWriteTimeout(t *testing.T) {
 		t.Error("a client that reads nothing was waited for")
 	}
 }
+
+// Who takes nothing gets no time to end its side, either.
+func TestWriteTimeoutOfTheLastAnswer(t *testing.T) {
+	noLeaks(t)
+	failed := make(chan struct{})
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		for err := error(nil); err == nil; {
+			_, err = w.Write(make([]byte, 1<<20))
+		}
+		close(failed)
+	}, Options{Limits: Limits{WriteTimeout: 500 * time.Millisecond}})
+	r := g.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
+	r.WriteWindowUpdate(0, 1<<30)
+	r.headers(1, get(), true)
+	r.WriteGoAway(0, noErr, nil)
+	<-failed
+	begun := time.Now()
+	waitFor(t, "the end of the connection", func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.conns) == 0
+	})
+	if took := time.Since(begun); took > lingerOrderly/2 {
+		t.Errorf("ended after %v; want at once", took)
+	}
+}

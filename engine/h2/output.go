@@ -77,7 +77,7 @@ func (c *Conn) flush(alone bool) {
 		}
 		c.changed.Broadcast()
 	}
-	if c.closing && !c.ended {
+	if c.closing && !c.ended && c.writeErr == nil {
 		linger := c.linger
 		c.mu.Unlock()
 		c.farewell(linger)
