@@ -293,6 +293,8 @@ func TestOracleAnswers(t *testing.T) {
 		{name: "bad values", h: func(w http.ResponseWriter, r *http.Request) {
 			w.Header()["A"] = []string{"x\r\nB: y", "ok", "\x00", "t\tab", "\xff"}
 		}},
+		{name: "values with spaces around them", differs: "clients drop such fields, or the answer (RFC 9113, section 8.2.1)",
+			h: func(w http.ResponseWriter, r *http.Request) { w.Header()["A"] = []string{" x", "y\t"} }},
 		{name: "connection", h: func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Connection", "keep-alive")
 			w.Header().Set("Transfer-Encoding", "chunked")

@@ -131,14 +131,15 @@ func (w *responseWriter) announce(name string) {
 	}
 }
 
-// appendFields appends what can be sent of a header.
+// appendFields appends what can be sent of a header, without the white space
+// around values.
 func appendFields(fields []answerField, name string, values []string) []answerField {
 	n := wireNameOf(name)
 	if n.name == "" {
 		return fields
 	}
 	for _, v := range values {
-		if all(v, valueByte) {
+		if v = textproto.TrimString(v); all(v, valueByte) {
 			fields = append(fields, answerField{n, v})
 		}
 	}
