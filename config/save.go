@@ -137,7 +137,7 @@ func replace(target string, before fs.FileInfo, data []byte, unchanged func() er
 	dir := filepath.Dir(target)
 	f, err := renameio.NewPendingFile(target, renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
 	if err != nil {
-		return fmt.Errorf("edit configuration: the new file is made in %s: %w%s", dir, err, remedy(err))
+		return fmt.Errorf("edit configuration: the new file is made in %s: %w%s", dir, cause(err), remedy(err))
 	}
 	defer f.Cleanup()
 	if err := keepOwner(f.File, before); err != nil {
@@ -147,10 +147,10 @@ func replace(target string, before fs.FileInfo, data []byte, unchanged func() er
 		return fmt.Errorf("edit configuration: %w", err)
 	}
 	if _, err := io.Copy(f, bytes.NewReader(data)); err != nil {
-		return fmt.Errorf("edit configuration: %w", err)
+		return fmt.Errorf("edit configuration: the new file is made in %s: %w%s", dir, cause(err), remedy(err))
 	}
 	if err := f.Sync(); err != nil { // before the check, so that little time passes after it
-		return fmt.Errorf("edit configuration: %w", err)
+		return fmt.Errorf("edit configuration: the new file is made in %s: %w%s", dir, cause(err), remedy(err))
 	}
 	if err := unchanged(); err != nil {
 		return err
@@ -189,11 +189,22 @@ func syncDir(dir string) error {
 	return nil
 }
 
+// cause leaves out the name of a file that nobody knows.
+func cause(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
+}
+
 // remedy is what to do about an error that operators meet.
 func remedy(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return "; run this as the file's owner or as root"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "; nothing was changed, make room on the disk"
 	case errors.Is(err, syscall.EROFS):
 		return "; it is on a read-only file system"
 	case errors.Is(err, syscall.EBUSY):
