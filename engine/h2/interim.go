@@ -1,6 +1,10 @@
 package h2
 
-import "net/http"
+import (
+	"net/http"
+
+	"detour/engine/wire"
+)
 
 // sendInterim sends a 1xx answer.
 func (w *responseWriter) sendInterim(status int) {
@@ -8,8 +12,10 @@ func (w *responseWriter) sendInterim(status int) {
 		return // HTTP/2 has none (RFC 9113, section 8.6)
 	}
 	var fields []answerField
-	for name, values := range w.header {
-		switch name {
+	sorted := wire.Sort(w.header)
+	defer sorted.Release()
+	for i := range sorted.Len() {
+		switch name, values := sorted.At(i); name {
 		case "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade":
 		default:
 			fields = appendFields(fields, name, values)

@@ -524,3 +524,35 @@ func (g *rig) frames(t *testing.T, method string) string {
 		}
 	}
 }
+
+// The fields of 1xx answers and trailers are in the order of their names, like
+// those of the answer.
+func TestOrderOfFields(t *testing.T) {
+	names := strings.Split("abcdefghijklmnop", "")
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range names {
+			w.Header().Set("X-"+name, "y")
+			w.Header().Set(http.TrailerPrefix+"X-"+name, "z")
+		}
+		w.WriteHeader(http.StatusEarlyHints)
+	}, Options{})
+	r := g.dial(t)
+	r.headers(1, get(), true)
+	d := hpack.NewDecoder(4096, nil)
+	for _, what := range []string{"interim answer", "answer", "trailers"} {
+		block := r.until(what, func(f http2.Frame) bool { return f.Header().Type == http2.FrameHeaders })
+		fields, err := d.DecodeFull(block.(*http2.HeadersFrame).HeaderBlockFragment())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, f := range fields {
+			if name, ok := strings.CutPrefix(f.Name, "x-"); ok {
+				got += name
+			}
+		}
+		if want := strings.Join(names, ""); got != want {
+			t.Errorf("%s: fields %q; want %q", what, got, want)
+		}
+	}
+}

@@ -370,7 +370,8 @@ func (w *responseWriter) complete(p []byte, last bool) {
 	}
 }
 
-// trailerFields are the trailers that the handler has set.
+// trailerFields are the trailers that the handler has set, in the order of their
+// names.
 func (w *responseWriter) trailerFields() []answerField {
 	var fields []answerField
 	for _, name := range w.trailers {
@@ -381,5 +382,6 @@ func (w *responseWriter) trailerFields() []answerField {
 			fields = appendFields(fields, name, values)
 		}
 	}
+	slices.SortStableFunc(fields, func(a, b answerField) int { return strings.Compare(a.name.name, b.name.name) })
 	return fields
 }
