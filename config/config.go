@@ -2,6 +2,14 @@
 // every mistake of the file at once with its place, and edits single values
 // while keeping every other byte. Of the other rooms it knows state alone, which
 // says what a maintenance means.
+//
+// Reading: load.go → document.go makes a tree of the TOML that remembers places →
+// decode.go moves it into a Config by the lists in keys.go, the only place that
+// names the keys, and by the types in values.go and the files called after
+// theirs → check.go sees keys together. problem.go is how mistakes are told.
+//
+// Editing: edit.go, all.go and maintenance_*.go find what to replace, write.go
+// writes it, and save.go puts the new file in the place of the old one.
 package config
 
 import (
