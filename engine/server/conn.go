@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"detour/engine/h2"
-	"detour/engine/lifetime"
 )
 
 // conn is one connection. The goroutine that serves it owns the fields above
@@ -37,7 +36,7 @@ type conn struct {
 
 	mu       sync.Mutex // guards the rest
 	hijacked bool
-	current  *lifetime.Context // of the request whose handler runs; nil = none
+	current  *exchange // whose handler runs; nil = none
 
 	readBy   time.Time // read deadline in force; zero = none
 	readSet  bool      // the handler set the read deadline
@@ -123,7 +122,7 @@ func (c *conn) serve(x *exchange) fate {
 		}
 	}()
 	c.body = w.body
-	c.handling(&x.lifetime)
+	c.handling(x)
 	if x.refusesExpectation() {
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusExpectationFailed)
@@ -143,11 +142,11 @@ func (c *conn) serve(x *exchange) fate {
 	return c.rest()
 }
 
-// handling notes that the request whose context is l is being served.
-func (c *conn) handling(l *lifetime.Context) {
+// handling notes that x is being served.
+func (c *conn) handling(x *exchange) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.current = l
+	c.current = x
 	c.watch.begin(c.body != nil, c.in.len() > 0)
 }
 
@@ -156,7 +155,7 @@ func (c *conn) handling(l *lifetime.Context) {
 func (c *conn) handled() (hijacked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.current.Cancel()
+	c.current.lifetime.Cancel()
 	c.current = nil
 	c.watch.disarm()
 	c.lifted = false // it was for what the handler reads
@@ -254,6 +253,6 @@ func (c *conn) lost() {
 // is over, its context may be another's.
 func (c *conn) cancel() {
 	if c.current != nil {
-		c.current.Cancel()
+		c.current.lifetime.Cancel()
 	}
 }

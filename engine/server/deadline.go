@@ -67,15 +67,15 @@ func (c *conn) lift() {
 	}
 }
 
-// setReadDeadline is the handler's. It stands until the end of the request. One
-// that has passed ends the request's context, once the body is read: with
-// net/http's server, whose look-out for the client it interrupts, that is how a
-// request is cut from outside.
-func (c *conn) setReadDeadline(t time.Time) error {
+// setReadDeadline is for the handler that has w. It stands until the end of the
+// request. One that has passed ends the request's context, once the body is read:
+// with net/http's server, whose look-out for the client it interrupts, that is how
+// a request is cut from outside.
+func (c *conn) setReadDeadline(w *response, t time.Time) error {
 	past := !t.IsZero() && !t.After(time.Now())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.current == nil {
+	if c.current == nil || w != &c.current.response {
 		return errOver
 	}
 	c.readBy, c.readSet, c.lifted = t, !t.IsZero(), t.IsZero()
@@ -94,11 +94,11 @@ func (c *conn) interrupt() {
 	_ = c.rwc.SetReadDeadline(c.readBy)
 }
 
-// setWriteDeadline is the handler's. It stands until the end of the request.
-func (c *conn) setWriteDeadline(t time.Time) error {
+// setWriteDeadline is for the handler that has w. It stands until the end of the request.
+func (c *conn) setWriteDeadline(w *response, t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.current == nil {
+	if c.current == nil || w != &c.current.response {
 		return errOver
 	}
 	c.writeSet = true

@@ -218,3 +218,36 @@ func TestKeptWriter(t *testing.T) {
 		}
 	}
 }
+
+// A writer that was kept of a request with a body, which is not used again, sets no
+// deadline to the next request of its connection.
+func TestKeptWriterSetsNoDeadline(t *testing.T) {
+	kept, arrived := make(chan http.ResponseWriter, 1), make(chan struct{})
+	late := make(chan struct{})
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" {
+			io.Copy(io.Discard, r.Body)
+			kept <- w
+			return
+		}
+		close(arrived)
+		<-late
+		fmt.Fprint(w, r.Context().Err())
+	}), nil)
+	c := s.dial(t)
+	br := bufio.NewReader(c)
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+	answer(t, br, "POST")
+	io.WriteString(c, get)
+	<-arrived
+	rc := http.NewResponseController(<-kept)
+	for name, set := range map[string]func(time.Time) error{"SetReadDeadline": rc.SetReadDeadline, "SetWriteDeadline": rc.SetWriteDeadline} {
+		if err := set(time.Unix(1, 0)); !errors.Is(err, server.ErrOver) {
+			t.Errorf("%s after the handler has returned = %v; want %v", name, err, server.ErrOver)
+		}
+	}
+	close(late)
+	if _, body := answer(t, br, "GET"); body != "<nil>" {
+		t.Errorf("the next request's context: %s", body)
+	}
+}

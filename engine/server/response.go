@@ -317,14 +317,14 @@ func (w *response) SetReadDeadline(t time.Time) error {
 	if w.conn == nil {
 		return errOver
 	}
-	return w.conn.setReadDeadline(t)
+	return w.conn.setReadDeadline(w, t)
 }
 
 func (w *response) SetWriteDeadline(t time.Time) error {
 	if w.conn == nil {
 		return errOver
 	}
-	return w.conn.setWriteDeadline(t)
+	return w.conn.setWriteDeadline(w, t)
 }
 
 func (w *response) EnableFullDuplex() error {

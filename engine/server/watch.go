@@ -60,7 +60,7 @@ func (w *watch) disarm() {
 func (c *conn) Watch(l *lifetime.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.current == l {
+	if c.current != nil && &c.current.lifetime == l {
 		c.watch.wanted = true
 		c.armWatch()
 	}
