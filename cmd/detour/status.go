@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"detour/config"
 	"detour/control"
 
 	"github.com/spf13/cobra"
@@ -68,9 +69,18 @@ func (p *program) printJSON(v any) error {
 // statusOfFile shows what will be served once a gateway runs; notRunning says
 // that none does.
 func (p *program) statusOfFile(path string, notRunning error) error {
-	cfg, _, err := parse(path)
+	cfg, data, err := parse(path)
 	if err != nil {
 		return err
+	}
+	c := clock{time.Now(), cfg.TimeZone}
+	var keys []string
+	for i := range cfg.Hosts {
+		keys = append(keys, cfg.Hosts[i].Key)
+	}
+	inForce := make([]config.Change, len(keys))
+	if _, found, err := config.BringOnline(path, data, keys, c.now); err == nil { // nothing is, it names the windows
+		inForce = found
 	}
 	t := newTable(p.stdout, "HOST", "IN THE FILE", "UPSTREAM")
 	for i := range cfg.Hosts {
@@ -82,7 +92,14 @@ func (p *program) statusOfFile(path string, notRunning error) error {
 		for _, u := range h.Standby {
 			upstreams = append(upstreams, u.String()+" (standby)")
 		}
-		t.row(h.Name, state(cfg.WantsOnline(h)), strings.Join(upstreams, ", "))
+		standing := state(cfg.WantsOnline(h))
+		for _, m := range inForce[i].Ended {
+			standing += ", in a maintenance"
+			if m.Cron == "" {
+				standing += " until " + c.show(m.Until)
+			}
+		}
+		t.row(h.Name, standing, strings.Join(upstreams, ", "))
 	}
 	t.end()
 	return notRunning
