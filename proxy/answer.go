@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 
 	"detour/logging"
 )
@@ -93,10 +92,6 @@ func first(values []string) string {
 	return values[0]
 }
 
-// copyBuffers are what bodies are copied through. 64 KiB is four TLS records
-// and about one write to a socket; larger ones gained nothing.
-var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
-
 // copyBody copies the body of res to the client. The error is the client's
 // when it is errClientGone, else the upstream's.
 func (f *forwarding) copyBody(res *http.Response, events bool) error {
@@ -110,12 +105,14 @@ func (f *forwarding) copyBody(res *http.Response, events bool) error {
 	if flush && f.rc.Flush() != nil {
 		return errClientGone
 	}
-	buf := copyBuffers.Get().(*[64 << 10]byte)
-	defer copyBuffers.Put(buf)
+	var buf copyBuffer
+	defer buf.release()
 	for {
-		n, err := res.Body.Read(buf[:])
+		p := buf.next(events)
+		n, err := res.Body.Read(p)
+		buf.got(n)
 		if n > 0 {
-			if _, err := f.w.Write(buf[:n]); err != nil {
+			if _, err := f.w.Write(p[:n]); err != nil {
 				return errClientGone
 			}
 			if flush && f.rc.Flush() != nil {

@@ -277,6 +277,53 @@ func TestFlush(t *testing.T) {
 	}
 }
 
+// pieces is a body that comes piece by piece, and tells what each was read into.
+type pieces struct {
+	sizes []int
+	into  []int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	p.into = append(p.into, len(b))
+	if len(p.sizes) == 0 {
+		return 0, io.EOF
+	}
+	n := min(p.sizes[0], len(b))
+	if p.sizes[0] -= n; p.sizes[0] == 0 {
+		p.sizes = p.sizes[1:]
+	}
+	return n, nil
+}
+
+func (p *pieces) Close() error { return nil }
+
+// A stream of events that waits for the next one holds little, whatever it had
+// in its hands before; other bodies are read in large pieces at once.
+func TestSilentEventsHoldLittle(t *testing.T) {
+	const large = 64 << 10
+	for _, tt := range []struct {
+		contentType string
+		want        []int
+	}{
+		{"text/event-stream", []int{idleBuffer, idleBuffer, idleBuffer, large, large, idleBuffer}},
+		{"text/html", []int{large, large, large, large, large}},
+	} {
+		body := &pieces{sizes: []int{20, 30, 40 << 10, 50}}
+		r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"}, rt: func(UpstreamOptions) http.RoundTripper {
+			return roundTripperFunc(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1, Body: body,
+					Header: http.Header{"Content-Type": {tt.contentType}}}, nil
+			})
+		}})
+		if res, got := get(t, r.client(t, "h2"), "https://"+host+"/"); res.StatusCode != 200 || len(got) != 40<<10+100 {
+			t.Fatalf("%s: %d, %d bytes; want 200, all", tt.contentType, res.StatusCode, len(got))
+		}
+		if diff := cmp.Diff(tt.want, body.into); diff != "" {
+			t.Errorf("%s is read into buffers of other sizes: -want +got\n%s", tt.contentType, diff)
+		}
+	}
+}
+
 // What the upstream announced and did not send is not sent: a field of that
 // name in its header is no trailer.
 func TestAnnouncedTrailerIsNotSent(t *testing.T) {

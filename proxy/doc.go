@@ -15,7 +15,8 @@
 //     one, context.go is how it ends; hold.go lets it wait while nobody takes connections, and observer.go
 //     tells how the upstreams fare
 //   - answer.go passes the answer on, compress.go compresses it
-//   - upgrade.go changes the protocol instead, tunnel.go joins the connections
+//   - upgrade.go changes the protocol instead, tunnel.go joins the connections;
+//     copybuffer.go is what both ways of passing on copy through
 //   - cut.go ends what is left of a host at the end of its drain
 //   - failure.go is where what went wrong becomes a status, page.go where it
 //     becomes words

@@ -227,21 +227,14 @@ func (d *direction) greeted(err error) {
 
 // copy passes src on to dst until src ends, or has answered our goodbye to it.
 func (d *direction) copy() error {
-	// Most upgraded connections are idle nearly all the time, and there may be
-	// thousands: what waits is small, what flows borrows a large buffer.
-	const waiting = 1 << 10
-	small := make([]byte, waiting)
-	buf := small
-	var large *[64 << 10]byte
-	defer func() {
-		if large != nil {
-			copyBuffers.Put(large)
-		}
-	}()
+	var buf copyBuffer
+	defer buf.release()
 	for {
-		n, err := d.src.Read(buf)
+		p := buf.next(true)
+		n, err := d.src.Read(p)
+		buf.got(n)
 		if n > 0 {
-			if over, err := d.pass(buf[:n]); over || err != nil {
+			if over, err := d.pass(p[:n]); over || err != nil {
 				return err
 			}
 		}
@@ -250,12 +243,6 @@ func (d *direction) copy() error {
 			return nil
 		case err != nil:
 			return err
-		case n == waiting && large == nil:
-			large = copyBuffers.Get().(*[64 << 10]byte)
-			buf = large[:]
-		case n < waiting && large != nil:
-			copyBuffers.Put(large)
-			large, buf = nil, small
 		}
 	}
 }
