@@ -16,7 +16,12 @@ import (
 // raw, within timeout and until ctx ends. false says that it failed: that is
 // logged, and raw is closed. A panic of what the tls.Config calls is such a
 // failure.
-func Handshake(ctx context.Context, c *tls.Conn, raw net.Conn, timeout time.Duration, log *slog.Logger) bool {
+func Handshake(ctx context.Context, c *tls.Conn, raw net.Conn, timeout time.Duration, log *slog.Logger) (ok bool) {
+	defer func() { // also after a runtime.Goexit of what the tls.Config calls
+		if !ok {
+			_ = raw.Close()
+		}
+	}()
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := handshake(limited, c)
@@ -32,7 +37,6 @@ func Handshake(ctx context.Context, c *tls.Conn, raw net.Conn, timeout time.Dura
 		}
 		log.Debug("TLS handshake ended", "client", client, "error", err)
 	}
-	_ = raw.Close()
 	return false
 }
 

@@ -45,8 +45,13 @@ func (s *Server) greeter(c *conn) {
 
 // start does the handshake, where there is one, and has the connection served.
 func (c *conn) start() {
-	if !c.handshake() {
-		c.server.ended(c)
+	ready := false
+	defer func() {
+		if !ready { // also after a runtime.Goexit in the handshake
+			c.server.ended(c)
+		}
+	}()
+	if ready = c.handshake(); !ready {
 		return
 	}
 	c.out.renew(c.server.Limits.ProgressTimeout)

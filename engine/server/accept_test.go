@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -158,27 +160,34 @@ func TestHTTP2RefusalsAreLoggedRarely(t *testing.T) {
 	}
 }
 
-// What panics while a client greets ends the connection to that client alone.
+// What panics, or ends its goroutine, while a client greets ends the connection to that client alone.
 func TestPanicInHandshake(t *testing.T) {
 	noLeak(t)
 	cert, _ := certificate()
 	s := serve(t, http.NotFoundHandler(), func(o *server.Options) {
 		o.TLS = &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if hello.ServerName != name {
+			switch hello.ServerName {
+			case "panic.example.test":
 				panic("a bug")
+			case "goexit.example.test":
+				runtime.Goexit()
 			}
 			return &cert, nil
 		}}
 	})
-	conf := clientTLS()
-	conf.ServerName = "other.example.test"
-	if err := tls.Client(s.dial(t), conf).Handshake(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("Handshake = %v; want the end of the connection", err)
+	for _, bug := range []string{"panic", "goexit"} {
+		conf := clientTLS()
+		conf.ServerName = bug + ".example.test"
+		if err := tls.Client(s.dial(t), conf).Handshake(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: Handshake = %v; want the end of the connection", bug, err)
+		}
 	}
 	c := s.dialTLS(t)
 	io.WriteString(c, get)
 	answer(t, bufio.NewReader(c), "GET")
-	if err := s.Shutdown(t.Context()); err != nil {
+	patience, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Shutdown(patience); err != nil {
 		t.Errorf("Shutdown = %v", err)
 	}
 	if n := strings.Count(s.log.String(), `level=ERROR msg="TLS handshake panicked"`); n != 1 {
