@@ -46,7 +46,6 @@ type compressWriter struct {
 	ifNoneMatch []string
 	bodiless    bool // HEAD: header of the GET, no body
 	tunnel      bool // CONNECT: not a representation
-	events      bool // an event stream: each write is flushed
 
 	mode    compressMode
 	status  int
@@ -120,7 +119,6 @@ func (c *compressWriter) choose(h http.Header) {
 	if c.coding == identity {
 		return
 	}
-	c.events = mediaType(h.Get("Content-Type")) == "text/event-stream"
 	if v := h.Get("Content-Length"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < 0 {
@@ -135,7 +133,7 @@ func (c *compressWriter) choose(h http.Header) {
 		c.setCoding(h)
 	case !c.claim():
 		// stays as it is, too
-	case c.length < 0 && !c.events:
+	case c.length < 0:
 		c.mode = waiting
 	default:
 		c.start()
@@ -262,7 +260,7 @@ func (c *compressWriter) encode(p []byte) (int, error) {
 	case err != nil:
 	case c.held != nil && c.taken == c.length:
 		err = c.finish() // whole: do not wait for Close, or for a flush that would split it
-	case c.events, c.held != nil && time.Since(c.since) > holdTime:
+	case c.held != nil && time.Since(c.since) > holdTime:
 		err = c.FlushError()
 	}
 	return n, err

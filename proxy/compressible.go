@@ -28,7 +28,9 @@ func digested(h http.Header) bool {
 }
 
 // compressibleType reports whether content of this type usually shrinks:
-// Caddy's list, and every structured syntax in JSON or XML (RFC 6839).
+// Caddy's list, and every structured syntax in JSON or XML (RFC 6839). But a
+// stream of events would keep an encoder for the hours in which it says little,
+// and a hundred of them, a page's each, would leave none for the pages.
 func compressibleType(contentType string) bool {
 	t := mediaType(contentType)
 	switch t {
@@ -40,6 +42,8 @@ func compressibleType(contentType string) bool {
 		"application/x-otf", "application/x-ttf", "font/otf", "font/ttf",
 		"image/vnd.microsoft.icon", "image/x-icon":
 		return true
+	case "text/event-stream":
+		return false
 	}
 	return strings.HasPrefix(t, "text/") || strings.HasSuffix(t, "+json") || strings.HasSuffix(t, "+xml")
 }

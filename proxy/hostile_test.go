@@ -116,6 +116,28 @@ func TestEncodersAreBounded(t *testing.T) {
 	}
 }
 
+// Streams of events last for hours: they take no encoder from the pages.
+func TestEventStreamsLeaveTheEncoders(t *testing.T) {
+	var budget encoderBudget
+	open := func(contentType string) http.Header {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Accept-Encoding", "gzip, deflate, br, zstd") // as a browser's EventSource says
+		c := newCompressor(w, r, &budget)
+		c.Header().Set("Content-Type", contentType)
+		io.WriteString(c, strings.Repeat("data: compress me\n\n", 100))
+		return w.Header()
+	}
+	for range maxEncoders {
+		if h := open("text/event-stream; charset=utf-8"); h.Get("Content-Encoding") != "" || h.Get("Vary") != "" {
+			t.Fatalf("header of a stream of events = %v; want the identity", h)
+		}
+	}
+	if h := open("text/html"); h.Get("Content-Encoding") != "zstd" {
+		t.Errorf("header of a page beside %d streams of events = %v; want it compressed", maxEncoders, h)
+	}
+}
+
 // An upstream that answers with a status that is none, or switches protocols
 // unasked, is a bad gateway and nothing else.
 func TestImpossibleStatus(t *testing.T) {
