@@ -100,6 +100,9 @@ func (f *forwarding) request(header http.Header) (*http.Request, error) {
 	}
 	out := f.out
 	out.Method, out.Header = r.Method, header
+	if !r.ProtoAtLeast(1, 1) {
+		delete(header, "Expect") // RFC 9110, 10.1.1: it sends its body at once, and knows no 100
+	}
 	// After a refusal of "Expect: 100-continue" http.Transport would send the
 	// body all the same, and so fetch it from the client, to keep the
 	// connection. Given up, the connection costs less than the body.

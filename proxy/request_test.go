@@ -379,6 +379,28 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
+// A client of HTTP/1.0 waits for no 100, whatever it says: its upstream must not
+// be waited for either.
+func TestExpectOfHTTP10(t *testing.T) {
+	expects := make(chan []string, 1)
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		expects <- r.Header["Expect"]
+		io.Copy(w, r.Body)
+	}), rigOptions{})
+	conn := r.dial(t, "http/1.1")
+	fmt.Fprintf(conn, "POST / HTTP/1.0\r\nHost: %s\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody", host)
+	if got := <-expects; got != nil {
+		t.Errorf("the upstream was told to expect %q; want nothing", got)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || res.StatusCode != 200 {
+		t.Fatalf("answer = %v, %v; want 200", res, err)
+	}
+	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "body" {
+		t.Errorf("body = %q, %v; want body", body, err)
+	}
+}
+
 // A body flows as it is made, in both directions at once.
 func TestBodiesStream(t *testing.T) {
 	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
