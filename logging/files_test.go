@@ -402,7 +402,8 @@ func TestFilesGiveUpWhatNobodyUses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "in-the-way"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files := logging.NewFiles(new(processLog).logger())
+	var log processLog
+	files := logging.NewFiles(log.logger())
 	defer files.Close()
 	requests(files.Sink(logging.SinkOptions{Path: filepath.Join(dir, "in-the-way", "blog.log")}))("/")
 	trouble := func() error { return files.Stats().Files[0].Err }
@@ -411,5 +412,11 @@ func TestFilesGiveUpWhatNobodyUses(t *testing.T) {
 	eventually(t, "the trouble is over", func() bool { return trouble() == nil })
 	if got := files.Stats(); got.Dropped != 1 {
 		t.Errorf("%d lines are counted as dropped; want the one that could not be written", got.Dropped)
+	}
+	if err := files.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := log.String(); !strings.Contains(got, "no host uses the file any more") || strings.Contains(got, "does not keep up") {
+		t.Errorf("the process log says %s; want why the line was dropped", got)
 	}
 }

@@ -29,6 +29,7 @@ type trouble struct {
 
 	told      bool // the process log knows that the file cannot be written
 	recovered bool // … and is to be told that it can again
+	abandoned bool // … or that nobody tries any more
 	last      time.Time
 	timer     *time.Timer // calls report
 	armed     bool
@@ -72,6 +73,7 @@ func (f *file) givenUp(lines uint64) {
 	t := &f.trouble
 	t.err, t.backoff, t.told = nil, 0, false
 	if t.dropped += lines; t.dropped > 0 {
+		t.abandoned = true
 		f.reportSoon()
 	}
 }
@@ -105,6 +107,7 @@ func (f *file) report() {
 		t.last = time.Now()
 		t.dropped = 0
 		t.recovered = false
+		t.abandoned = false
 		t.told = now.err != nil
 	}
 	f.mu.Unlock()
@@ -120,6 +123,9 @@ func (f *file) report() {
 	case now.recovered:
 		log.Info("access log is written again",
 			slog.Duration("after", time.Since(now.since).Round(time.Second)),
+			slog.Uint64("lines_dropped", now.dropped))
+	case now.abandoned:
+		log.Warn("access log lines dropped: no host uses the file any more, and it could not be written",
 			slog.Uint64("lines_dropped", now.dropped))
 	case now.dropped > 0:
 		log.Warn("access log lines dropped: the disk does not keep up",
