@@ -45,6 +45,13 @@ const (
 	quicStreamWindow     = 2 << 20
 	quicConnectionWindow = 4 << 20
 
+	// quicUnread is how long a client that was answered early may go on sending:
+	// 20 MB from a home's line; and quicSilence how long it may pause, and so
+	// how much later the end of the answer reaches one that has stopped by
+	// itself. That is longer than a lost packet or two delay an upload.
+	quicUnread  = 30 * time.Second
+	quicSilence = 2 * time.Second
+
 	// quicTrustedRate is how many handshakes a second begin without proof that
 	// the client's address is its own: far more than a small site ever sees,
 	// far fewer than a flood from forged addresses.
@@ -64,7 +71,7 @@ func NewQUICServer(o ServerOptions) QUICServer {
 	}
 	s := &quicServer{ServerOptions: o, finished: make(chan struct{}, 1)}
 	s.h3 = &http3.Server{
-		Handler:        s.counted(standard(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
+		Handler:        standard(s.counted(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
 		MaxHeaderBytes: o.Limits.HeaderBytes,
 		IdleTimeout:    o.Limits.IdleTimeout,
 		// Its debug lines hold whole request URIs, secrets included.
@@ -224,7 +231,8 @@ func (s *quicServer) counted(next http.Handler) http.Handler {
 	})
 }
 
-// standard has trailers and answers to HEAD be as net/http's servers have them.
+// standard has trailers, answers to HEAD, and the rest of bodies that nobody
+// read be as net/http's servers have them.
 func standard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength < 0 && r.Method != http.MethodConnect {
@@ -235,13 +243,54 @@ func standard(next http.Handler) http.Handler {
 			}
 			r.Body = trailed{r.Body, server, r.Trailer}
 		}
+		var body *sized
+		if r.ContentLength > 0 {
+			body = &sized{r.Body, r.ContentLength}
+			r.Body = body
+		}
 		next.ServeHTTP(w, r)
 		if header := w.Header(); r.Method == http.MethodHead && header["Content-Length"] == nil {
 			// http3 would say 0, which is what it has seen of the body. It is
 			// the length that a GET's would have (RFC 9110, 8.6): nobody knows.
 			header["Content-Length"] = nil
 		}
+		if body != nil && body.left > 0 {
+			discard(w, body)
+		}
 	})
+}
+
+// sized is a body of which left bytes have not been read.
+type sized struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *sized) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	return n, err
+}
+
+// discard reads what a client that was answered early still sends of body. To
+// tell it to stop, as http3 does, is right, but Chromium then waits for ever for
+// the answer that it has. One that does not say how much will come may wait for
+// the end of the answer itself, as in a call of gRPC.
+func discard(w http.ResponseWriter, body *sized) {
+	rc := http.NewResponseController(w)
+	if rc.Flush() != nil {
+		return
+	}
+	buf := make([]byte, 8<<10)
+	end := time.Now().Add(quicUnread)
+	for err := error(nil); err == nil && body.left > 0; {
+		silent := time.Now().Add(quicSilence)
+		if silent.After(end) {
+			silent = end
+		}
+		_ = rc.SetReadDeadline(silent)
+		_, err = body.Read(buf)
+	}
 }
 
 // trailed is a body that fills trailer at its end. http3 puts the trailers into

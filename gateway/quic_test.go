@@ -172,6 +172,76 @@ func TestQUICServerHead(t *testing.T) {
 	}
 }
 
+// Chromium looks for an answer only when it has sent all, and never if it is
+// told to stop: who is answered early may send on.
+func TestQUICServerEarlyAnswer(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		io.WriteString(w, "too large")
+	}))
+	const size = 8 << 20 // far more than may be sent unread
+	silent, speaker := io.Pipe()
+	defer speaker.Close()
+	tests := []struct {
+		name  string
+		body  io.Reader
+		size  int64
+		taken bool // the server takes all of it
+	}{
+		{name: "all is sent", body: io.LimitReader(zeros{}, size), size: size, taken: true},
+		{name: "the client falls silent", body: silent, size: size},
+		{name: "of unknown length", body: silent, size: -1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			body := &watchedBody{Reader: tt.body, end: make(chan error, 1)}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+name+"/", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.ContentLength = tt.size
+			res, err := s.client(t).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if tt.taken {
+				if err := <-body.end; err != io.EOF {
+					t.Errorf("the upload ended with %v; want it whole", err)
+				}
+			}
+			got, err := io.ReadAll(res.Body)
+			if res.StatusCode != http.StatusRequestEntityTooLarge || string(got) != "too large" || err != nil {
+				t.Errorf("%s %q, %v; want 413 and its text", res.Status, got, err)
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// watchedBody tells how the reading of it ended.
+type watchedBody struct {
+	io.Reader
+	end  chan error // gets one
+	once sync.Once
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		b.once.Do(func() { b.end <- err })
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	b.once.Do(func() { b.end <- errors.New("closed by the transport") })
+	return nil
+}
+
 // RFC 9220: both directions of an extended CONNECT are open at once.
 func TestQUICServerExtendedConnect(t *testing.T) {
 	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
