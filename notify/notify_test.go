@@ -177,7 +177,8 @@ func TestRetries(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tries := 0
-				n := notify.New(notify.Options{Transport: answers(func(r *http.Request) (*http.Response, error) {
+				var log strings.Builder
+				n := notify.New(notify.Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Transport: answers(func(r *http.Request) (*http.Response, error) {
 					tries++
 					return test.answer(tries, r)
 				})})
@@ -186,6 +187,9 @@ func TestRetries(t *testing.T) {
 				n.Close(t.Context())
 				if took := time.Since(began); tries != test.tries || took > 10*time.Minute {
 					t.Errorf("%d tries in %s; want %d in less than ten minutes", tries, took, test.tries)
+				}
+				if hint := "use the URL that it leads to"; strings.Contains(log.String(), hint) != (test.name == "redirected") {
+					t.Errorf("the log says %q; want %q for a redirect alone", &log, hint)
 				}
 			})
 		})

@@ -59,6 +59,9 @@ func (n *Notifier) postOnce(ctx context.Context, t Target, notice Notice) (hope 
 	if res.StatusCode/100 == 2 {
 		return false, nil
 	}
+	if res.StatusCode/100 == 3 {
+		return false, fmt.Errorf("the server answered %s, which is not followed; use the URL that it leads to", res.Status)
+	}
 	again := res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusRequestTimeout
 	return again, fmt.Errorf("the server answered %s", res.Status)
 }
