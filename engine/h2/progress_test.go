@@ -144,6 +144,25 @@ func TestProgressLeavesWhoseTurnComes(t *testing.T) {
 	})
 }
 
+// Nor does who waits for room in the output: what that waits for has its own limit.
+func TestProgressLeavesWhoWaitsForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		r, _ := pipe(t, func(w http.ResponseWriter, r *http.Request) {
+			_, err := w.Write(make([]byte, 1<<20))
+			ended <- err
+		}, Options{Limits: Limits{ProgressTimeout: stall, WriteTimeout: 4 * stall}})
+		r.greet(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+		r.WriteWindowUpdate(0, 1<<30)
+		r.headers(1, get(), true)
+		time.Sleep(3 * stall) // it reads nothing meanwhile
+		r.until("the end", endOf(1))
+		if err := <-ended; err != nil {
+			t.Errorf("ended with %v", err)
+		}
+	})
+}
+
 // Nor do the ends of answers, whose handlers have returned.
 func TestProgressLeavesEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
