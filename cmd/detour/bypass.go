@@ -61,7 +61,7 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 		fmt.Fprintf(p.stderr, "Open it once: that browser then reaches %s until %s.\n", printable(name), c.show(until))
 		return nil
 	})
-	cmd.Flags().Var(&length, "for", "let it work for `DURATION` (default 1h)")
+	cmd.Flags().Var(&length, "for", "let it work for `DURATION`, at most 7d (default 1h)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
 	return cmd
 }

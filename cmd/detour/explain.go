@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -39,6 +40,9 @@ sent to the upstream. Without a scheme the URL is https.`,
 		var err error
 		if request.URL, err = absolute(args[0]); err == nil {
 			request.Header, err = parseHeaders(headers)
+		}
+		if _, bad := netip.ParseAddr(request.Client); err == nil && bad != nil && request.Client != "" {
+			err = fmt.Errorf("--client: %q is not an address; write for example 192.168.1.7", request.Client)
 		}
 		if err != nil {
 			return usageError(err, "detour explain --help")
