@@ -13,8 +13,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // rig is a server of this package on a loopback port, over TLS.
@@ -137,57 +135,6 @@ func startOracle(t testing.TB, h http.HandlerFunc) *rig {
 		g.work.Wait()
 	})
 	return g
-}
-
-// raw is a client that says what it likes.
-type raw struct {
-	t testing.TB
-	*http2.Framer
-	conn net.Conn
-}
-
-func (g *rig) dialRaw(t testing.TB) *raw {
-	t.Helper()
-	c, err := tls.Dial("tcp", g.addr, g.conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
-	r := &raw{t: t, conn: c, Framer: http2.NewFramer(c, c)}
-	r.AllowIllegalWrites = true
-	r.AllowIllegalReads = true
-	r.SetMaxReadFrameSize(1 << 20)
-	return r
-}
-
-// dial is dialRaw with the greetings exchanged.
-func (g *rig) dial(t testing.TB, settings ...http2.Setting) *raw {
-	t.Helper()
-	return g.dialRaw(t).greet(settings...)
-}
-
-// greet exchanges the greetings.
-func (r *raw) greet(settings ...http2.Setting) *raw {
-	r.t.Helper()
-	if _, err := io.WriteString(r.conn, http2.ClientPreface); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := r.WriteSettings(settings...); err != nil {
-		r.t.Fatal(err)
-	}
-	for acked := false; !acked; {
-		f, err := r.ReadFrame()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		if s, ok := f.(*http2.SettingsFrame); ok {
-			if acked = s.IsAck(); !acked {
-				r.WriteSettingsAck()
-			}
-		}
-	}
-	return r
 }
 
 // waitFor waits for a condition.

@@ -2,108 +2,13 @@ package h2
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
-)
-
-// outcome is what a client may see of a frame: "stream CODE", "connection
-// CODE", "status 200" or "nothing" (the connection answers a PING).
-type outcome string
-
-func onStream(code http2.ErrCode) outcome { return outcome("stream " + code.String()) }
-func onConn(code http2.ErrCode) outcome   { return outcome("connection " + code.String()) }
-func status(code int) outcome             { return outcome(fmt.Sprint("status ", code)) }
-
-const nothing outcome = "nothing"
-
-func block(fields ...string) []byte {
-	var b bytes.Buffer
-	e := hpack.NewEncoder(&b)
-	for i := 0; i < len(fields); i += 2 {
-		e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
-	}
-	return b.Bytes()
-}
-
-// get is the block of a request in order, and more.
-func get(more ...string) []byte { return request("GET", more...) }
-
-func request(method string, more ...string) []byte {
-	return block(append([]string{":method", method, ":scheme", "https", ":authority", "a.test", ":path", "/"}, more...)...)
-}
-
-// headers sends a whole request header, or a whole block of trailers.
-func (r *raw) headers(id uint32, b []byte, end bool) error {
-	return r.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b, EndStream: end, EndHeaders: true})
-}
-
-func (r *raw) setting(id http2.SettingID, v uint32) {
-	r.WriteSettings(http2.Setting{ID: id, Val: v})
-}
-
-// frame sends a frame of any kind.
-func (r *raw) frame(kind http2.FrameType, flags http2.Flags, id uint32, payload string) {
-	r.WriteRawFrame(kind, flags, id, []byte(payload))
-}
-
-// outcome reads until the first thing that says what the server thought of it.
-// An answer may be slower than that of a PING, so there is none where one is
-// expected.
-func (r *raw) outcome(want outcome) outcome {
-	if !strings.HasPrefix(string(want), "status") {
-		r.WritePing(false, [8]byte{1})
-	}
-	d := hpack.NewDecoder(4096, nil)
-	for {
-		f, err := r.ReadFrame()
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return "silence"
-		case err != nil:
-			return "closed"
-		}
-		switch f := f.(type) {
-		case *http2.GoAwayFrame:
-			if f.ErrCode != http2.ErrCodeNo {
-				if _, err := io.Copy(io.Discard, r.conn); errors.Is(err, os.ErrDeadlineExceeded) {
-					return "connection left open"
-				}
-			}
-			return onConn(f.ErrCode)
-		case *http2.RSTStreamFrame:
-			return onStream(f.ErrCode)
-		case *http2.HeadersFrame:
-			fields, _ := d.DecodeFull(f.HeaderBlockFragment())
-			if len(fields) == 0 {
-				return "status missing"
-			}
-			return outcome("status " + fields[0].Value)
-		case *http2.PingFrame:
-			if f.IsAck() {
-				return nothing
-			}
-		}
-	}
-}
-
-const (
-	noErr    = http2.ErrCodeNo
-	protocol = http2.ErrCodeProtocol
-	flow     = http2.ErrCodeFlowControl
-	closedS  = http2.ErrCodeStreamClosed
-	size     = http2.ErrCodeFrameSize
-	refused  = http2.ErrCodeRefusedStream
-	calm     = http2.ErrCodeEnhanceYourCalm
-	hpackE   = http2.ErrCodeCompression
 )
 
 // Each case is what RFC 9113 (or, where it says, another) demands of a server.
@@ -471,37 +376,6 @@ func TestViolations(t *testing.T) {
 		})
 	}
 	t.Logf("%d cases", len(tests))
-}
-
-// open opens a stream whose handler reads its body.
-func (r *raw) open(id uint32) { r.headers(id, request("POST"), false) }
-
-// unread opens a stream whose handler does not.
-func (r *raw) unread(id uint32) { r.headers(id, request("POST", "x-wait", "1"), false) }
-
-// half opens a stream whose request is complete, and whose handler waits.
-func (r *raw) half(id uint32) { r.headers(id, get("x-wait", "1"), true) }
-
-// done has a request answered.
-func (r *raw) done(id uint32) {
-	r.headers(id, get(), true)
-	for {
-		f, err := r.ReadFrame()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		if f.Header().StreamID == id && f.Header().Flags.Has(http2.FlagHeadersEndStream) {
-			return
-		}
-	}
-}
-
-// want reads an outcome that is not the last.
-func (r *raw) want(want outcome) {
-	r.t.Helper()
-	if got := r.outcome(want); got != want {
-		r.t.Errorf("got %q; want %q", got, want)
-	}
 }
 
 func TestGreeting(t *testing.T) {
