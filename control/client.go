@@ -44,6 +44,10 @@ func (e *PermissionError) Error() string {
 
 func (e *PermissionError) Unwrap() error { return e.Err }
 
+// answerTimeout is for what the gateway answers from memory: at once, or, where it
+// has just got thousands of hosts and makes a certificate for each, in seconds.
+const answerTimeout = 20 * time.Second
+
 // maxAnswer bounds what a Client reads: the status of ten thousand hosts is
 // below it.
 const maxAnswer = 16 << 20
@@ -55,14 +59,14 @@ const maxAnswer = 16 << 20
 // cannot reach a gateway.
 type Client struct {
 	path     string
-	patience time.Duration // for an answer that comes from memory, as all but a reload's do
+	patience time.Duration // for any answer but a reload's
 	http     *http.Client
 }
 
 // NewClient returns a Client for the socket at path. It does not connect yet.
 func NewClient(path string) *Client {
 	dialer := net.Dialer{Timeout: 5 * time.Second} // same machine: it connects at once or the gateway hangs
-	return &Client{path: path, patience: requestTimeout, http: &http.Client{
+	return &Client{path: path, patience: answerTimeout, http: &http.Client{
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
