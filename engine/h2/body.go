@@ -57,13 +57,9 @@ func (b *requestBody) add(data []byte) bool {
 	return true
 }
 
-// end says that no more data comes. It is safe to read received from then on.
-func (b *requestBody) end() { b.finish(io.EOF) }
-
-// fail says that no more data comes, as err happened.
-func (b *requestBody) fail(err error) { b.finish(err) }
-
-func (b *requestBody) finish(err error) {
+// end says that no more data comes: with io.EOF, as that was all, and received may
+// be read from then on.
+func (b *requestBody) end(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err == nil {

@@ -52,7 +52,7 @@ func (st *stream) expire(now time.Time) (next time.Time) {
 	}
 	if !st.readBy.IsZero() && !st.readBy.After(now) {
 		st.readBy = time.Time{}
-		st.body.fail(fmt.Errorf("h2: reading the request: %w", os.ErrDeadlineExceeded))
+		st.body.end(fmt.Errorf("h2: reading the request: %w", os.ErrDeadlineExceeded))
 	}
 	if !st.writeBy.IsZero() && !st.writeBy.After(now) {
 		st.c.appendReset(st.id, codeInternal)

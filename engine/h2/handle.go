@@ -93,7 +93,7 @@ func (c *Conn) takeData(f *frame, data []byte) (wrong bool, err error) {
 		st.missing -= int64(len(data))
 		switch {
 		case ended && st.missing > 0 && st.writer.sent:
-			st.body.fail(errCutShort) // it saw from the answer that it sends in vain, as curl does
+			st.body.end(errCutShort) // it saw from the answer that it sends in vain, as curl does
 		case st.missing < 0 || ended && st.missing > 0:
 			c.credit(nil, int(size))
 			c.reset(id, st, codeProtocol, "not as much data as Content-Length says")

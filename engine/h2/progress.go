@@ -24,7 +24,7 @@ func (st *stream) stalled(now time.Time) (next time.Time) {
 	}
 	if since := st.body.waitsSince(); !since.IsZero() {
 		if next = since.Add(limit); !next.After(now) {
-			st.body.fail(fmt.Errorf("h2: the client sends nothing more: %w", os.ErrDeadlineExceeded))
+			st.body.end(fmt.Errorf("h2: the client sends nothing more: %w", os.ErrDeadlineExceeded))
 			next = time.Time{}
 		}
 	}

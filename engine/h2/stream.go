@@ -2,6 +2,7 @@ package h2
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -67,7 +68,7 @@ func (c *Conn) open(st *stream) {
 // endRecv notes that the client has sent all of the request.
 func (c *Conn) endRecv(st *stream) {
 	st.recvEnded = true
-	st.body.end()
+	st.body.end(io.EOF)
 	if st.answered() {
 		c.closeStream(st, endedOrderly, errHandlerDone)
 	}
@@ -127,7 +128,7 @@ func (c *Conn) detach(st *stream, err error) {
 	}
 	st.err = err
 	if st.hasBody {
-		st.body.fail(err)
+		st.body.end(err)
 	}
 	st.context.Cancel()
 	st.writable.Signal()
