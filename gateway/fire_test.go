@@ -76,16 +76,17 @@ func TestFlipsUnderFire(t *testing.T) {
 			from := now.Add(time.Duration(i) * 500 * time.Millisecond)
 			windows += window("busy", from, from.Add(250*time.Millisecond), "")
 		}
-		const health = `health = { interval = "1s", timeout = "1s", fails = 1, passes = 1 }`
+		const often = `health = { interval = "1s", timeout = "1s", fails = 1, passes = 1 }`
+		const calmly = `health = { interval = "10s", timeout = "10s", fails = 3, passes = 1 }` // the fire makes answers wait
 		r := start(t, windows+fmt.Sprintf(`
 [notify]
 url = "http://%[5]s"
 [hosts]
-steady = { upstream = [%[1]q, %[2]q], hold = "10s", session = "woocommerce", drain = "1m", auto_offline = true, %[6]s }
-flip   = { upstream = %[3]q, online = true, hold = "10s", session = "nextcloud", drain = "1m", auto_offline = true, %[6]s }
+steady = { upstream = [%[1]q, %[2]q], hold = "10s", session = "woocommerce", drain = "1m", auto_offline = true, %[7]s }
+flip   = { upstream = %[3]q, online = true, hold = "10s", session = "nextcloud", drain = "1m", auto_offline = true, %[7]s }
 busy   = { upstream = %[3]q }
 flaps  = { upstream = %[4]q, auto_offline = true, %[6]s }
-`, steady, strings.Replace(steady, "127.0.0.1", "localhost", 1), flip, flapping, hanging, health))
+`, steady, strings.Replace(steady, "127.0.0.1", "localhost", 1), flip, flapping, hanging, often, calmly))
 
 		burning, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -130,10 +131,16 @@ flaps  = { upstream = %[4]q, auto_offline = true, %[6]s }
 		// A request that hangs shall say so itself: the fire around it looks like
 		// a program that spins and eats memory.
 		const patience = 30 * time.Second
+		// Nor is a busy machine a hang: what it does in two minutes is enough.
+		slow := time.Now().Add(2 * time.Minute)
 		probe := r.client(t, "h2")
 		for i := range flips {
 			up := i%2 == 1
 			begun := time.Now()
+			if i >= 100 && begun.After(slow) {
+				t.Logf("%d flips in two minutes are enough", i)
+				break
+			}
 			if _, err := config.SetOnlineFile(r.config, []string{"flip"}, up); err != nil {
 				t.Fatal(err)
 			}

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,8 +54,8 @@ const toStatusPage = "https://status.example.net/"
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	shop := says(t, "shop")
-	from := time.Now().Add(3 * time.Second) // for a slow machine to ask before it
-	until := from.Add(3 * time.Second)
+	from := time.Now().Add(5 * time.Second) // for a slow machine to ask before it
+	until := from.Add(4 * time.Second)
 	r := start(t, window("shop", from, until, `reason = "upgrade"`)+fmt.Sprintf("[hosts]\nshop = { upstream = %q }\nblog = { upstream = %q }\n", shop, shop))
 
 	if next := r.host(t, "shop").Next; next == nil || !next.From.Equal(from) || !next.Until.Equal(until) || next.Reason != "upgrade" {
@@ -132,25 +133,47 @@ type stoppable struct {
 }
 
 func newStoppable(t testing.TB, h http.HandlerFunc) *stoppable {
-	s := &stoppable{h: h}
-	s.listen(t, "127.0.0.1:0")
+	s := &stoppable{addr: ownAddress(t), h: h}
+	s.start(t)
 	t.Cleanup(func() { s.server.Close() })
 	return s
 }
 
-func (s *stoppable) listen(t testing.TB, addr string) {
+func (s *stoppable) start(t testing.TB) {
 	t.Helper()
-	l, err := net.Listen("tcp", addr)
+	l, err := net.Listen("tcp", s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: s.h}}
 	s.server.Start()
-	s.addr = l.Addr().String()
 }
 
-func (s *stoppable) stop()             { s.server.CloseClientConnections(); s.server.Close() }
-func (s *stoppable) back(t testing.TB) { s.listen(t, s.addr) }
+func (s *stoppable) stop() { s.server.CloseClientConnections(); s.server.Close() }
+
+// ownAddress is one on loopback that is bound for as long as the test lasts, also
+// while nobody listens there: left free, it might become another test's.
+func ownAddress(t testing.TB) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	syscall.CloseOnExec(fd)
+	// Like package net, which so may listen there all the same.
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*syscall.SockaddrInet4).Port)
+}
 
 // When a window is over and the upstream does not answer, the host stays
 // offline and says so, until it answers or the operator wants it online.
@@ -180,8 +203,8 @@ wanted = { upstream = %q }
 			t.Errorf("%s: %+v, %v; want the status page", host, got, err)
 		}
 	}
-	plain.back(t)
-	probed.back(t)
+	plain.start(t)
+	probed.start(t)
 	for _, host := range []string{"plain", "probed"} {
 		r.becomes(t, host, "online", "")
 		if got, err := get(t.Context(), client, "https://"+host+".example.test/"); err != nil || got.Body != "hello" {
@@ -202,9 +225,7 @@ wanted = { upstream = %q }
 func TestAutoOffline(t *testing.T) {
 	t.Parallel()
 	var sick atomic.Bool
-	var probes atomic.Int64
 	app := upstream(t, func(w http.ResponseWriter, r *http.Request) {
-		probes.Add(1)
 		if r.URL.Path == "/healthz" && sick.Load() {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
@@ -217,11 +238,10 @@ manual = { upstream = %[1]q, health = { path = "/healthz", interval = "1s", time
 	eventually(t, "the first probe passed", func() bool { return r.host(t, "auto").Health == "healthy" })
 
 	sick.Store(true)
-	asked := probes.Load()
-	eventually(t, "each was asked twice", func() bool { return probes.Load() >= asked+4 })
 	r.becomes(t, "auto", "offline", "health")
-	if h := r.host(t, "manual"); h.State != "online" || h.Health != "unhealthy" {
-		t.Errorf("without auto_offline: %+v; want online and unhealthy", h)
+	eventually(t, "the other is found to be sick", func() bool { return r.host(t, "manual").Health == "unhealthy" })
+	if h := r.host(t, "manual"); h.State != "online" {
+		t.Errorf("without auto_offline: %+v; want online", h)
 	}
 	r.reload(t)
 	if h := r.host(t, "auto"); h.State != "offline" || h.Health != "unhealthy" {
@@ -237,7 +257,7 @@ func TestPassiveSignals(t *testing.T) {
 	t.Parallel()
 	alive := says(t, "alive")
 	dead := newStoppable(t, func(http.ResponseWriter, *http.Request) {})
-	r := start(t, fmt.Sprintf("[hosts]\nshop = { upstream = [%q, %q], health = { interval = \"1h\", timeout = \"1s\", fails = 1 } }\n", dead.addr, alive))
+	r := start(t, fmt.Sprintf("[hosts]\nshop = { upstream = [%q, %q], health = { interval = \"1h\", timeout = \"1m\", fails = 1 } }\n", dead.addr, alive))
 	eventually(t, "both were probed", func() bool {
 		h := r.host(t, "shop")
 		return h.Upstreams[0].Health == "healthy" && h.Upstreams[1].Health == "healthy"
@@ -268,7 +288,7 @@ func TestFlagDrain(t *testing.T) {
 	defer ws.CloseNow()
 	eventually(t, "the WebSocket is counted", func() bool { return r.host(t, "shop").Streams == 1 })
 
-	const drain = 2 * time.Second
+	const drain = 5 * time.Second // for a slow machine to ask in it
 	r.write(t, strings.Replace(hosts, "{ upstream", "{ online = false, upstream", 1))
 	began := time.Now()
 	r.Reload(t.Context(), control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.test": drain}})

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -134,7 +135,10 @@ func TestNewIsAllOrNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go g.Run(t.Context())
+	ended := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() { ended <- g.Run(ctx) }()
 	_, err = open()
 	if !errors.Is(err, control.ErrInUse) {
 		t.Errorf("a second New() on the same control socket = %v; want control.ErrInUse", err)
@@ -145,6 +149,8 @@ func TestNewIsAllOrNothing(t *testing.T) {
 	if err := g.Close(); err != nil {
 		t.Errorf("second Close() = %v; want nil", err)
 	}
+	stop()
+	<-ended
 	eventually(t, "everything is given back", func() bool {
 		now := count(t)
 		return now.goroutines <= before.goroutines+10 && now.descriptors <= before.descriptors+3

@@ -26,7 +26,7 @@ func TestNotices(t *testing.T) {
 		notices <- n
 	})
 	now := time.Now()
-	r := start(t, window("planned", now.Add(3*time.Second), now.Add(4*time.Second), `reason = "line one\nline <two>"`)+fmt.Sprintf(`
+	r := start(t, window("planned", now.Add(4*time.Second), now.Add(6*time.Second), `reason = "line one\nline <two>"`)+fmt.Sprintf(`
 [notify]
 url = "http://%s"
 format = "json"
@@ -75,8 +75,10 @@ planned = { upstream = %[2]q }
 	}
 	r.reload(t)
 	hears("online", "shop")
-	if len(got) > 1 || len(got) == 1 && got[0].Event != "forgotten" {
-		t.Errorf("more was told: %+v", got)
+	for _, n := range got {
+		if n.Event != "forgotten" { // which is told again and again
+			t.Errorf("more was told: %+v", n)
+		}
 	}
 }
 
@@ -101,7 +103,7 @@ func TestNoticesToAServerThatHangs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 10*time.Second { // what one notice is given
 		t.Errorf("20 flips took %s", took)
 	}
 	<-hung
@@ -109,7 +111,7 @@ func TestNoticesToAServerThatHangs(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Errorf("Run() = %v; want nil", err)
 	}
-	if took := time.Since(began); took > 4*time.Second {
+	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("the end took %s", took)
 	}
 }
