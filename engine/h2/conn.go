@@ -51,7 +51,7 @@ type Conn struct {
 	in reader // only the reading goroutine's
 
 	mu       sync.Mutex // guards the rest; never held while reading or writing the connection
-	changed  sync.Cond  // an output was written, a handler returned
+	changed  sync.Cond  // an output was written; a stream or worker ended
 	streams  map[uint32]*stream
 	waiting  []*stream // have a request, but no handler yet
 	handlers int       // running
@@ -86,7 +86,7 @@ type Conn struct {
 	half     time.Time // since when a header is incomplete; zero = it is not
 	serving  bool      // Serve was called
 	draining bool      // the client was asked to go
-	final    bool      // no stream above lastServed is served
+	final    bool      // no stream above served is served
 	closing  bool      // nothing more is read; close when out is written
 	linger   time.Duration
 	ended    bool   // Serve is about to return
@@ -197,7 +197,9 @@ func (c *Conn) end(err error) error {
 	wrong, isWrong := errors.AsType[connError](err)
 	if isWrong {
 		c.refused(wrong.reason, c.remote)
+		c.mu.Lock()
 		c.fatal(wrong)
+		c.mu.Unlock()
 		c.in.drain()
 	}
 	c.mu.Lock()
@@ -244,12 +246,6 @@ const (
 // fatal ends all streams and says why. What the client sends from here on is
 // not looked at.
 func (c *Conn) fatal(e connError) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.refuse(e)
-}
-
-func (c *Conn) refuse(e connError) {
 	for _, st := range c.streams {
 		c.closeStream(st, endedByUs, errClientGone)
 	}

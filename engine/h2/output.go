@@ -135,7 +135,7 @@ func (st *stream) waits() {
 	}
 	st.waitsSince = st.c.now()
 	if st.writer.done {
-		st.ending = true
+		st.returned = true
 		st.c.watchBy(st.waitsSince.Add(st.c.limits.WriteTimeout))
 	}
 }

@@ -16,7 +16,7 @@ import (
 // something else might have; zero = never.
 func (st *stream) stalled(now time.Time) (next time.Time) {
 	limit, silent := st.c.limits.ProgressTimeout, st.silent
-	if st.ending {
+	if st.returned {
 		limit, silent = st.c.limits.WriteTimeout, false // as there is no handler that could end it
 	}
 	if limit <= 0 || silent || st.err != nil {

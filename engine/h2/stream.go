@@ -42,7 +42,7 @@ type streamState struct {
 	queued     bool      // is in c.turns, and has not its turn
 	waitsSince time.Time // a Write, for a window or its turn, or has its turn and goes on; zero = none does
 	silent     bool      // by design: ProgressTimeout is not for it
-	ending     bool      // the handler has returned: WriteTimeout is for what waits
+	returned   bool      // the handler has: WriteTimeout is for what waits
 	sendWindow int64
 	recvWindow int64
 	recvUnsent int   // what the client may send besides, but was not told yet

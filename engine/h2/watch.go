@@ -22,7 +22,7 @@ func (c *Conn) watch() {
 	if !c.half.IsZero() && !c.closing {
 		limit := c.half.Add(c.limits.HeaderTimeout)
 		if !limit.After(now) {
-			c.refuse(connError{codeNo, "a header took too long"})
+			c.fatal(connError{codeNo, "a header took too long"})
 			return
 		}
 		next = earlier(next, limit)
