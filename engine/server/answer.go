@@ -63,7 +63,7 @@ func (w *response) persists(allowed bool) (tell bool) {
 	if f.connectionValue == "close" || w.conn.server.stopping.Load() {
 		w.closing = true
 	}
-	if w.body != nil && w.body.expect != nil && !w.body.ended() {
+	if w.body != nil && w.body.expect != nil && !w.body.eof.Load() {
 		// Whether the client now sends its body or the next request, nobody
 		// can tell.
 		w.closing = true

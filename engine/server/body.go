@@ -26,7 +26,7 @@ type body struct {
 	request *http.Request
 	expect  *response // asks the client to send first; nil = need not
 
-	eof atomic.Bool // all is read; changes under mu
+	eof atomic.Bool // all is read; changes under mu, but nobody need wait for that to know
 
 	mu       sync.Mutex // guards the rest; held while reading
 	left     int64      // of a body with a length
@@ -130,7 +130,7 @@ func (b *body) readChunked(p []byte) (n int, err error) {
 		}
 		content, used, done, err := b.chunks.Decode(p[:m])
 		if err != nil {
-			return content, request(err)
+			return content, ofRequest(err)
 		}
 		b.trailing = done
 		b.conn.in.unread(p[used:m])
@@ -142,8 +142,8 @@ func (b *body) readChunked(p []byte) (n int, err error) {
 	return n, b.readTrailers(n > 0)
 }
 
-// request makes an error of a request of what Chunked says about responses.
-func request(err error) error {
+// ofRequest makes an error of a request of what Chunked says about responses.
+func ofRequest(err error) error {
 	if m, ok := errors.AsType[wire.MalformedResponse](err); ok {
 		return wire.Malformed(m)
 	}
@@ -272,6 +272,3 @@ func (b *body) abandon() {
 	b.closed = true
 	b.mu.Unlock()
 }
-
-// ended reports whether all of it was read. It does not wait for who reads.
-func (b *body) ended() bool { return b.eof.Load() }

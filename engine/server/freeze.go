@@ -202,7 +202,7 @@ func appendField(b []byte, name, value string) []byte {
 	if b, err := wire.AppendField(b, name, value); err == nil {
 		return b
 	}
-	if !validName(name) {
+	if !httpguts.ValidHeaderFieldName(name) {
 		return b
 	}
 	b = append(b, name...)
@@ -221,5 +221,3 @@ func appendField(b []byte, name, value string) []byte {
 func bodyAllowed(status int) bool {
 	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }
-
-func validName(key string) bool { return httpguts.ValidHeaderFieldName(key) }

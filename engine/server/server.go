@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -156,10 +158,7 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.quit()
 	s.mu.Lock()
-	conns := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		conns = append(conns, c)
-	}
+	conns := slices.Collect(maps.Keys(s.conns))
 	if s.drained == nil {
 		s.drained = make(chan struct{})
 		if len(s.conns) == 0 {
@@ -190,10 +189,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() error {
 	err := s.quit()
 	s.mu.Lock()
-	conns := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		conns = append(conns, c)
-	}
+	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	for _, c := range conns {
 		c.cut()
@@ -206,10 +202,7 @@ func (s *Server) quit() error {
 	s.stopping.Store(true)
 	s.stop()
 	s.mu.Lock()
-	open := make([]*listener, 0, len(s.listeners))
-	for l := range s.listeners {
-		open = append(open, l)
-	}
+	open := slices.Collect(maps.Keys(s.listeners))
 	s.mu.Unlock()
 	var errs []error
 	for _, l := range open {
