@@ -150,12 +150,12 @@ func TestProbe(t *testing.T) {
 
 func TestLocalRenewal(t *testing.T) {
 	t.Parallel()
-	m := newManager(t, Options{RenewCheckInterval: 50 * time.Millisecond, leafLifetime: 3 * time.Second})
+	m := newManager(t, Options{RenewCheckInterval: 50 * time.Millisecond, leafLifetime: 6 * time.Second})
 	m.Manage(localSettings(), hosts("blog.example.test"), nil)
 	s := m.table.Load().orders["blog.example.test"]
-	eventually(t, "the first certificate", 5*time.Second, func() bool { return m.managed(s) != nil })
+	eventually(t, "the first certificate", 20*time.Second, func() bool { return m.managed(s) != nil })
 	seen := map[string]bool{}
-	for end := time.Now().Add(20 * time.Second); len(seen) < 3; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(seen) < 3; time.Sleep(10 * time.Millisecond) {
 		leaf, err := handshake(t, m, "blog.example.test")
 		if err != nil {
 			t.Fatalf("handshake during renewals: %v", err)

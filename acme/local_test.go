@@ -20,7 +20,7 @@ func newManager(t *testing.T, o Options) *Manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		if err := m.Close(ctx); err != nil {
 			t.Errorf("Close: %v", err)
@@ -59,7 +59,7 @@ func handshake(t *testing.T, m *Manager, name string) (*x509.Certificate, error)
 			c.Close()
 		}
 	}()
-	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", ln.Addr().String(), &tls.Config{RootCAs: pool, ServerName: name})
+	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", ln.Addr().String(), &tls.Config{RootCAs: pool, ServerName: name})
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func TestLocalCertificateAtOnce(t *testing.T) {
 			t.Errorf("handshake(%q) = %v; want success", name, err)
 		}
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 4*time.Second {
 		t.Errorf("first handshakes took %s; want milliseconds", took)
 	}
 	for _, name := range []string{"other.example.test", "a.b.wild.example.test"} {
@@ -98,7 +98,7 @@ func TestLocalCertificateAtOnce(t *testing.T) {
 			t.Errorf("handshake(%q) = %v; want unrecognized name", name, err)
 		}
 	}
-	eventually(t, "certmagic keeps both", 5*time.Second, func() bool {
+	eventually(t, "certmagic keeps both", 20*time.Second, func() bool {
 		t := m.table.Load()
 		return m.managed(t.orders["blog.example.test"]) != nil && m.managed(t.orders["*.wild.example.test"]) != nil
 	})

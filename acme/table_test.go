@@ -84,7 +84,7 @@ func TestDeadJobIsRevived(t *testing.T) {
 	m := newManager(t, Options{})
 	m.Manage(localSettings(), hosts("a.test"), nil)
 	s := m.table.Load().orders["a.test"]
-	eventually(t, "the certificate", 5*time.Second, func() bool { return m.managed(s) != nil })
+	eventually(t, "the certificate", 20*time.Second, func() bool { return m.managed(s) != nil })
 	s.stop()
 	m.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: "a.test"}})
 	m.reviveDead(time.Now())
@@ -92,5 +92,5 @@ func TestDeadJobIsRevived(t *testing.T) {
 		t.Error("a silent job was restarted at once; want patience")
 	}
 	m.reviveDead(time.Now().Add(10 * time.Minute))
-	eventually(t, "the certificate again", 5*time.Second, func() bool { return m.managed(s) != nil })
+	eventually(t, "the certificate again", 20*time.Second, func() bool { return m.managed(s) != nil })
 }

@@ -60,6 +60,7 @@ func TestVisibility(t *testing.T) {
 	}
 	const dead = "127.0.0.1:1"
 	serve := func(f func(*dns.Msg)) string { return nameServer(t, f) }
+	const blind, limit = time.Second, 3*time.Second // far enough from each other for a slow machine
 	tests := []struct {
 		name       string
 		servers    []string
@@ -68,26 +69,27 @@ func TestVisibility(t *testing.T) {
 		atLeast    time.Duration
 		noLongerBy time.Duration
 	}{
-		{"visible", []string{serve(shows)}, false, true, 0, 150 * time.Millisecond},
-		{"late", []string{serve(late)}, false, true, 30 * time.Millisecond, time.Second},
-		{"half is enough", []string{serve(shows), serve(absent)}, false, true, 0, 150 * time.Millisecond},
-		{"one of two is dead", []string{dead, serve(shows)}, false, true, 0, 150 * time.Millisecond},
-		{"one of two refuses", []string{serve(refuses), serve(shows)}, false, true, 0, 150 * time.Millisecond},
-		{"a third is not enough", []string{serve(shows), serve(absent), serve(absent)}, false, false, 400 * time.Millisecond, time.Second},
-		{"never", []string{serve(absent)}, false, false, 400 * time.Millisecond, time.Second},
-		{"all dead: the authority decides", []string{dead, dead}, false, true, 200 * time.Millisecond, 390 * time.Millisecond},
-		{"intercepted: the authority decides", []string{serve(intercepted)}, false, true, 200 * time.Millisecond, 390 * time.Millisecond},
-		{"resolver with a stale cache: the authority decides", []string{serve(intercepted)}, true, true, 400 * time.Millisecond, time.Second},
-		{"no servers known: the authority decides", nil, false, true, 200 * time.Millisecond, 390 * time.Millisecond},
+		{"visible", []string{serve(shows)}, false, true, 0, blind},
+		{"late", []string{serve(late)}, false, true, 30 * time.Millisecond, limit},
+		{"half is enough", []string{serve(shows), serve(absent)}, false, true, 0, blind},
+		{"one of two is dead", []string{dead, serve(shows)}, false, true, 0, blind},
+		{"one of two refuses", []string{serve(refuses), serve(shows)}, false, true, 0, blind},
+		{"a third is not enough", []string{serve(shows), serve(absent), serve(absent)}, false, false, limit, time.Minute},
+		{"never", []string{serve(absent)}, false, false, limit, time.Minute},
+		{"all dead: the authority decides", []string{dead, dead}, false, true, blind, limit},
+		{"intercepted: the authority decides", []string{serve(intercepted)}, false, true, blind, limit},
+		{"resolver with a stale cache: the authority decides", []string{serve(intercepted)}, true, true, limit, time.Minute},
+		{"no servers known: the authority decides", nil, false, true, blind, limit},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			own, resolvers := tt.servers, []string(nil)
 			if tt.resolvers {
 				own, resolvers = nil, tt.servers
 			}
 			v := newVisibility(record{Name: "_acme-challenge.example.test", Value: "value"}, own, resolvers, slog.New(slog.DiscardHandler))
-			v.poll, v.blind, v.limit = 10*time.Millisecond, 200*time.Millisecond, 400*time.Millisecond
+			v.poll, v.blind, v.limit = 10*time.Millisecond, blind, limit
 			start := time.Now()
 			err := v.wait(t.Context())
 			took := time.Since(start)
