@@ -60,7 +60,7 @@ func TestVisibility(t *testing.T) {
 	}
 	const dead = "127.0.0.1:1"
 	serve := func(f func(*dns.Msg)) string { return nameServer(t, f) }
-	const blind, limit = time.Second, 3*time.Second // far enough from each other for a slow machine
+	const blind, limit = time.Second, 3 * time.Second // far enough from each other for a slow machine
 	tests := []struct {
 		name       string
 		servers    []string
