@@ -19,8 +19,9 @@ import (
 const bypassKeySize = 32
 
 // bypassKey is what bypass links and cookies are signed with. It lives beside
-// the certificates, so that a restart does not throw the operator out. Where it
-// cannot be kept there is one for this run.
+// the certificates, so that a restart does not throw the operator out; the key of
+// QUIC's stateless resets comes from it, too. Where it cannot be kept there is
+// one for this run.
 func (g *Gateway) bypassKey(storage string) []byte {
 	path := filepath.Join(storage, "bypass.key")
 	key, err := os.ReadFile(path)

@@ -5,6 +5,8 @@ package gateway
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -108,11 +110,12 @@ func New(o Options) (_ *Gateway, err error) {
 	g.keeper.follow(nil, snap, control.ReloadOptions{}, now)
 	snap, _ = g.keeper.settle(snap, now) // the keeper looks again when it runs
 	g.current.Store(snap)
+	key := g.bypassKey(cfg.ACME.Storage)
 	g.handler = proxy.NewHandler(proxy.HandlerOptions{
 		Table:     snap.table,
 		Log:       g.log,
 		Observer:  g.keeper.observe,
-		BypassKey: g.bypassKey(cfg.ACME.Storage),
+		BypassKey: key,
 	})
 
 	g.manager, err = acme.New(acme.Options{
@@ -128,7 +131,7 @@ func New(o Options) (_ *Gateway, err error) {
 	if g.listeners, err = listen(cfg); err != nil {
 		return nil, err
 	}
-	g.makeServers()
+	g.makeServers(key)
 
 	g.control = control.NewServer(g, g.log)
 	if err := g.control.Listen(cfg.Control.Socket); err != nil {
@@ -146,8 +149,9 @@ func (g *Gateway) load() (*config.Config, error) {
 	return config.Load(g.options.Config)
 }
 
-// makeServers puts the request's way behind each listener.
-func (g *Gateway) makeServers() {
+// makeServers puts the request's way behind each listener. key is secret and the
+// same in each run.
+func (g *Gateway) makeServers(key []byte) {
 	options := ServerOptions{
 		Handler: g.chain(g.handler),
 		TLS:     TLSConfig(g.manager.GetCertificate),
@@ -156,6 +160,9 @@ func (g *Gateway) makeServers() {
 	}
 	g.https = g.options.NewServer(options)
 	if g.listeners.quic != nil {
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte("QUIC stateless reset"))
+		options.QUICResetKey = mac.Sum(nil)
 		g.quic = NewQUICServer(options)
 	}
 	if g.listeners.http != nil {

@@ -135,6 +135,9 @@ func (s *quicServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
 		return nil, errors.New("serve QUIC: already serving another socket")
 	}
 	s.transport = &quic.Transport{Conn: c, VerifySourceAddress: new(handshakeRate).high}
+	if s.QUICResetKey != nil {
+		s.transport.StatelessResetKey = new(quic.StatelessResetKey(s.QUICResetKey))
+	}
 	l, err := s.transport.ListenEarly(http3.ConfigureTLSConfig(s.surviving(s.TLS)), &quic.Config{
 		HandshakeIdleTimeout: s.Limits.HandshakeTimeout / 2, // quic-go gives the whole handshake twice this
 		MaxIdleTimeout:       s.Limits.IdleTimeout,

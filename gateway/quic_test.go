@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -381,6 +383,84 @@ func TestQUICServerCloseLeavesNothing(t *testing.T) {
 	<-s.done
 	tr.Close()
 	eventually(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// A client that missed the end of the process before must not wait until its
+// own patience is over.
+func TestQUICServerKnowsTheConnectionsOfItsPast(t *testing.T) {
+	key := bytes.Repeat([]byte{1}, 32)
+	keyed := func(o *gateway.ServerOptions) { o.QUICResetKey = key }
+	past := serveQUIC(t, http.HandlerFunc(describe), keyed)
+
+	// The way to the server, so that it can be another's.
+	way := forward(t, past.addr)
+	c, err := quic.DialAddr(t.Context(), way.addr, clientTLS(http3.NextProtoH3), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseWithError(0, "")
+	s, err := c.OpenStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	way.to(t, serveQUIC(t, http.HandlerFunc(describe), keyed).addr)
+	if _, err := s.Write(make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.Context().Done():
+		if err := context.Cause(c.Context()); !errors.As(err, new(*quic.StatelessResetError)) {
+			t.Errorf("the connection ended with %v; want a stateless reset", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the client is still waiting")
+	}
+}
+
+// forwarder passes the datagrams of one client on to a server.
+type forwarder struct {
+	addr   string
+	target atomic.Pointer[net.UDPAddr]
+}
+
+func (f *forwarder) to(t *testing.T, addr string) {
+	t.Helper()
+	a, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.target.Store(a)
+}
+
+func forward(t *testing.T, addr string) *forwarder {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forwarder{addr: c.LocalAddr().String()}
+	f.to(t, addr)
+	var done sync.WaitGroup
+	t.Cleanup(func() { c.Close(); done.Wait() })
+	done.Go(func() {
+		servers := map[string]bool{}
+		var client net.Addr
+		for b := make([]byte, 2000); ; {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			target := f.target.Load()
+			servers[target.String()] = true
+			if !servers[from.String()] {
+				client = from
+				c.WriteTo(b[:n], target)
+			} else if from.String() == target.String() {
+				c.WriteTo(b[:n], client)
+			}
+		}
+	})
+	return f
 }
 
 // When many handshakes begin at once, clients have to prove their address and

@@ -36,6 +36,11 @@ type ServerOptions struct {
 	TLS     *tls.Config  // from TLSConfig; nil = plaintext, HTTP/1 only
 	Log     *slog.Logger // nil = silent
 	Limits  Limits
+
+	// QUICResetKey lets HTTP/3 clients of the process before, which died or
+	// whose farewell they missed, know at once that their connection is gone:
+	// RFC 9000, 10.3. The same in each run; 32 random bytes, nil = they wait.
+	QUICResetKey []byte
 }
 
 // Limits bounds what a client may take of a server.
