@@ -51,6 +51,7 @@ func (s *quicServing) transport(t testing.TB) *http3.Transport {
 	t.Helper()
 	tr := &http3.Transport{
 		TLSClientConfig: clientTLS(http3.NextProtoH3),
+		QUICConfig:      &quic.Config{HandshakeIdleTimeout: 20 * time.Second}, // of many at once, on a slow machine
 		Dial: func(ctx context.Context, _ string, conf *tls.Config, qconf *quic.Config) (*quic.Conn, error) {
 			return quic.DialAddr(ctx, s.addr, conf, qconf)
 		},

@@ -304,7 +304,7 @@ func TestServerHandshakesBesideEachOther(t *testing.T) {
 }
 
 func TestServerCutsSlowHeads(t *testing.T) {
-	s := serve(t, http.HandlerFunc(describe), func(o *gateway.ServerOptions) { o.Limits.HeaderTimeout = 300 * time.Millisecond })
+	s := serve(t, http.HandlerFunc(describe), func(o *gateway.ServerOptions) { o.Limits.HeaderTimeout = time.Second })
 	for _, before := range []string{"", "GET / HTTP/1.1\r\nHost: " + name + "\r\n\r\n"} {
 		c := s.dial(t, "http/1.1")
 		io.WriteString(c, before)

@@ -20,7 +20,7 @@ import (
 )
 
 // stall is the limit of these tests.
-const stall = 300 * time.Millisecond
+const stall = 500 * time.Millisecond
 
 // verdict is where a handler says how its reading or writing ended.
 type verdict chan error
@@ -46,9 +46,9 @@ func TestProgressCutsSilentUpload(t *testing.T) {
 	eachProtocol(t, e, func(t *testing.T, c *http.Client, url string) {
 		body, feed := io.Pipe()
 		defer feed.Close()
+		start := time.Now()
 		go c.Do(newRequest(t, http.MethodPost, url+"/", body))
 		io.WriteString(feed, "begun")
-		start := time.Now()
 		if err := ended.wait(t); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("reading the body ended with %v; want %v", err, os.ErrDeadlineExceeded)
 		}

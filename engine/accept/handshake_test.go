@@ -1,6 +1,7 @@
 package accept_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -63,9 +64,10 @@ func TestHandshake(t *testing.T) {
 		done   bool
 		told   string // the client is, as far as it is not TLS
 		logged string // part of the one line; "" = there is none
+		limit  time.Duration
 	}{
 		{name: "done", client: client, done: true},
-		{name: "silent", client: says(""), logged: ended},
+		{name: "silent", client: says(""), logged: ended, limit: 300 * time.Millisecond},
 		{name: "another protocol", client: says("SSH-2.0-x\r\n"), logged: ended},
 		{name: "plain HTTP", client: request(0), told: httpsOnly, logged: ended},
 		// What is left unread must not have the answer reset.
@@ -97,10 +99,11 @@ func TestHandshake(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer raw.Close()
+			limit := cmp.Or(tt.limit, 20*time.Second)
 			var log syncBuffer
 			done := make(chan bool, 1)
 			go func() {
-				done <- accept.Handshake(t.Context(), tls.Server(raw, conf), raw, 300*time.Millisecond, log.logger())
+				done <- accept.Handshake(t.Context(), tls.Server(raw, conf), raw, limit, log.logger())
 			}()
 			_ = tt.client(c)
 			if !tt.done {

@@ -142,7 +142,7 @@ func TestUpgrade(t *testing.T) {
 		c.Write(said)
 	})
 	o := defaults()
-	o.ResponseTimeout = 50 * time.Millisecond
+	o.ResponseTimeout = 500 * time.Millisecond
 	req := request(t, http.MethodGet, addr, nil)
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", "x")
