@@ -25,6 +25,11 @@ type requestBody struct {
 	closed  bool       // no further Read
 	whole   bool       // nothing more is to come
 	err     error      // why the client's side failed; nil = it did not
+
+	limit    time.Duration // for the upstream to take what was read; 0 = none
+	stuck    func()        // called when it did not
+	watch    *time.Timer   // calls stuck; nil = nothing was read yet
+	answered bool          // the head of the answer is here
 }
 
 // newRequestBody returns the body to forward and its length, -1 = unknown.
@@ -84,6 +89,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	b.reading, b.begun = true, true
+	b.unwatch()
 	b.mu.Unlock()
 
 	n, err := b.src.Read(p)
@@ -106,16 +112,51 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if err != nil && err != io.EOF && !b.closed {
 		b.err = err
 	}
+	if b.limit > 0 && !b.closed && !(b.whole && b.answered) {
+		if b.watch == nil {
+			b.watch = time.AfterFunc(b.limit, b.stuck)
+		} else {
+			b.watch.Reset(b.limit)
+		}
+	}
 	return n, err
 }
 
 // Close implements io.Closer for the RoundTripper, which may call it while a
-// Read is on the way.
+// Read is on the way, and, at the end of the body, before its last piece is sent.
 func (b *requestBody) Close() error {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.closed = true
-	b.mu.Unlock()
+	if !b.whole {
+		b.unwatch()
+	}
 	return nil
+}
+
+// limitPieces has stuck called when the upstream has not taken what was read of
+// the body, so that more is read or the answer begins, within limit; 0 = none.
+func (b *requestBody) limitPieces(limit time.Duration, stuck func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.limit, b.stuck = limit, stuck
+}
+
+// answers notes that the answer begins.
+func (b *requestBody) answers() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answered = true
+	if b.whole {
+		b.unwatch()
+	}
+}
+
+// unwatch is called while b.mu is held.
+func (b *requestBody) unwatch() {
+	if b.watch != nil {
+		b.watch.Stop()
+	}
 }
 
 // reopen makes a body usable again that a RoundTripper closed without reading
@@ -149,6 +190,7 @@ func (b *requestBody) release(rc *http.ResponseController) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
+	b.unwatch()
 	if b.reading && rc.SetReadDeadline(time.Unix(1, 0)) == nil {
 		for b.reading {
 			b.idle.Wait()

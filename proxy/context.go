@@ -29,12 +29,13 @@ type ending struct {
 // who wait for Done more than it is worth for a usual request of an online
 // host, so there deadlines must do: on HTTP/1 they end the read that waits for
 // the client to leave, and with it the server's context, on HTTP/2 they reset
-// the stream. On HTTP/3 they would only fail the next read or write, and on
-// HTTP/1 nothing waits for the client to leave before its body is there, which
-// may be stuck on its way to the upstream.
+// the stream. On HTTP/3 they would only fail the next read or write. A body may
+// be stuck on its way to the upstream: on HTTP/1 nothing waits for the client to
+// leave before it is there, and of whatever protocol the client is, it must hear
+// whose failure that is.
 func (f *forwarding) begin() {
 	f.parent = f.r.Context()
-	f.apart = !f.rt.Online || f.r.ProtoMajor == 3 || f.r.ProtoMajor == 1 && f.r.ContentLength != 0
+	f.apart = !f.rt.Online || f.r.ProtoMajor == 3 || f.r.ContentLength != 0
 }
 
 // cancel ends f, which is apart.

@@ -3,8 +3,10 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 
@@ -28,7 +30,9 @@ var (
 	errStuck        = errors.New("cut because one end took nothing any more")
 	errStopped      = errors.New("cut because the gateway stopped")
 
-	errNoConnection = errors.New("upstream takes no connections, others wait for it already") // the upstream's
+	// The upstream's.
+	errNoConnection = errors.New("upstream takes no connections, others wait for it already")
+	errNotTaken     = fmt.Errorf("upstream took nothing more of the request's body: %w", os.ErrDeadlineExceeded)
 )
 
 // failureStatus is the one place where a failure becomes a status.

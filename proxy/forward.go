@@ -201,6 +201,9 @@ func (f *forwarding) roundTrip(out *http.Request) (*http.Response, error) {
 	f.interim.Lock()
 	f.answered = true
 	f.interim.Unlock()
+	if f.body != nil {
+		f.body.answers()
+	}
 	f.tellObserver(res)
 	if err != nil {
 		return nil, f.blame(err)
@@ -215,6 +218,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 	f.tried = f.tried[:0]
 	for {
 		f.aim(out)
+		f.limitBody()
 		rt := f.member.transport
 		if f.upgrade {
 			rt = f.member.upgrades
@@ -244,6 +248,23 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		}
 		f.use(next)
 	}
+}
+
+// limitBody sees to it that the member takes what is sent of the body. A client
+// of HTTP/1 that leaves meanwhile is not noticed. Calls of gRPC may pause, and
+// have a keep-alive of their own.
+func (f *forwarding) limitBody() {
+	limit := f.member.limit
+	if f.body == nil || limit == 0 && len(f.tried) == 0 {
+		return
+	}
+	if f.upgrade || isGRPC(f.r.Header) {
+		limit = 0
+	}
+	f.body.limitPieces(limit, func() {
+		f.stuck.Store(true)
+		f.cancel()
+	})
 }
 
 // unsent reports whether the last attempt failed because no connection came
@@ -300,6 +321,9 @@ func (f *forwarding) blame(err error) error {
 	if f.body != nil {
 		if cause := f.body.failure(); cause != nil {
 			return clientError(f.r, cause)
+		}
+		if f.stuck.Load() {
+			return errNotTaken
 		}
 	}
 	if f.r.Context().Err() != nil {

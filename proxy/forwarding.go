@@ -49,6 +49,7 @@ type journey struct {
 	reused     atomic.Bool          // the connection had served another request before
 	began      atomic.Bool          // a byte of the answer arrived
 	held       atomic.Pointer[held] // the place to give up when there is a connection; nil = none
+	stuck      atomic.Bool          // the upstream took nothing more of body, so it was cancelled
 
 	interim  sync.Mutex // held while a 1xx is passed on
 	answered bool       // guarded by interim: the final answer is there, no more 1xx

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -69,6 +68,7 @@ type Upstream struct {
 	transport http.RoundTripper // for requests
 	upgrades  http.RoundTripper // for HTTP/1.1 upgrades
 	brief     bool              // transport forgets a request and its context with the end of the answer, unless it had to dial
+	limit     time.Duration     // for a piece of a body, as transport has none of its own; 0 = it has, or none is wanted
 
 	inFlight atomic.Int64 // requests of all hosts, upgraded connections included
 }
@@ -107,7 +107,7 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", o.Address, err)
 	}
-	transport := o.transport(tlsConfig, o.ResponseTimeout)
+	transport := o.transport(tlsConfig)
 	transport.ResponseHeaderTimeout = o.ResponseTimeout
 	transport.Protocols = o.protocols()
 
@@ -115,12 +115,13 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	// application may take its time before it switches. No connection is kept:
 	// only an upgrade that was refused leaves one, which it may have
 	// authenticated.
-	upgrades := o.transport(tlsConfig.Clone(), 0)
+	upgrades := o.transport(tlsConfig.Clone())
 	upgrades.Protocols = new(http.Protocols)
 	upgrades.Protocols.SetHTTP1(true)
 	upgrades.DisableKeepAlives = true
 
 	u.transport, u.upgrades = transport, upgrades
+	u.limit = o.ResponseTimeout
 	return u, nil
 }
 
@@ -141,12 +142,11 @@ func (u *Upstream) Retire() {
 	}
 }
 
-// transport has what requests and upgrades have in common; a write takes
-// writeTimeout at least before it fails, 0 = for ever. Proxy stays nil:
+// transport has what requests and upgrades have in common. Proxy stays nil:
 // HTTP_PROXY is meant for the way out of the house, not for the way in.
-func (o *UpstreamOptions) transport(tlsConfig *tls.Config, writeTimeout time.Duration) *http.Transport {
+func (o *UpstreamOptions) transport(tlsConfig *tls.Config) *http.Transport {
 	return &http.Transport{
-		DialContext:            o.dial(writeTimeout),
+		DialContext:            o.dial(),
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    handshakeTimeout,
 		DisableCompression:     true, // Accept-Encoding is the client's
@@ -193,7 +193,7 @@ func (o *UpstreamOptions) protocols() *http.Protocols {
 	return p
 }
 
-func (o *UpstreamOptions) dial(writeTimeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+func (o *UpstreamOptions) dial() func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: dialTimeout}
 	unix := o.Scheme == "unix"
 	path := o.Address
@@ -205,7 +205,7 @@ func (o *UpstreamOptions) dial(writeTimeout time.Duration) func(ctx context.Cont
 		if err != nil {
 			return nil, err
 		}
-		return &upstreamConn{Conn: conn, timeout: writeTimeout}, nil
+		return &upstreamConn{conn}, nil
 	}
 }
 
@@ -213,36 +213,14 @@ func (o *UpstreamOptions) dial(writeTimeout time.Duration) func(ctx context.Cont
 // and closes makes our writes fail while its answer is still to be read, and
 // http.Transport reports whichever it meets first. So such a write succeeds,
 // and reading tells what happened: the answer, or that the connection is dead.
-//
-// And it lets no upstream take nothing for ever: a client of HTTP/1 that leaves
-// in the middle of its body is not noticed meanwhile.
-type upstreamConn struct {
-	net.Conn
-	timeout  time.Duration // of a write, at least; 0 = none
-	deadline atomic.Int64  // of writes, as set; Unix nanoseconds
-}
+type upstreamConn struct{ net.Conn }
 
 func (c *upstreamConn) Write(p []byte) (int, error) {
-	if c.timeout > 0 {
-		// Set once in a while, not for each write.
-		now := time.Now()
-		if now.Add(c.timeout).UnixNano() > c.deadline.Load() {
-			deadline := now.Add(c.timeout * 3 / 2)
-			c.deadline.Store(deadline.UnixNano())
-			_ = c.Conn.SetWriteDeadline(deadline) // if it is closed, writing tells
-		}
-	}
 	n, err := c.Conn.Write(p)
 	if err != nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
 		return len(p), nil
 	}
 	return n, err
-}
-
-// SetWriteDeadline is who closes a TLS connection's, and knows better.
-func (c *upstreamConn) SetWriteDeadline(d time.Time) error {
-	c.deadline.Store(math.MaxInt64)
-	return c.Conn.SetWriteDeadline(d)
 }
 
 // CloseWrite passes a half-close on.
