@@ -27,7 +27,9 @@ type Options struct {
 	// request to the end of the response head, and for a piece of the request's
 	// body, 64 KiB at most; 0 = for ever. Then RoundTrip fails with a net.Error
 	// whose Timeout is true. Behind the head it is the Read of the answer's body
-	// that fails, if it waits itself: after one to three times as long.
+	// that fails, if it waits itself: after one to three times as long. An answer
+	// that keeps coming is not broken off for a body that nobody takes: it is what
+	// was asked for, and its end is that of the body.
 	ResponseTimeout time.Duration
 
 	// ContinueTimeout is how long "Expect: 100-continue" waits before the body
