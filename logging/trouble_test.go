@@ -208,7 +208,7 @@ func TestFilesHungDisk(t *testing.T) {
 		request(long)
 		slowest = max(slowest, time.Since(start))
 	}
-	if slowest > time.Second {
+	if slowest > 5*time.Second { // a machine may stop for a while, the disk does for ever
 		t.Errorf("a request took %v; want no wait", slowest)
 	}
 	if n := runtime.NumGoroutine() - before; n > 3 {

@@ -128,7 +128,7 @@ func TestServerThatHangs(t *testing.T) {
 		n.Send(notify.Target{URL: s.URL}, notice)
 	}
 	n.Send(notify.Target{URL: s.URL, Command: []string{"touch", file}}, notice)
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 5*time.Second { // of the ten that one is given
 		t.Errorf("1001 notices took %s; want no waiting", took)
 	}
 	<-hung
