@@ -31,6 +31,6 @@
 // HTTP that is not spoken here.
 //
 // A client that is still sending when its request has been answered may go on for
-// 30 s, and so reach the answer, unless it sends nothing for 5 s. Of an answer that its handler gives up, what
-// there is is sent, unless it would look whole.
+// 30 s, and so reach the answer, unless it sends nothing for 5 s. Of an answer that
+// its handler gives up, what there is is sent, unless it would look whole.
 package server
