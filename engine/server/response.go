@@ -264,13 +264,8 @@ func (w *response) drop() {
 
 // FlushError is what http.ResponseController calls.
 func (w *response) FlushError() error {
-	switch {
-	case w.hijacked:
-		return http.ErrHijacked
-	case w.done:
-		return errOver
-	case w.status == 0:
-		w.WriteHeader(http.StatusOK)
+	if err := w.admit(0); err != nil {
+		return err
 	}
 	return w.flush()
 }
