@@ -101,7 +101,7 @@ func (w *world) start() *acme.Manager {
 
 func (w *world) stop(m *acme.Manager) {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := m.Close(ctx); err != nil {
 		w.Errorf("Close: %v", err)
@@ -171,7 +171,7 @@ func (w *world) eventually(what string, limit time.Duration, ok func() bool, fou
 // noTXT fails when a challenge record was left in the zone.
 func (w *world) noTXT() {
 	w.Helper()
-	w.eventually("all TXT records are removed", 5*time.Second,
+	w.eventually("all TXT records are removed", time.Minute,
 		func() bool { return len(w.cf.Records()) == 0 },
 		func() any { return w.cf.Records() })
 }

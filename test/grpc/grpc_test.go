@@ -300,7 +300,7 @@ func TestGRPC(t *testing.T) {
 			for _, k := range kinds {
 				t.Run(k.name, func(t *testing.T) { repeat(t, client, k.call) })
 			}
-			for deadline := time.Now().Add(5 * time.Second); stats.InFlight.Load() != 0; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(20 * time.Second); stats.InFlight.Load() != 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%d requests are still in flight", stats.InFlight.Load())
 				}
