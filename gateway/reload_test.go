@@ -113,6 +113,22 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 	}
 }
 
+// A file that was mistaken for a configuration may be of any size: no reload
+// takes memory for it.
+func TestReloadRefusesHugeFile(t *testing.T) {
+	r := start(t, "[hosts]\none = { upstream = \""+says(t, "one")+"\" }\n")
+	if err := os.Truncate(r.config, 1<<40); err != nil {
+		t.Skipf("no sparse file of 1 TiB here: %v", err)
+	}
+	report := r.Reload(t.Context(), control.ReloadOptions{})
+	if len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "larger than") {
+		t.Errorf("Reload() = %+v; want one problem, the size", report)
+	}
+	if got, err := get(t.Context(), r.client(t, "h1"), "https://one.example.test/"); err != nil || got.Body != "one" {
+		t.Errorf("after the refusal: %+v, %v; want the upstream's answer", got, err)
+	}
+}
+
 // A host that is added is served at once, with a certificate; one that is
 // removed is refused at once.
 func TestHostsComeAndGo(t *testing.T) {

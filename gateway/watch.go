@@ -3,10 +3,10 @@ package gateway
 import (
 	"context"
 	"crypto/sha256"
-	"os"
 	"path/filepath"
 	"time"
 
+	"detour/config"
 	"detour/control"
 
 	"github.com/fsnotify/fsnotify"
@@ -73,9 +73,9 @@ func watchDirectories(w *fsnotify.Watcher, path string) {
 type digest [sha256.Size]byte
 
 // fingerprint is zero for a file that cannot be read, as between two steps of
-// an editor.
+// an editor, or that is too large for a configuration.
 func fingerprint(path string) digest {
-	data, err := os.ReadFile(path)
+	data, err := config.Read(path)
 	if err != nil {
 		return digest{}
 	}
