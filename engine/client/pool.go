@@ -108,9 +108,16 @@ func (t *Transport) restore(rested []*conn) (unwanted []*conn) {
 // that are when their answer has been read, unless another request comes first.
 func (t *Transport) CloseIdleConnections() {
 	t.mu.Lock()
+	t.retired = true
+	t.mu.Unlock()
+	t.dropIdle()
+}
+
+// dropIdle closes the connections that are not in use.
+func (t *Transport) dropIdle() {
+	t.mu.Lock()
 	idle := t.idle
 	t.idle = nil
-	t.retired = true
 	if t.sweeper != nil && t.sweeper.Stop() {
 		t.sweeps = false
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -82,6 +83,48 @@ func TestLateBytesAreNoAnswer(t *testing.T) {
 	if n := conns.Load(); n != 2 {
 		t.Errorf("%d connections; want 2", n)
 	}
+}
+
+// Behind kept connections may be nobody any more, without a sign. One request
+// finds out by waiting, not one a connection.
+func TestSilentlyDeadConnections(t *testing.T) {
+	noLeaks(t)
+	var died atomic.Bool
+	together := make(chan bool)
+	var old atomic.Int32
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		if died.Load() {
+			serveAll(okAB)(c, r)
+			return
+		}
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		if old.Add(1) == 3 {
+			close(together)
+		}
+		<-together // so there are as many connections
+		io.WriteString(c, okAB)
+		io.Copy(io.Discard, r)
+	})
+	rt := newClient(t, addr, nil).(*Transport)
+	var gets sync.WaitGroup
+	for range 3 {
+		gets.Go(func() {
+			if _, body, err := roundTrip(t, rt, request(t, http.MethodGet, addr, nil)); err != nil || body != "ab" {
+				t.Errorf("GET = %q, %v; want ab", body, err)
+			}
+		})
+	}
+	gets.Wait()
+	died.Store(true)
+	usual := rt.o.ResponseTimeout
+	rt.o.ResponseTimeout = 50 * time.Millisecond
+	if res, _, err := roundTrip(t, rt, request(t, http.MethodGet, addr, nil)); !isTimeout(err) {
+		t.Fatalf("answer of a dead connection = %v, %v; want a timeout", res, err)
+	}
+	rt.o.ResponseTimeout = usual
+	mustGet(t, rt, addr, "ab")
 }
 
 // dyingUpstream answers the first request of a connection, and ends the second

@@ -60,6 +60,9 @@ type Options struct {
 //   - A request is sent once more, on a new connection, if a kept one ended
 //     before a byte of the answer, the method is idempotent, and there is no
 //     body.
+//   - When a kept connection brings nothing in time, the unused ones are closed
+//     too: a machine that vanished, or a name that moved, would let a request
+//     wait on each of them.
 //   - Of httptrace's hooks GetConn, GotConn (without an IdleTime), GotFirstResponseByte,
 //     Got100Continue and Got1xxResponse are called, all before RoundTrip returns.
 //
@@ -128,6 +131,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		case reused && !retried && repeatable(req, err) && !x.began && ctx.Err() == nil:
 			retried = true
 			continue
+		case reused && !x.began && isTimeout(err):
+			t.dropIdle() // they may lead to a machine that is gone without a word
 		}
 		if !x.sending() {
 			closeBody(req) // else whoever sends it does
@@ -156,8 +161,7 @@ func repeatable(req *http.Request, err error) bool {
 	if hasBody(req) {
 		return false
 	}
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if isTimeout(err) {
 		return false
 	}
 	switch req.Method {
@@ -166,6 +170,11 @@ func repeatable(req *http.Request, err error) bool {
 		return true
 	}
 	return false
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
