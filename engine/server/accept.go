@@ -69,7 +69,6 @@ func (c *conn) start() {
 func (c *conn) handshake() bool {
 	secure, ok := c.rwc.(*tls.Conn)
 	if ok {
-		c.raw = secure.NetConn()
 		c.out.piece = recordBytes
 	} else if c.server.TLS != nil {
 		below := &batch{Conn: c.out}

@@ -60,8 +60,12 @@ const (
 )
 
 func (s *Server) newConn(nc net.Conn) *conn {
+	raw := nc
+	if secure, ok := nc.(*tls.Conn); ok {
+		raw = secure.NetConn() // from the beginning: Shutdown and Close look at it during the handshake
+	}
 	return &conn{
-		server: s, raw: nc, rwc: nc, out: &paced{Conn: nc},
+		server: s, raw: raw, rwc: nc, out: &paced{Conn: nc},
 		remote: nc.RemoteAddr().String(),
 		base:   &connContext{Context: context.Background(), server: s.identity, local: nc.LocalAddr()},
 	}

@@ -357,3 +357,26 @@ func TestShutdownBesideSlowCertificate(t *testing.T) {
 		t.Errorf("Shutdown when the certificate has come = %v", err)
 	}
 }
+
+// Shutdown and Close may come while a listener's own TLS is in its handshake: what
+// they do then is for the race detector.
+func TestShutdownBesideHandshake(t *testing.T) {
+	noLeak(t)
+	for i := range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := serveOn(t, tls.NewListener(l, serverTLS()), http.NotFoundHandler(), nil)
+		c := tls.Client(s.dial(t), clientTLS())
+		shaken := make(chan error)
+		go func() { shaken <- c.Handshake() }()
+		if i%2 == 0 {
+			s.Close()
+		} else if err := s.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown = %v", err)
+		}
+		c.NetConn().Close()
+		<-shaken
+	}
+}
