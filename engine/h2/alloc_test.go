@@ -1,8 +1,10 @@
 package h2
 
 import (
+	"bytes"
 	"net/http"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,42 +62,77 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// An idle connection holds no buffers and no workers.
+// An idle connection holds no buffers and no workers, nor what was large of its last
+// request.
 func TestIdleMemory(t *testing.T) {
 	if lifetime.Poison {
 		t.Skip("the race detector takes memory too")
 	}
-	synctest.Test(t, func(t *testing.T) {
-		const n = 200
-		idle := func() (heap int) {
-			conns := make([]*Conn, n)
-			for i := range conns {
-				r, c := pipe(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(kilobyte) }, Options{})
-				r.greet()
-				r.headers(1, get(), true)
-				r.until("the answer", endOf(1))
-				conns[i] = c
-			}
-			time.Sleep(3 * parkTime) // the workers go
-			for _, c := range conns {
-				c.mu.Lock()
-				if c.workers > 0 {
-					t.Errorf("an idle connection has %d workers; want none", c.workers)
+	large := func(size int) []byte { return get("x-large", strings.Repeat("|", size)) } // has no shorter code
+	tests := []struct {
+		name  string
+		block []byte
+		want  string // the status of its answer
+	}{
+		{"a small request", get(), "200"},
+		{"a request in one large frame", large(10 << 10), "200"},
+		{"a request in several frames", large(40 << 10), "200"},
+		{"a request over the limit", large(100 << 10), "431"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				first := idleMemory(t, tt.block, tt.want) // with what is there once
+				const n, limit = 200, 12 << 10            // some 9 KiB, tables of HPACK and the client's end with them; the smallest buffer would be 8 KiB more
+				if got := (idleMemory(t, tt.block, tt.want) - first) / n; got > limit {
+					t.Errorf("an idle connection takes %d bytes; want at most %d", got, limit)
+				} else {
+					t.Logf("an idle connection takes %d bytes, and its stack", got)
 				}
-				c.mu.Unlock()
-			}
-			runtime.GC()
-			runtime.GC() // empties the pools
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			return int(m.HeapAlloc)
+			})
+		})
+	}
+}
+
+// idleMemory is the heap with 200 more idle connections, which all asked at once.
+func idleMemory(t *testing.T, block []byte, want string) (heap int) {
+	var frames bytes.Buffer
+	f := http2.NewFramer(&frames, nil)
+	first := min(len(block), maxFrame)
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:first], EndStream: true, EndHeaders: first == len(block)})
+	for rest := block[first:]; len(rest) > 0; {
+		n := min(len(rest), maxFrame)
+		_ = f.WriteContinuation(1, n == len(rest), rest[:n])
+		rest = rest[n:]
+	}
+	begin, end := frames.Bytes()[:frames.Len()-10], frames.Bytes()[frames.Len()-10:]
+
+	clients, conns := make([]*raw, 200), make([]*Conn, 200)
+	for i := range clients {
+		clients[i], conns[i] = pipe(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(kilobyte) }, Options{})
+		clients[i].greet()
+		_, _ = clients[i].conn.Write(begin)
+	}
+	for _, r := range clients {
+		_, _ = r.conn.Write(end)
+		answer := r.until("the answer", func(f http2.Frame) bool { return f.Header().Type == http2.FrameHeaders })
+		fields, err := hpack.NewDecoder(tableBytes, nil).DecodeFull(answer.(*http2.HeadersFrame).HeaderBlockFragment())
+		if err != nil || fields[0].Value != want {
+			t.Fatalf("the answer is %v, %v; want %s", fields, err, want)
 		}
-		first := idle()        // with what is there once
-		const limit = 12 << 10 // some 9 KiB, tables of HPACK and the client's end with them; the smallest buffer would be 8 KiB more
-		if got := (idle() - first) / n; got > limit {
-			t.Errorf("an idle connection takes %d bytes; want at most %d", got, limit)
-		} else {
-			t.Logf("an idle connection takes %d bytes, and its stack", got)
+		r.until("its end", endOf(1))
+	}
+	time.Sleep(3 * parkTime) // the workers go
+	for _, c := range conns {
+		c.mu.Lock()
+		if c.workers > 0 {
+			t.Errorf("an idle connection has %d workers; want none", c.workers)
 		}
-	})
+		c.mu.Unlock()
+	}
+	runtime.GC()
+	runtime.GC() // empties the pools
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }

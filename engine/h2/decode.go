@@ -13,7 +13,7 @@ type table struct {
 	fields []tableField // oldest first
 	size   int
 	max    int
-	lost   bool // it does not follow the decoder any more, as a field came in pieces or too large
+	lost   bool // it does not follow the decoder any more, as a field was too large, or its length written in many bytes
 }
 
 // tableField is a field that was judged.
@@ -111,30 +111,30 @@ func (t *table) resize(size int) {
 
 var errLateResize = errors.New("table size update behind a field")
 
-// decode decodes a part of a header block. What is not one byte that stands for
+// decode decodes a header block. What is not one byte that stands for
 // a field goes to the decoder, one field at a time, so that table can follow it.
-func (h *head) decode(part []byte) error {
-	for !h.table.lost && len(part) > 0 {
-		if f := h.table.at(part[0]); f != nil {
+func (h *head) decode(block []byte) error {
+	for !h.table.lost && len(block) > 0 {
+		if f := h.table.at(block[0]); f != nil {
 			h.take(f)
 			h.begun = true
-			part = part[1:]
+			block = block[1:]
 			continue
 		}
-		if isResize(part[0]) && h.begun && h.table.size > 0 { // the decoder does not know what came before
+		if isResize(block[0]) && h.begun && h.table.size > 0 { // the decoder does not know what came before
 			return errLateResize
 		}
-		n := fieldLength(part)
+		n := fieldLength(block)
 		if n == 0 {
 			h.table.lost = true
 			break
 		}
-		if err := h.decodeOne(part[:n]); err != nil {
+		if err := h.decodeOne(block[:n]); err != nil {
 			return err
 		}
-		part = part[n:]
+		block = block[n:]
 	}
-	_, err := h.decoder.Write(part)
+	_, err := h.decoder.Write(block)
 	return err
 }
 

@@ -18,11 +18,12 @@ type head struct {
 	refuse    bool   // the stream is not wanted
 
 	limit   int
-	size    int // decoded, as RFC 9113, section 6.5.2, counts
-	encoded int
+	size    int    // decoded, as RFC 9113, section 6.5.2, counts
+	parts   []byte // of a block that is not whole yet
 	frames  int
 	begun   bool // a field came
 	decoder *hpack.Decoder
+	nothing [1]byte // see forget
 
 	table  table
 	came   tableField // the last one that decoder emitted
@@ -53,39 +54,56 @@ func (h *head) init(limit int) {
 	h.limit = limit
 	h.decoder = hpack.NewDecoder(tableBytes, h.emit)
 	h.table.max = tableBytes
+	h.nothing[0] = 0x82
 }
 
 // begin makes h ready for a block.
 func (h *head) begin(stream uint32, ends bool) {
-	if clear(h.fields); cap(h.fields) > maxFields {
-		h.fields = nil
-	}
 	h.fields = h.fields[:0]
 	h.stream, h.ends = stream, ends
-	h.pseudo, h.seen = [pseudoCount]string{}, [pseudoCount]bool{}
+	h.seen = [pseudoCount]bool{}
 	h.malformed, h.tooLarge, h.opens, h.refuse = "", false, false, false
-	h.size, h.encoded, h.frames, h.begun = 0, 0, 0, false
+	h.size, h.frames, h.begun = 0, 0, false
 	h.decoder.SetEmitEnabled(true)
 }
 
-// write decodes a part of the block; last says that there is no more. The
-// whole block must be decoded, whatever is wrong with it, for the sake of the
+// write takes a part of the block; last says that there is no more. Only a whole
+// block is decoded: of one in parts the decoder would keep a copy, and room for
+// it for good. It must be decoded whatever is wrong with it, for the sake of the
 // table.
 func (h *head) write(part []byte, last bool) error {
 	h.frames++
-	h.encoded += len(part)
-	if h.frames > maxBlockFrames || h.encoded > 2*h.limit {
+	if h.frames > maxBlockFrames || len(h.parts)+len(part) > 2*h.limit {
 		return connError{codeEnhanceYourCalm, "header block without an end"}
 	}
+	if h.frames > 1 || !last {
+		h.parts = append(h.parts, part...)
+		part = h.parts
+	}
+	if !last {
+		return nil
+	}
+	h.parts = nil
 	if err := h.decode(part); err != nil {
 		return connError{codeCompression, "header block cannot be decoded"}
 	}
-	if last {
-		if err := h.decoder.Close(); err != nil {
-			return connError{codeCompression, "header block breaks off"}
-		}
+	if err := h.decoder.Close(); err != nil {
+		return connError{codeCompression, "header block breaks off"}
 	}
 	return nil
+}
+
+// forget lets go of what a connection that falls idle would keep of the block.
+// The decoder holds on to the last bytes it was given, and so to a whole buffer: it
+// gets a field of the static table instead, of which nobody is told.
+func (h *head) forget() {
+	if clear(h.fields); cap(h.fields) > maxFields {
+		h.fields = nil
+	}
+	h.pseudo, h.came = [pseudoCount]string{}, tableField{}
+	h.decoder.SetEmitEnabled(false)
+	_, _ = h.decoder.Write(h.nothing[:])
+	_ = h.decoder.Close()
 }
 
 // emit takes a field from the decoder.
@@ -209,6 +227,7 @@ func (c *Conn) handleBlock(part []byte, last bool) error {
 	if !last {
 		return nil
 	}
+	defer h.forget()
 	if h.opens {
 		if h.refuse {
 			return c.spend(costFrame)
