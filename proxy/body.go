@@ -113,10 +113,14 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.err = err
 	}
 	if b.limit > 0 && !b.closed && !(b.whole && b.answered) {
+		limit := b.limit
+		if b.whole {
+			limit *= 2 // if this was taken, the limit for the answer's head comes first
+		}
 		if b.watch == nil {
-			b.watch = time.AfterFunc(b.limit, b.stuck)
+			b.watch = time.AfterFunc(limit, b.stuck)
 		} else {
-			b.watch.Reset(b.limit)
+			b.watch.Reset(limit)
 		}
 	}
 	return n, err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,36 @@ func TestStuckUpload(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An upstream that has taken all and does not answer is not said to have taken
+// nothing.
+func TestSilenceAfterUpload(t *testing.T) {
+	for _, scheme := range []string{"http", "h2c"} {
+		hang := make(chan struct{})
+		up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			<-hang
+		}))
+		up.Config.Protocols = new(http.Protocols)
+		up.Config.Protocols.SetHTTP1(true)
+		up.Config.Protocols.SetUnencryptedHTTP2(true)
+		up.Start()
+		t.Cleanup(func() {
+			close(hang)
+			up.Close()
+		})
+		r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{
+			Scheme: scheme, Address: up.Listener.Addr().String(), ResponseTimeout: 500 * time.Millisecond,
+		}})
+		req := newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader("hello"))
+		if res, err := r.client(t, "h2").Do(req); err != nil || res.StatusCode != http.StatusGatewayTimeout {
+			t.Fatalf("%s: answer %v, %v; want 504", scheme, res, err)
+		}
+		if message, _ := r.route.Stats.LastError(); strings.Contains(message, "took nothing") {
+			t.Errorf("%s: last error %q; want that of the missing answer", scheme, message)
+		}
 	}
 }
 
