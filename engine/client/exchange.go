@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -14,6 +15,9 @@ import (
 	"detour/engine/lifetime"
 	"detour/engine/wire"
 )
+
+// errSlow tells an operator more than the read's own "raw-read tcp" would.
+var errSlow = fmt.Errorf("waiting for the upstream's answer: %w", os.ErrDeadlineExceeded)
 
 var errHeadLong = errors.New("upstream's response head, or its trailers, are too long")
 
@@ -163,7 +167,10 @@ func (x *exchange) fill() error {
 				x.firstByte()
 			}
 			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded) && x.stillTime():
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if !x.stillTime() {
+				return errSlow
+			}
 		case err != nil:
 			return err
 		}
