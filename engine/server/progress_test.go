@@ -11,8 +11,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -23,44 +23,6 @@ import (
 
 // stall is the ProgressTimeout of these tests.
 const stall = 500 * time.Millisecond
-
-// eachTransport tests h with that limit, over our TLS, over TLS of the
-// listener's, and without.
-func eachTransport(t *testing.T, h func(w http.ResponseWriter, r *http.Request) error, test func(t *testing.T, dial func() net.Conn, ended verdict)) {
-	limit := func(o *server.Options) { o.Limits.ProgressTimeout = stall }
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf := serverTLS()
-	conf.NextProtos = []string{"http/1.1"}
-	bare := func(s *serving) func(t *testing.T) net.Conn {
-		return func(t *testing.T) net.Conn { return s.dial(t) }
-	}
-	encrypted := func(s *serving) func(t *testing.T) net.Conn {
-		return func(t *testing.T) net.Conn { return s.dialTLS(t) }
-	}
-	for transport, dial := range map[string]func(h http.Handler) func(t *testing.T) net.Conn{
-		"plaintext": func(h http.Handler) func(t *testing.T) net.Conn { return bare(serve(t, h, limit)) },
-		"TLS": func(h http.Handler) func(t *testing.T) net.Conn {
-			return encrypted(serve(t, h, func(o *server.Options) { secure(o); limit(o) }))
-		},
-		"listener TLS": func(h http.Handler) func(t *testing.T) net.Conn {
-			return encrypted(serveOn(t, tls.NewListener(l, conf), h, limit))
-		},
-	} {
-		ended := make(verdict, 1)
-		dial := dial(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if err := h(w, r); err != nil {
-				ended <- err
-			}
-		}))
-		t.Run(transport, func(t *testing.T) {
-			t.Parallel()
-			test(t, func() net.Conn { return dial(t) }, ended)
-		})
-	}
-}
 
 // verdict is where a handler's error goes.
 type verdict chan error
@@ -134,7 +96,7 @@ func TestProgressCutsUnwantedDrip(t *testing.T) {
 func TestProgressCutsSilentReader(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1 << 10, 1 << 20, 64 << 20} {
-		eachTransport(t, func(w http.ResponseWriter, r *http.Request) error {
+		eachSocket(t, func(w http.ResponseWriter, r *http.Request) error {
 			b := make([]byte, size)
 			for {
 				if _, err := w.Write(b); err != nil {
@@ -184,22 +146,19 @@ func TestProgressLeavesSlowReader(t *testing.T) {
 // The same over HTTP/2, whose writes are those of all answers of a connection.
 func TestProgressLeavesSlowHTTP2Reader(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate() // as in eachTransport
+	synctest.Test(t, testProgressLeavesSlowHTTP2Reader)
+}
+
+func testProgressLeavesSlowHTTP2Reader(t *testing.T) {
 	const size = 200 << 10 // of which several writes are in one piece
-	s := serveOn(t, narrow{l}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l := newMemory()
+	serveOn(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := w.Write(make([]byte, size)); err != nil {
 			t.Errorf("Write: %v", err)
 		}
 	}), func(o *server.Options) { secure(o); o.Limits.ProgressTimeout = stall })
-	narrowed := func(_, _ string, c syscall.RawConn) error { // before it connects: pieces are never larger then
-		return c.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, narrowBytes)
-		})
-	}
-	raw, err := (&net.Dialer{Control: narrowed}).Dial("tcp", s.addr)
+	raw, err := l.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,19 +196,6 @@ func (c slow) Read(p []byte) (int, error) {
 	const steps = 64
 	<-time.After(2 * stall / steps)
 	return c.Conn.Read(p[:min(len(p), 64<<10/steps)])
-}
-
-// narrow is a listener whose connections hold little that was not sent yet.
-type narrow struct{ net.Listener }
-
-const narrowBytes = 8 << 10
-
-func (l narrow) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err == nil {
-		err = c.(*net.TCPConn).SetWriteBuffer(narrowBytes)
-	}
-	return c, err
 }
 
 // What the client is not asked for is not its fault.
