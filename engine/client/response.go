@@ -14,7 +14,11 @@ func (x *exchange) answer(h wire.Response, block []byte) error {
 	if h.Status == http.StatusSwitchingProtocols {
 		return x.switchProtocols(h, block)
 	}
-	if x.expecting { // the body is not wanted
+	switch {
+	case !x.expecting:
+	case h.Status < 300 && h.Length == wire.LengthChunked && !h.Close:
+		x.startBody() // who begins a stream without a refusal, and stays, may want it for the rest (RFC 9110, 10.1.1)
+	default: // the body is not wanted
 		x.expecting = false
 		closeBody(x.req)
 	}

@@ -45,6 +45,15 @@ func TestContinue(t *testing.T) {
 			io.WriteString(c, okAB)
 			r.ReadByte()
 		}, 10 * time.Second, false},
+		{"wanted behind the head of the answer", func(c net.Conn, r *bufio.Reader) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+			io.CopyN(io.Discard, r, 5)
+			io.WriteString(c, "2\r\nab\r\n0\r\n\r\n")
+		}, 10 * time.Second, true},
+		{"refused by a stream", func(c net.Conn, r *bufio.Reader) {
+			io.WriteString(c, "HTTP/1.1 413 Too Large\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n")
+			r.ReadByte()
+		}, 10 * time.Second, false},
 		{"not waited for", func(c net.Conn, r *bufio.Reader) {
 			io.CopyN(io.Discard, r, 5)
 			io.WriteString(c, okAB)
