@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 
 	"detour/engine/wire"
 )
@@ -112,7 +113,11 @@ func (x *exchange) readBody(p []byte) (int, error) {
 		}
 		return n, early(err)
 	case framedByClose:
-		return x.readPlain(p)
+		n, err := x.readPlain(p)
+		if err == io.EOF && x.sending() && x.body.wasReset() {
+			err = syscall.ECONNRESET
+		}
+		return n, err
 	}
 	return x.readChunks(p)
 }

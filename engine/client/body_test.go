@@ -170,3 +170,38 @@ func sent(trailer http.Header) http.Header {
 	}
 	return h
 }
+
+// A reset is no end of a body either when a write of the request's meets it
+// first, which leaves the mere end of the connection to the read.
+func TestResetWhileUploading(t *testing.T) {
+	noLeaks(t)
+	for range 20 {
+		reset := make(chan bool)
+		addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nab")
+			<-reset
+			c.(*net.TCPConn).SetLinger(0) // the close resets
+		})
+		rt := newClient(t, addr, nil)
+		res, err := rt.RoundTrip(request(t, http.MethodPost, addr, endless{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(res.Body, make([]byte, 2)); err != nil {
+			t.Fatal(err)
+		}
+		upload := res.Body.(*exchange).body
+		eventually(t, "write that is stuck", func() bool {
+			since := upload.writing.Load()
+			return since != 0 && upload.now()-since > int64(20*time.Millisecond)
+		})
+		close(reset)
+		if rest, err := io.ReadAll(res.Body); err == nil {
+			t.Errorf("behind the reset: %q and a clean end; want an error", rest)
+		}
+		res.Body.Close()
+	}
+}

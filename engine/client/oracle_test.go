@@ -190,7 +190,12 @@ func TestOracle(t *testing.T) {
 					t.Errorf("%q: net/http does it too; take it off the list", raw)
 				}
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
+			diff := cmp.Diff(want, got)
+			for tries := 0; diff != "" && tt.differs == "" && tries < 5; tries++ {
+				// net/http may send the next request before it notices what came behind the answer.
+				diff = cmp.Diff(observe(t, transports[1], tt.method, raw, tt.ends), got)
+			}
+			if diff != "" {
 				t.Errorf("%.200q: -net/http +client\n%s", raw, diff)
 			}
 		})

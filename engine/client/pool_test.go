@@ -277,7 +277,7 @@ func TestSweepClosesDeadConnections(t *testing.T) {
 		io.WriteString(c, okAB)
 	})
 	o := defaults()
-	o.IdleTimeout = 4 * time.Second // looked at after one
+	o.IdleTimeout = 8 * time.Second // looked at after two
 	rt := newClient(t, addr, o).(*Transport)
 	mustGet(t, rt, addr, "ab")
 	if n := idleCount(rt); n != 1 {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"detour/engine/wire"
@@ -41,6 +42,7 @@ type upload struct {
 
 	last    atomic.Bool           // only one write is to come
 	whole   atomic.Bool           // all was sent
+	reset   atomic.Bool           // a write met a reset; set before writing says that it is over
 	writing atomic.Int64          // since when a write is on its way, as now says; 0 = none is
 	ended   atomic.Int64          // when, as now says; 0 = it has not
 	cause   atomic.Pointer[error] // why the connection was closed instead
@@ -122,11 +124,24 @@ func (u *upload) now() int64 { return max(1, int64(time.Since(u.start))) }
 func (u *upload) write(p []byte) error {
 	u.writing.Store(u.now())
 	_, err := u.nc.Write(p)
+	if errors.Is(err, syscall.ECONNRESET) {
+		u.reset.Store(true)
+	}
 	u.writing.Store(0)
 	if err != nil && fatal(err) == nil {
 		return errRefused
 	}
 	return err
+}
+
+// wasReset reports, when a read meets the end of the connection, whether that is
+// a reset of which a write has learned: the system tells it only once.
+func (u *upload) wasReset() bool {
+	_ = u.nc.SetWriteDeadline(time.Unix(1, 0)) // what is on its way has nowhere to go
+	for u.writing.Load() != 0 {
+		runtime.Gosched()
+	}
+	return u.reset.Load()
 }
 
 func (u *upload) send() error {
