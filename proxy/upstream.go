@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -205,7 +206,7 @@ func (o *UpstreamOptions) dial() func(ctx context.Context, network, address stri
 		if err != nil {
 			return nil, err
 		}
-		return &upstreamConn{conn}, nil
+		return &upstreamConn{Conn: conn}, nil
 	}
 }
 
@@ -213,11 +214,26 @@ func (o *UpstreamOptions) dial() func(ctx context.Context, network, address stri
 // and closes makes our writes fail while its answer is still to be read, and
 // http.Transport reports whichever it meets first. So such a write succeeds,
 // and reading tells what happened: the answer, or that the connection is dead.
-type upstreamConn struct{ net.Conn }
+type upstreamConn struct {
+	net.Conn
+	reset atomic.Bool // a write met a reset, which the system tells only once
+}
+
+func (c *upstreamConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err == io.EOF && c.reset.Load() {
+		err = syscall.ECONNRESET // no end of a body
+	}
+	return n, err
+}
 
 func (c *upstreamConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if err != nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+	switch {
+	case errors.Is(err, syscall.ECONNRESET):
+		c.reset.Store(true)
+		return len(p), nil
+	case errors.Is(err, syscall.EPIPE):
 		return len(p), nil
 	}
 	return n, err
