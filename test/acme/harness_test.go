@@ -142,10 +142,10 @@ func (w *world) trusted(m *acme.Manager, name string) bool {
 	return err == nil
 }
 
-func (w *world) waitTrusted(m *acme.Manager, limit time.Duration, names ...string) {
+func (w *world) waitTrusted(m *acme.Manager, names ...string) {
 	w.Helper()
 	for _, name := range names {
-		w.eventually(name+" has a real certificate", limit, func() bool { return w.trusted(m, name) }, func() any { return status(m, name) })
+		w.eventually(name+" has a real certificate", func() bool { return w.trusted(m, name) }, func() any { return status(m, name) })
 	}
 }
 
@@ -158,12 +158,12 @@ func status(m *acme.Manager, name string) acme.Certificate {
 	return acme.Certificate{}
 }
 
-// eventually waits for ok with a deadline.
-func (w *world) eventually(what string, limit time.Duration, ok func() bool, found func() any) {
+// eventually waits for ok, at most for a minute.
+func (w *world) eventually(what string, ok func() bool, found func() any) {
 	w.Helper()
-	for end := time.Now().Add(limit); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			w.Fatalf("not within %s: %s; found %+v", limit, what, found())
+			w.Fatalf("not within a minute: %s; found %+v", what, found())
 		}
 	}
 }
@@ -171,7 +171,7 @@ func (w *world) eventually(what string, limit time.Duration, ok func() bool, fou
 // noTXT fails when a challenge record was left in the zone.
 func (w *world) noTXT() {
 	w.Helper()
-	w.eventually("all TXT records are removed", time.Minute,
+	w.eventually("all TXT records are removed",
 		func() bool { return len(w.cf.Records()) == 0 },
 		func() any { return w.cf.Records() })
 }

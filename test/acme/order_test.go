@@ -24,7 +24,7 @@ func TestOrderPerHost(t *testing.T) {
 	if s := status(m, "blog.example.test"); s.State != acme.StatePending {
 		t.Errorf("Status() = %+v; want pending", s)
 	}
-	w.waitTrusted(m, time.Minute, "blog.example.test", "shop.example.test", "example.test")
+	w.waitTrusted(m, "blog.example.test", "shop.example.test", "example.test")
 	if got := w.ca.Orders(); got != 3 {
 		t.Errorf("orders = %d; want 3", got)
 	}
@@ -39,7 +39,7 @@ func TestWildcard(t *testing.T) {
 	w := newWorld(t, pebble.Options{})
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test", "shop.example.test", "example.test", "a.b.example.test"), []string{"example.test"})
-	w.waitTrusted(m, time.Minute, "blog.example.test", "shop.example.test", "example.test", "a.b.example.test")
+	w.waitTrusted(m, "blog.example.test", "shop.example.test", "example.test", "a.b.example.test")
 	if got := w.ca.Orders(); got != 3 {
 		t.Errorf("orders = %d; want 3: *.example.test, the apex, the deeper name", got)
 	}
@@ -61,11 +61,11 @@ func TestAddAndRemoveWhileRunning(t *testing.T) {
 	w := newWorld(t, pebble.Options{})
 	m := w.start()
 	m.Manage(w.settings, hosts("one.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "one.example.test")
+	w.waitTrusted(m, "one.example.test")
 	first, _ := served(m, "one.example.test")
 
 	m.Manage(w.settings, hosts("one.example.test", "two.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "two.example.test")
+	w.waitTrusted(m, "two.example.test")
 	if again, _ := served(m, "one.example.test"); !again.Equal(first) {
 		t.Error("adding a host changed the certificate of another one")
 	}
@@ -76,7 +76,7 @@ func TestAddAndRemoveWhileRunning(t *testing.T) {
 	}
 	// Back again: from the storage, without an order.
 	m.Manage(w.settings, hosts("one.example.test", "two.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "one.example.test")
+	w.waitTrusted(m, "one.example.test")
 	if got := w.ca.Orders(); got != 2 {
 		t.Errorf("orders = %d; want 2", got)
 	}
@@ -89,7 +89,7 @@ func TestRemoveWhileOrdering(t *testing.T) {
 	w.cf.Lag(time.Hour)
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.eventually("the TXT record is made", time.Minute, func() bool { return len(w.cf.Records()) == 1 }, func() any { return m.Status() })
+	w.eventually("the TXT record is made", func() bool { return len(w.cf.Records()) == 1 }, func() any { return m.Status() })
 	m.Manage(w.settings, nil, nil)
 	w.noTXT()
 }
@@ -102,7 +102,7 @@ func TestBadTokenRepaired(t *testing.T) {
 	w.settings.Token = func() (string, error) { return bad, nil }
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.eventually("it fails", time.Minute, func() bool { return status(m, "blog.example.test").State == acme.StateFailing }, func() any { return m.Status() })
+	w.eventually("it fails", func() bool { return status(m, "blog.example.test").State == acme.StateFailing }, func() any { return m.Status() })
 	s := status(m, "blog.example.test")
 	if !strings.Contains(s.Error, "token is not valid") || strings.Contains(s.Error, bad) {
 		t.Errorf("Error = %q; want that the token is not valid, without the token", s.Error)
@@ -112,7 +112,7 @@ func TestBadTokenRepaired(t *testing.T) {
 	}
 	w.settings.Token = func() (string, error) { return good, nil }
 	m.Manage(w.settings, hosts("blog.example.test"), nil) // a reload with the repaired token is enough
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 	w.noTXT()
 }
 
@@ -122,13 +122,13 @@ func TestTokenGainsScopeRetry(t *testing.T) {
 	w.cf.Allow(w.token, cloudflare.Scope{ZoneRead: true})
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.eventually("it fails", time.Minute, func() bool { return status(m, "blog.example.test").State == acme.StateFailing }, func() any { return m.Status() })
+	w.eventually("it fails", func() bool { return status(m, "blog.example.test").State == acme.StateFailing }, func() any { return m.Status() })
 	if s := status(m, "blog.example.test"); !strings.Contains(s.Error, "DNS:Edit") {
 		t.Errorf("Error = %q; want that DNS:Edit is missing", s.Error)
 	}
 	w.cf.Allow(w.token, cloudflare.Full)
 	m.Retry("blog.example.test")
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 }
 
 func TestCloudflareTrouble(t *testing.T) {
@@ -151,7 +151,7 @@ func TestCloudflareTrouble(t *testing.T) {
 			w.cf.Fail(tt.failures...)
 			m := w.start()
 			m.Manage(w.settings, hosts("blog.example.test"), nil)
-			w.waitTrusted(m, time.Minute, "blog.example.test")
+			w.waitTrusted(m, "blog.example.test")
 			w.noTXT()
 		})
 	}
@@ -163,7 +163,7 @@ func TestRecordVisibleLate(t *testing.T) {
 	w.cf.Lag(2 * time.Second)
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 	if got := w.ca.Orders(); got != 1 {
 		t.Errorf("orders = %d; want 1", got)
 	}
@@ -176,7 +176,7 @@ func TestResolversOneDead(t *testing.T) {
 	w.cf.Lag(time.Second)
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 }
 
 func TestRestartFromStorage(t *testing.T) {
@@ -184,14 +184,14 @@ func TestRestartFromStorage(t *testing.T) {
 	w := newWorld(t, pebble.Options{})
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 	root, _ := m.LocalRoot()
 	w.stop(m)
 
 	asked := len(w.cf.Requests())
 	m = w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 	if w.ca.Orders() != 1 || len(w.cf.Requests()) != asked {
 		t.Errorf("after the restart: %d orders, Cloudflare was asked %v; want one order and no request", w.ca.Orders(), w.cf.Requests()[asked:])
 	}
@@ -211,7 +211,7 @@ func TestFallbackIssuer(t *testing.T) {
 	w.settings.Issuers = []acme.Issuer{{CA: first.Directory, Roots: first.RootFile}, second}
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 }
 
 func TestBothIssuersFailing(t *testing.T) {
@@ -221,7 +221,7 @@ func TestBothIssuersFailing(t *testing.T) {
 	w.settings.Issuers = append([]acme.Issuer{{CA: blocked.Directory, Roots: blocked.RootFile}}, w.settings.Issuers...)
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.eventually("it fails", time.Minute, func() bool { return status(m, "blog.example.test").State == acme.StateFailing }, func() any { return m.Status() })
+	w.eventually("it fails", func() bool { return status(m, "blog.example.test").State == acme.StateFailing }, func() any { return m.Status() })
 	got := status(m, "blog.example.test").Error
 	for _, want := range []string{"does not issue for this name", "set eab_key_id and eab_key_file"} {
 		if !strings.Contains(got, want) {
@@ -236,7 +236,7 @@ func TestChangedAuthority(t *testing.T) {
 	other := newWorld(t, pebble.Options{})
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 	before, _ := served(m, "blog.example.test")
 
 	// The new authority validates against w's zone, where the records appear.
@@ -245,14 +245,14 @@ func TestChangedAuthority(t *testing.T) {
 	next := w.settings
 	next.Issuers = []acme.Issuer{{CA: second.Directory, Roots: second.RootFile}}
 	m.Manage(next, hosts("blog.example.test"), nil)
-	w.eventually("the new authority fails", time.Minute, func() bool { return status(m, "blog.example.test").Error != "" }, func() any { return m.Status() })
+	w.eventually("the new authority fails", func() bool { return status(m, "blog.example.test").Error != "" }, func() any { return m.Status() })
 	if leaf, _ := served(m, "blog.example.test"); leaf == nil || !leaf.Equal(before) {
 		t.Error("the old certificate is not served while the new authority fails")
 	}
 	second.Down(false)
 	m.Retry()
 	other.ca = second
-	other.waitTrusted(m, time.Minute, "blog.example.test")
+	other.waitTrusted(m, "blog.example.test")
 }
 
 func TestManyNamesAtOnce(t *testing.T) {
@@ -264,7 +264,7 @@ func TestManyNamesAtOnce(t *testing.T) {
 		names = append(names, fmt.Sprintf("host%d.example.test", i))
 	}
 	m.Manage(w.settings, hosts(names...), nil)
-	w.waitTrusted(m, time.Minute, names...)
+	w.waitTrusted(m, names...)
 	if got := w.ca.Orders(); got != len(names) {
 		t.Errorf("orders = %d; want %d", got, len(names))
 	}
@@ -291,7 +291,7 @@ func TestSplitHorizon(t *testing.T) {
 	w := newWorld(t, pebble.Options{})
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), []string{"example.test"})
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 	if w.cf.Queries() == 0 {
 		t.Error("the zone's own name server was not asked")
 	}

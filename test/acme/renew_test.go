@@ -28,7 +28,7 @@ func TestRenewalWithOpenStreams(t *testing.T) {
 	w := newWorld(t, pebble.Options{Validity: 30 * time.Second})
 	m := w.start()
 	m.Manage(w.settings, hosts("renewed.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "renewed.example.test")
+	w.waitTrusted(m, "renewed.example.test")
 	first, _ := served(m, "renewed.example.test")
 
 	stop := make(chan struct{})

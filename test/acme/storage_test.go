@@ -26,7 +26,7 @@ func TestCaddyStorageIsUsed(t *testing.T) {
 	w := newWorld(t, pebble.Options{})
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test", "shop.example.test"), []string{"example.test"})
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 	w.stop(m)
 
 	// Caddy's tree holds the same three files a certificate, and nothing of ours.
@@ -48,7 +48,7 @@ func TestCaddyStorageIsUsed(t *testing.T) {
 	w.settings.Token = func() (string, error) { return "", fmt.Errorf("no token is needed for this") }
 	m = w.start()
 	m.Manage(w.settings, hosts("blog.example.test", "shop.example.test"), []string{"example.test"})
-	w.waitTrusted(m, time.Minute, "blog.example.test", "shop.example.test")
+	w.waitTrusted(m, "blog.example.test", "shop.example.test")
 	if got := w.ca.Orders(); got != 1 {
 		t.Errorf("orders = %d; want the first one only", got)
 	}
@@ -77,8 +77,8 @@ func TestUnwritableStorageRecovers(t *testing.T) {
 	if err := os.Remove(w.storage); err != nil {
 		t.Fatal(err)
 	}
-	w.waitTrusted(m, time.Minute, "blog.example.test")
-	w.eventually("the error is gone", time.Minute, func() bool { return status(m, "blog.example.test").Error == "" }, func() any { return m.Status() })
+	w.waitTrusted(m, "blog.example.test")
+	w.eventually("the error is gone", func() bool { return status(m, "blog.example.test").Error == "" }, func() any { return m.Status() })
 	stored, err := os.ReadFile(filepath.Join(w.storage, "pki/authorities/local/root.crt"))
 	if err != nil || string(stored) != string(root) {
 		t.Errorf("stored root: %v; want the one that was in memory", err)
@@ -91,7 +91,7 @@ func TestTornCertificate(t *testing.T) {
 	w := newWorld(t, pebble.Options{})
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test", "shop.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "blog.example.test", "shop.example.test")
+	w.waitTrusted(m, "blog.example.test", "shop.example.test")
 	w.stop(m)
 	dirs, _ := filepath.Glob(filepath.Join(w.storage, "certificates", "*"))
 	if len(dirs) != 1 {
@@ -106,7 +106,7 @@ func TestTornCertificate(t *testing.T) {
 	}
 	m = w.start()
 	m.Manage(w.settings, hosts("blog.example.test", "shop.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "blog.example.test", "shop.example.test")
+	w.waitTrusted(m, "blog.example.test", "shop.example.test")
 	if got := w.ca.Orders(); got != 3 {
 		t.Errorf("orders = %d; want 3: two, and the torn one anew", got)
 	}
@@ -199,7 +199,7 @@ func TestKilledWhileWriting(t *testing.T) {
 	}
 	// Locks of the killed look stale after ten seconds; then all are stored again.
 	w := &world{T: t}
-	w.eventually("all certificates are stored", time.Minute, func() bool {
+	w.eventually("all certificates are stored", func() bool {
 		for _, name := range names {
 			base := filepath.Join(storage, "certificates", "local", name, name)
 			if _, err := tls.LoadX509KeyPair(base+".crt", base+".key"); err != nil {

@@ -77,9 +77,9 @@ func TestTokenRotatedWithoutReload(t *testing.T) {
 	w.settings.Token = func() (string, error) { return *token.Load(), nil }
 	m := w.start()
 	m.Manage(w.settings, hosts("blog.example.test"), nil)
-	w.eventually("it fails", time.Minute, func() bool { return status(m, "blog.example.test").State == acme.StateFailing }, func() any { return m.Status() })
+	w.eventually("it fails", func() bool { return status(m, "blog.example.test").State == acme.StateFailing }, func() any { return m.Status() })
 	token.Store(&w.token)
-	w.waitTrusted(m, time.Minute, "blog.example.test")
+	w.waitTrusted(m, "blog.example.test")
 }
 
 // The names differ from the other tests': certmagic's schedule of failed renewals
@@ -89,17 +89,17 @@ func TestExpiredIsServed(t *testing.T) {
 	w := newWorld(t, pebble.Options{Validity: 3 * time.Second})
 	m := w.start()
 	m.Manage(w.settings, hosts("expired.example.test"), nil)
-	w.waitTrusted(m, time.Minute, "expired.example.test")
+	w.waitTrusted(m, "expired.example.test")
 	w.ca.Down(true)
-	w.eventually("it expires", time.Minute, func() bool { return status(m, "expired.example.test").State == acme.StateExpired }, func() any { return m.Status() })
+	w.eventually("it expires", func() bool { return status(m, "expired.example.test").State == acme.StateExpired }, func() any { return m.Status() })
 	leaf, err := served(m, "expired.example.test")
 	if err != nil || !strings.HasPrefix(leaf.Issuer.CommonName, "Pebble") {
 		t.Errorf("served %v, %v; want the expired certificate of the authority", leaf, err)
 	}
-	w.eventually("the failure is shown", time.Minute, func() bool { return status(m, "expired.example.test").Error != "" }, func() any { return m.Status() })
+	w.eventually("the failure is shown", func() bool { return status(m, "expired.example.test").Error != "" }, func() any { return m.Status() })
 	w.ca.Down(false)
 	m.Retry("expired.example.test")
-	w.waitTrusted(m, time.Minute, "expired.example.test")
+	w.waitTrusted(m, "expired.example.test")
 }
 
 // TestTokenNeverShown goes through answers that echo the token.
@@ -113,7 +113,7 @@ func TestTokenNeverShown(t *testing.T) {
 	} {
 		w.cf.Fail(f, f) // for the record and for its removal
 		m.Manage(w.settings, hosts("blog.example.test"), nil)
-		w.eventually("it fails", time.Minute, func() bool { return status(m, "blog.example.test").Error != "" }, func() any { return m.Status() })
+		w.eventually("it fails", func() bool { return status(m, "blog.example.test").Error != "" }, func() any { return m.Status() })
 		if got := status(m, "blog.example.test").Error; strings.Contains(got, w.token) || !strings.Contains(got, "(token)") {
 			t.Errorf("Error = %q; want (token) in place of the token", got)
 		}
