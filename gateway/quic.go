@@ -73,7 +73,7 @@ func NewQUICServer(o ServerOptions) QUICServer {
 	s.h3 = &http3.Server{
 		Handler:        standard(s.counted(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
 		MaxHeaderBytes: o.Limits.HeaderBytes,
-		IdleTimeout:    o.Limits.IdleTimeout,
+		ConnContext:    s.visited,
 		// Its debug lines hold whole request URIs, secrets included.
 		Logger: slog.New(onlyWarnings{o.Log.Handler()}),
 	}
@@ -221,8 +221,11 @@ func (s *quicServer) Close() error {
 // counted keeps inFlight.
 func (s *quicServer) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := visitOf(r)
+		v.requestBegins()
 		s.inFlight.Add(1)
 		defer func() {
+			v.requestEnds()
 			if s.inFlight.Add(-1) == 0 {
 				select {
 				case s.finished <- struct{}{}:

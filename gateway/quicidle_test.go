@@ -1,0 +1,112 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"detour/gateway"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+// A connection is idle that has no request, whatever else it has; but not while
+// one is under way, however long that takes.
+func TestQUICServerIdle(t *testing.T) {
+	const limit = 200 * time.Millisecond
+	begun, release := make(chan struct{}), make(chan struct{})
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-release
+	}), func(o *gateway.ServerOptions) { o.Limits.IdleTimeout = limit })
+	dial := func() *quic.Conn {
+		c, err := quic.DialAddr(t.Context(), s.addr, clientTLS(http3.NextProtoH3), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.CloseWithError(0, "") })
+		return c
+	}
+	ended := func(c *quic.Conn) {
+		t.Helper()
+		select {
+		case <-c.Context().Done():
+			var e *quic.ApplicationError
+			if err := context.Cause(c.Context()); !errors.As(err, &e) || e.ErrorCode != quic.ApplicationErrorCode(http3.ErrCodeNoError) {
+				t.Errorf("the connection ended with %v; want H3_NO_ERROR", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("the connection goes on")
+		}
+	}
+
+	half := dial()
+	stream, err := half.OpenStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Write([]byte("\x01\x40")); err != nil { // HEADERS, and half of its length
+		t.Fatal(err)
+	}
+	ended(half)
+
+	tr := s.transport(t)
+	busy := dial()
+	done := make(chan error, 1)
+	go func() {
+		req, _ := http.NewRequest(http.MethodGet, "https://"+name+"/", nil)
+		res, err := tr.NewClientConn(busy).RoundTrip(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		done <- err
+	}()
+	<-begun
+	time.Sleep(2 * limit)
+	close(release)
+	if err := <-done; err != nil {
+		t.Errorf("a request that took longer: %v", err)
+	}
+	ended(busy)
+}
+
+// Of a connection that has ended nothing stays, least of all what its client did
+// not read.
+func TestQUICServerKeepsNoUnreadAnswers(t *testing.T) {
+	const visits, answers = 8, 200 // how streams and connection end is a matter of chance
+	var begun, freed atomic.Int32
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b := make([]byte, 64<<10) // all together more than the client takes unread
+		runtime.AddCleanup(&b[0], func(struct{}) { freed.Add(1) }, struct{}{})
+		begun.Add(1)
+		w.Write(b)
+	}))
+	for visit := range int32(visits) {
+		c, err := quic.DialAddr(t.Context(), s.addr, clientTLS(http3.NextProtoH3), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cc := s.transport(t).NewClientConn(c)
+		for range answers {
+			stream, err := cc.OpenRequestStream(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			req, _ := http.NewRequest(http.MethodGet, "https://"+name+"/", nil)
+			if err := stream.SendRequestHeader(req); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "all answers to begin", func() bool { return begun.Load() == (visit+1)*answers })
+		c.CloseWithError(0, "")
+	}
+	eventually(t, "all answers to be freed", func() bool {
+		runtime.GC()
+		return freed.Load() == visits*answers
+	})
+}
