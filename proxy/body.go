@@ -33,9 +33,9 @@ type requestBody struct {
 }
 
 // newRequestBody returns the body to forward and its length, -1 = unknown.
-// There is none (nil, 0) when the client sent none: HTTP/2 and HTTP/3 need not
-// say so in the header, and to an HTTP/1 upstream a GET with an unknown length
-// would become a chunked one, which some servers refuse.
+// There is none (nil, 0) when the client sent none: to an HTTP/1 upstream a GET
+// or PROPFIND with an unknown length would become a chunked one, which some
+// servers refuse.
 func newRequestBody(r *http.Request, limit int64) (*requestBody, int64, error) {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 || r.Method == http.MethodConnect {
 		return nil, 0, nil // the stream of a CONNECT is no body
@@ -45,8 +45,10 @@ func newRequestBody(r *http.Request, limit int64) (*requestBody, int64, error) {
 	}
 	b := &requestBody{src: r.Body, limited: limit > 0, left: limit, coming: r.ContentLength}
 	b.idle.L = &b.mu
-	if r.ContentLength < 0 && rarelyHasBody(r.Method) {
-		// The end of the stream arrives with the header, so this does not wait.
+	if r.ContentLength < 0 && r.ProtoMajor == 3 && r.Method != http.MethodPost && r.Method != http.MethodPut {
+		// quic-go does not say whether the stream ended with the header: its end,
+		// or its first byte, comes at once. Browsers send a length of 0 with those
+		// two (Fetch, 4.6), which may also be streams that begin late.
 		first := make([]byte, 1)
 		n, err := io.ReadFull(r.Body, first)
 		switch {
@@ -58,15 +60,6 @@ func newRequestBody(r *http.Request, limit int64) (*requestBody, int64, error) {
 		b.src = io.MultiReader(&prefix{first[:n]}, r.Body)
 	}
 	return b, r.ContentLength, nil
-}
-
-// rarelyHasBody names the methods whose requests carry a body only by accident.
-func rarelyHasBody(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodDelete:
-		return true
-	}
-	return false
 }
 
 // prefix reads a few bytes that were read ahead.

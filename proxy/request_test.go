@@ -315,7 +315,7 @@ func TestNoBodyIsNoBody(t *testing.T) {
 	addr, heads := recorder(t)
 	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}})
 	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
-		for _, method := range []string{"GET", "HEAD", "DELETE", "OPTIONS"} {
+		for _, method := range []string{"GET", "HEAD", "DELETE", "OPTIONS", "PROPFIND", "MOVE", "LOCK"} {
 			do(t, c, newRequest(t, method, url+"/", nil))
 			if head := <-heads; strings.Contains(head, "Transfer-Encoding") || strings.Contains(head, "Content-Length") {
 				t.Errorf("%s without a body became\n%s", method, head)
