@@ -115,7 +115,7 @@ func (h *hostEntry) keys() []key {
 		{"aliases", names(), "[]", "More names of the same host, short or full."},
 		{"status_page", text("URL template", &h.StatusPage, optional(statusPage)), "", "Its own status page. Without it: `status_page` of the file."},
 		{"answer", choice(&h.Answer, Adaptive, Redirect), "", "Its own `offline.answer`."},
-		{"compress", boolean(&h.Compress), "true", "Compress answers with zstd or gzip."},
+		{"compress", boolean(&h.Compress), "true", "Compress answers with zstd or gzip; streams of events leave as they are."},
 		{"log", boolean(&h.Log), "true", "Write its access log."},
 		{"cert", file(&h.CertFile, certificateFile), "", "PEM file of its own certificate and chain, instead of one from ACME."},
 		{"key", file(&h.KeyFile, secretFile), "", "PEM file of the key of `cert`."},
