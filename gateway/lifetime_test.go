@@ -45,7 +45,7 @@ func TestDrain(t *testing.T) {
 			got, err := get(t.Context(), client, "https://shop.example.test/slow")
 			results <- result{got, err}
 		}()
-		<-arrived
+		receive(t, "the request", arrived)
 	}
 
 	ended := make(chan error, 1)
@@ -56,11 +56,11 @@ func TestDrain(t *testing.T) {
 	}
 	close(release)
 	for range protocols {
-		if got := <-results; got.err != nil || got.Body != "done" {
+		if got := receive(t, "an answer", results); got.err != nil || got.Body != "done" {
 			t.Errorf("a request in flight got %+v; want it finished", got)
 		}
 	}
-	if err := <-ended; err != nil {
+	if err := receive(t, "the end of Run", ended); err != nil {
 		t.Errorf("Run() = %v; want nil", err)
 	}
 	if c, err := net.Dial("tcp", r.HTTPSAddr().String()); err == nil {
@@ -87,11 +87,11 @@ func TestDrainEnds(t *testing.T) {
 		_, err := get(t.Context(), client, "https://shop.example.test/")
 		failed <- err
 	}()
-	<-arrived
+	receive(t, "the request", arrived)
 	if err := r.stop(); err != nil {
 		t.Errorf("Run() = %v; want nil", err)
 	}
-	if err := <-failed; err == nil {
+	if err := receive(t, "the answer", failed); err == nil {
 		t.Error("a request that hangs got an answer; want it cut")
 	}
 }

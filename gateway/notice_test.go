@@ -106,7 +106,7 @@ func TestNoticesToAServerThatHangs(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second { // what one notice is given
 		t.Errorf("20 flips took %s", took)
 	}
-	<-hung
+	receive(t, "a notice", hung)
 	began = time.Now()
 	if err := r.stop(); err != nil {
 		t.Errorf("Run() = %v; want nil", err)

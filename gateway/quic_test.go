@@ -209,7 +209,7 @@ func TestQUICServerEarlyAnswer(t *testing.T) {
 			}
 			defer res.Body.Close()
 			if tt.taken {
-				if err := <-body.end; err != io.EOF {
+				if err := receive(t, "the end of the upload", body.end); err != io.EOF {
 					t.Errorf("the upload ended with %v; want it whole", err)
 				}
 			}
@@ -308,7 +308,10 @@ func TestQUICServerShutdownWaitsForRequests(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
-		<-release
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
 		w.Write(make([]byte, 1<<20))
 	}))
 	c := s.client(t)
@@ -326,10 +329,10 @@ func TestQUICServerShutdownWaitsForRequests(t *testing.T) {
 		}
 		answers <- err
 	}()
-	<-arrived
+	receive(t, "the request", arrived)
 	down := make(chan error, 1)
 	go func() { down <- s.server.Shutdown(t.Context()) }()
-	if err := <-s.done; !errors.Is(err, http.ErrServerClosed) {
+	if err := receive(t, "the end of Serve", s.done); !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("Serve = %v; want %v", err, http.ErrServerClosed)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -344,10 +347,10 @@ func TestQUICServerShutdownWaitsForRequests(t *testing.T) {
 	default:
 	}
 	close(release)
-	if err := <-answers; err != nil {
+	if err := receive(t, "the answer", answers); err != nil {
 		t.Errorf("the answer broke off: %v", err)
 	}
-	if err := <-down; err != nil {
+	if err := receive(t, "the end of Shutdown", down); err != nil {
 		t.Errorf("Shutdown = %v", err)
 	}
 }
@@ -378,10 +381,10 @@ func TestQUICServerCloseLeavesNothing(t *testing.T) {
 	}))
 	tr := s.transport(t)
 	go (&http.Client{Transport: tr}).Get("https://" + name + "/")
-	<-started
+	receive(t, "the request", started)
 	s.server.Close()
 	s.server.Close()
-	<-s.done
+	receive(t, "the end of Serve", s.done)
 	tr.Close()
 	eventually(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
 }

@@ -224,14 +224,14 @@ func TestFlipLeavesRequestsInFlight(t *testing.T) {
 		}
 		result <- got
 	}()
-	<-arrived
+	receive(t, "the request", arrived)
 	r.write(t, strings.Replace(hosts, " }", ", online = false }", 1))
 	r.reload(t)
 	if n := r.Status().Hosts[0].InFlight; n != 1 {
 		t.Errorf("InFlight = %d after the flip; want 1", n)
 	}
 	close(release)
-	if got := <-result; got.Body != "done" {
+	if got := receive(t, "the answer", result); got.Body != "done" {
 		t.Errorf("the checkout in flight got %+v; want the upstream's answer", got)
 	}
 	eventually(t, "nothing in flight", func() bool { return r.Status().Hosts[0].InFlight == 0 })

@@ -207,6 +207,18 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// receive is what comes from c, which may take a slow machine long, but not for
+// ever: a test that hangs would say nothing for ten minutes.
+func receive[T any](t testing.TB, what string, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(time.Minute):
+		t.Fatalf("not within a minute: %s", what)
+	}
+	return v
+}
+
 // syncBuffer is a strings.Builder for several goroutines.
 type syncBuffer struct {
 	mu sync.Mutex

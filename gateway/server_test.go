@@ -409,7 +409,10 @@ func TestServerShutdownWaitsForRequests(t *testing.T) {
 			arrived, release := make(chan struct{}), make(chan struct{})
 			s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				arrived <- struct{}{}
-				<-release
+				select {
+				case <-release:
+				case <-r.Context().Done():
+				}
 				io.WriteString(w, "done")
 			}), nil)
 			// One that never finishes its handshake must not hold it up.
@@ -430,7 +433,7 @@ func TestServerShutdownWaitsForRequests(t *testing.T) {
 				res.Body.Close()
 				answers <- string(b)
 			}()
-			<-arrived
+			receive(t, "the request", arrived)
 			down := make(chan error, 1)
 			go func() { down <- s.server.Shutdown(t.Context()) }()
 			s.ended(t)
@@ -444,10 +447,10 @@ func TestServerShutdownWaitsForRequests(t *testing.T) {
 			default:
 			}
 			close(release)
-			if got := <-answers; got != "done" {
+			if got := receive(t, "the answer", answers); got != "done" {
 				t.Errorf("answer %q; want it whole", got)
 			}
-			if err := <-down; err != nil {
+			if err := receive(t, "the end of Shutdown", down); err != nil {
 				t.Errorf("Shutdown = %v", err)
 			}
 		})
@@ -494,7 +497,7 @@ func TestServerNoticesThatTheClientLeft(t *testing.T) {
 		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+name+"/", nil)
 		c := s.client(t, protocol)
 		go c.Do(req)
-		<-arrived
+		receive(t, "the request", arrived)
 		leave()
 		select {
 		case <-left:
