@@ -70,6 +70,8 @@ type Gateway struct {
 	refused   atomic.Pointer[[]string] // problems of the last refused reload; nil after a good one
 	seen      atomic.Pointer[digest]   // of the file that was read last, taken or refused
 
+	open   context.Context // until Close
+	shut   context.CancelFunc
 	closed sync.Once
 }
 
@@ -86,6 +88,7 @@ func New(o Options) (_ *Gateway, err error) {
 	}
 
 	g := &Gateway{options: o, log: o.Process.Slog, started: time.Now()}
+	g.open, g.shut = context.WithCancel(context.Background())
 	cfg, err := g.load()
 	if err != nil {
 		return nil, err
@@ -178,8 +181,8 @@ func (g *Gateway) chain(h http.Handler) http.Handler {
 }
 
 // Run serves until ctx is cancelled, then drains for at most the configured
-// grace and returns nil. It returns an error when a listener breaks. Run is
-// called once.
+// grace and returns nil; after Close it returns nil at once. It returns an error
+// when a listener breaks. Run is called once.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.Close()
 	// The servers outlive ctx by the time of draining.
@@ -212,6 +215,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 	select {
 	case <-ctx.Done():
+	case <-g.open.Done():
 	case <-serving.Done(): // a listener broke
 	}
 	stop()
@@ -230,7 +234,7 @@ func (g *Gateway) drain() {
 	g.options.Notify("STOPPING=1")
 	grace := g.current.Load().config.Listen.Grace
 	g.log.Info("draining", "grace", grace)
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	ctx, cancel := context.WithTimeout(g.open, grace)
 	defer cancel()
 
 	var group errgroup.Group
@@ -242,7 +246,7 @@ func (g *Gateway) drain() {
 		group.Go(func() error { return g.quic.Shutdown(ctx) })
 	}
 	group.Go(func() error { g.handler.Drain(ctx, closeGoingAway); return nil })
-	if err := group.Wait(); err != nil {
+	if err := group.Wait(); err != nil && g.open.Err() == nil {
 		g.log.Warn("requests were cut at the end of the grace period", "grace", grace, "error", err)
 	}
 }
@@ -255,6 +259,7 @@ const closeGoingAway = 1001
 // called at any time, also on a Gateway that New could not finish.
 func (g *Gateway) Close() error {
 	g.closed.Do(func() {
+		g.shut()
 		if g.quic != nil {
 			g.quic.Close()
 		}

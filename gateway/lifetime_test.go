@@ -96,6 +96,35 @@ func TestDrainEnds(t *testing.T) {
 	}
 }
 
+// Close ends a gateway that serves, at once, with all that is in flight.
+func TestCloseEndsRun(t *testing.T) {
+	arrived := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/slow", blockUntil(arrived, nil, ""))
+	mux.HandleFunc("/echo", echo)
+	r := start(t, fmt.Sprintf("[hosts]\nshop = { upstream = %q }\n", upstream(t, mux.ServeHTTP)))
+	ws := dial(t, r, "shop")
+	defer ws.CloseNow()
+	failed := make(chan error, 1)
+	client := r.client(t, "h2")
+	go func() {
+		_, err := get(t.Context(), client, "https://shop.example.test/slow")
+		failed <- err
+	}()
+	receive(t, "the request", arrived)
+
+	if err := r.Close(); err != nil {
+		t.Errorf("Close() = %v; want nil", err)
+	}
+	receive(t, "the end of Run", r.ended)
+	if err := receive(t, "the answer", failed); err == nil {
+		t.Error("a request that hangs got an answer; want it cut")
+	}
+	if _, _, err := ws.Read(t.Context()); err == nil {
+		t.Error("the WebSocket goes on")
+	}
+}
+
 func TestNewIsAllOrNothing(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -136,9 +165,7 @@ func TestNewIsAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	go func() { ended <- g.Run(ctx) }()
+	go func() { ended <- g.Run(context.Background()) }()
 	_, err = open()
 	if !errors.Is(err, control.ErrInUse) {
 		t.Errorf("a second New() on the same control socket = %v; want control.ErrInUse", err)
@@ -149,8 +176,9 @@ func TestNewIsAllOrNothing(t *testing.T) {
 	if err := g.Close(); err != nil {
 		t.Errorf("second Close() = %v; want nil", err)
 	}
-	stop()
-	<-ended
+	if err := receive(t, "the end of Run", ended); err != nil {
+		t.Errorf("Run() = %v; want nil", err)
+	}
 	eventually(t, "everything is given back", func() bool {
 		now := count(t)
 		return now.goroutines <= before.goroutines+10 && now.descriptors <= before.descriptors+3

@@ -33,7 +33,8 @@ type rig struct {
 	config  string
 	process *syncBuffer // its process log
 	roots   *x509.CertPool
-	stop    func() error // SIGTERM, and what Run returned
+	ended   chan struct{} // closed when Run has returned
+	stop    func() error  // SIGTERM, and what Run returned
 }
 
 // engine lets the same tests run on each: go test ./gateway -engine=net/http.
@@ -80,9 +81,9 @@ func (r *rig) run(t *testing.T, o gateway.Options) {
 	}
 	r.Gateway = g
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- g.Run(ctx) }()
-	r.stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	r.ended = make(chan struct{})
+	go func() { err = g.Run(ctx); close(r.ended) }()
+	r.stop = sync.OnceValue(func() error { cancel(); <-r.ended; return err })
 	t.Cleanup(func() {
 		if err := r.stop(); err != nil {
 			t.Errorf("Run() = %v; want nil", err)
