@@ -29,6 +29,7 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &program{stdout: stdout, stderr: stderr}
 	root := p.rootCommand()
+	refuseUnknown(root)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -96,7 +97,6 @@ the configuration.`,
 		p.versionCommand(),
 	)
 	root.AddCommand(p.packagingCommands()...)
-	refuseUnknown(root)
 	return root
 }
 
