@@ -16,8 +16,10 @@ func (x *exchange) answer(h wire.Response, block []byte) error {
 	}
 	switch {
 	case !x.expecting:
-	case h.Status < 300 && h.Length == wire.LengthChunked && !h.Close:
-		x.startBody() // who begins a stream without a refusal, and stays, may want it for the rest (RFC 9110, 10.1.1)
+	case h.Status < 300 && h.Length == wire.LengthChunked && (!h.Close || x.req.Close):
+		// Who begins a stream without a refusal, and does not leave by itself,
+		// may want the body for the rest (RFC 9110, 10.1.1).
+		x.startBody()
 	default: // the body is not wanted
 		x.expecting = false
 		closeBody(x.req)

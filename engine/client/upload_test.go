@@ -50,6 +50,11 @@ func TestContinue(t *testing.T) {
 			io.CopyN(io.Discard, r, 5)
 			io.WriteString(c, "2\r\nab\r\n0\r\n\r\n")
 		}, 10 * time.Second, true},
+		{"wanted behind the head of the only answer", func(c net.Conn, r *bufio.Reader) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
+			io.CopyN(io.Discard, r, 5)
+			io.WriteString(c, "2\r\nab\r\n0\r\n\r\n")
+		}, 10 * time.Second, true},
 		{"refused by a stream", func(c net.Conn, r *bufio.Reader) {
 			io.WriteString(c, "HTTP/1.1 413 Too Large\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n")
 			r.ReadByte()
@@ -63,6 +68,7 @@ func TestContinue(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			noLeaks(t)
 			addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+				c.SetDeadline(time.Now().Add(20 * time.Second))
 				if _, err := http.ReadRequest(r); err == nil {
 					tt.serve(c, r)
 				}
@@ -77,6 +83,7 @@ func TestContinue(t *testing.T) {
 			req := request(t, http.MethodPost, addr, body)
 			req.ContentLength = 5
 			req.Header.Set("Expect", "100-continue")
+			req.Close = strings.Contains(tt.name, "only")
 			rt := newClient(t, addr, o).(*Transport)
 			if _, got, err := roundTrip(t, rt, req); err != nil || got != "ab" {
 				t.Errorf("POST = %q, %v; want ab", got, err)
