@@ -79,6 +79,9 @@ func (x *exchange) run(ctx context.Context, c *conn) error {
 		return nil
 	}
 	x.stop()
+	if c.reused && !x.began && isTimeout(err) {
+		x.t.dropIdle() // they may lead to a machine that is gone without a word
+	}
 	err = x.exchangeError(err) // before the close makes an upload fail too
 	c.close()
 	x.buf.release()

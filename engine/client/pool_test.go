@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -125,6 +126,35 @@ func TestSilentlyDeadConnections(t *testing.T) {
 	}
 	rt.o.ResponseTimeout = usual
 	mustGet(t, rt, addr, "ab")
+}
+
+// The time limit of whoever sends a request's body says nothing of the upstream.
+func TestSlowSenderLeavesThePool(t *testing.T) {
+	noLeaks(t)
+	var together sync.WaitGroup
+	together.Add(2)
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		together.Done()
+		together.Wait() // so there are two connections
+		io.WriteString(c, okAB)
+		io.Copy(io.Discard, r)
+	})
+	rt := newClient(t, addr, nil).(*Transport)
+	var gets sync.WaitGroup
+	for range 2 {
+		gets.Go(func() { roundTrip(t, rt, request(t, http.MethodGet, addr, nil)) })
+	}
+	gets.Wait()
+	slow := readerFunc(func([]byte) (int, error) { return 0, os.ErrDeadlineExceeded })
+	if _, _, err := roundTrip(t, rt, request(t, http.MethodPost, addr, slow)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("POST of a body that fails = %v; want %v", err, os.ErrDeadlineExceeded)
+	}
+	if n := idleCount(rt); n != 1 {
+		t.Errorf("%d connections are kept; want the other one", n)
+	}
 }
 
 // dyingUpstream answers the first request of a connection, and ends the second

@@ -56,7 +56,8 @@ type Options struct {
 //     its ContentLength is an error only if the excess comes in one Read with
 //     what is sent.
 //   - When the final answer comes instead of the 100 that was waited for, the
-//     body is not sent and the connection ends with the answer.
+//     body is not sent and the connection ends with the answer, unless that is
+//     a chunked 2xx: who streams may still read.
 //   - A request is sent once more, on a new connection, if a kept one ended
 //     before a byte of the answer, the method is idempotent, and there is no
 //     body.
@@ -131,8 +132,6 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		case reused && !retried && repeatable(req, err) && !x.began && ctx.Err() == nil:
 			retried = true
 			continue
-		case reused && !x.began && isTimeout(err):
-			t.dropIdle() // they may lead to a machine that is gone without a word
 		}
 		if !x.sending() {
 			closeBody(req) // else whoever sends it does
