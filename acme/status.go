@@ -63,7 +63,7 @@ func (m *Manager) status(h *host) Certificate {
 	}
 	if h.own != nil {
 		c.State, c.Error = StateOwn, h.own.trouble()
-		if c.Error == "" && !covered(cert.Leaf, h.name) {
+		if c.Error == "" && !Covers(cert.Leaf, h.name) {
 			c.Error = "the certificate " + h.own.files.cert + " is not for " + h.name
 		}
 		if stand {
@@ -94,8 +94,8 @@ func (m *Manager) localOnly() bool {
 	return cfg != nil && len(cfg.Issuers) > 0 && cfg.Issuers[0].IssuerKey() == Local
 }
 
-// covered reports whether leaf is for name, which may be a wildcard.
-func covered(leaf *x509.Certificate, name string) bool {
+// Covers reports whether leaf is for name, which may be a wildcard; nil is for none.
+func Covers(leaf *x509.Certificate, name string) bool {
 	if leaf == nil {
 		return false
 	}

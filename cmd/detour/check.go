@@ -28,7 +28,8 @@ sees each zone. The token is taken from where the gateway has it: token_file,
 CLOUDFLARE_API_TOKEN, CF_API_TOKEN, or the file cloudflare_token beside the
 configuration, which is the service's credential.
 
-Exit status 0 without a mistake, 2 with any.`,
+Exit status 0 without a mistake, 2 with any. A certificate of your own that is not
+for all names of its host is only warned of.`,
 		Example: "  detour check\n  detour check --online -c /etc/detour/proxy.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,6 +40,9 @@ Exit status 0 without a mistake, 2 with any.`,
 			cfg, err := config.Load(path)
 			if err != nil {
 				return err
+			}
+			for _, foreign := range gateway.CheckCertificates(cfg) {
+				fmt.Fprintf(p.stderr, "Warning: %s\n", printable(foreign))
 			}
 			if online {
 				lookBeside(path)
