@@ -315,10 +315,16 @@ func TestNoBodyIsNoBody(t *testing.T) {
 	addr, heads := recorder(t)
 	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}})
 	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+		nones := []io.Reader{nil}
+		if !strings.HasSuffix(t.Name(), "h1") {
+			nones = append(nones, io.MultiReader()) // a frame of its own ends the stream, as some send it always
+		}
 		for _, method := range []string{"GET", "HEAD", "DELETE", "OPTIONS", "PROPFIND", "MOVE", "LOCK"} {
-			do(t, c, newRequest(t, method, url+"/", nil))
-			if head := <-heads; strings.Contains(head, "Transfer-Encoding") || strings.Contains(head, "Content-Length") {
-				t.Errorf("%s without a body became\n%s", method, head)
+			for _, none := range nones {
+				do(t, c, newRequest(t, method, url+"/", none))
+				if head := <-heads; strings.Contains(head, "Transfer-Encoding") || strings.Contains(head, "Content-Length") {
+					t.Errorf("%s without a body became\n%s", method, head)
+				}
 			}
 		}
 		if strings.HasSuffix(t.Name(), "h3") {
