@@ -65,6 +65,25 @@ func TestManPagesAndCompletions(t *testing.T) {
 	}
 }
 
+// The package has the pages of docs beside each other, and nothing around them.
+func TestPackagedPagesLinkToEachOther(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("Glob() = %v, %v; want pages", pages, err)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^)\s#]+)`).FindAllSubmatch(text, -1) {
+			if target := string(link[1]); !strings.Contains(target, "://") && strings.Contains(target, "/") {
+				t.Errorf("%s links to %s, which the package has not at that place", page, target)
+			}
+		}
+	}
+}
+
 // A stop timeout below the grace would have systemd kill what still drains.
 func TestServiceWaitsForTheDrain(t *testing.T) {
 	unit, err := os.ReadFile("detour.service")
