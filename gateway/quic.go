@@ -225,7 +225,7 @@ func (s *quicServer) counted(next http.Handler) http.Handler {
 		v.requestBegins()
 		s.inFlight.Add(1)
 		defer func() {
-			v.requestEnds()
+			v.requestEnds(r.Context().Err() != nil)
 			if s.inFlight.Add(-1) == 0 {
 				select {
 				case s.finished <- struct{}{}:

@@ -117,3 +117,63 @@ func TestQUICServerKeepsNoUnreadAnswers(t *testing.T) {
 		return freed.Load() == visits*answers
 	})
 }
+
+// Who takes back request after request makes work for nothing (CVE-2023-44487).
+func TestQUICServerResets(t *testing.T) {
+	const forgiven = 500 // a browser that leaves a page takes back 100
+	begun := make(chan struct{})
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			return
+		}
+		select {
+		case begun <- struct{}{}:
+			<-r.Context().Done()
+		case <-r.Context().Done():
+		}
+	}))
+	c, err := quic.DialAddr(t.Context(), s.addr, clientTLS(http3.NextProtoH3), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseWithError(0, "")
+	cc := s.transport(t).NewClientConn(c)
+	takeBack := func() error {
+		stream, err := cc.OpenRequestStream(c.Context())
+		if err != nil {
+			return err
+		}
+		req, _ := http.NewRequest(http.MethodGet, "https://"+name+"/wait", nil)
+		if err := stream.SendRequestHeader(req); err != nil {
+			return err
+		}
+		select {
+		case <-begun:
+		case <-c.Context().Done():
+			return context.Cause(c.Context())
+		}
+		stream.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+		stream.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+		return nil
+	}
+	for range forgiven {
+		if err := takeBack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+name+"/", nil)
+	res, err := cc.RoundTrip(req)
+	if err != nil {
+		t.Fatalf("after %d requests that were taken back: %v", forgiven, err)
+	}
+	res.Body.Close()
+
+	until := time.Now().Add(30 * time.Second)
+	for err = nil; err == nil && time.Now().Before(until); {
+		err = takeBack()
+	}
+	var ended *quic.ApplicationError
+	if !errors.As(context.Cause(c.Context()), &ended) || ended.ErrorCode != quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad) {
+		t.Errorf("taking back went on until %v; want H3_EXCESSIVE_LOAD", err)
+	}
+}
