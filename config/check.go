@@ -23,6 +23,7 @@ func (d *decoder) check(c *Config, hosts []*hostEntry, windows []*maintenanceEnt
 		d.checkHost(c, h)
 		c.Hosts = append(c.Hosts, h.Host)
 	}
+	d.resolvePaths(c)
 	if d.broken {
 		return // what follows judges what is absent, which may stand in the text that could not be read
 	}
@@ -48,7 +49,6 @@ func (d *decoder) check(c *Config, hosts []*hostEntry, windows []*maintenanceEnt
 	for _, h := range hosts {
 		d.checkHealthLoop(c, h, names)
 	}
-	d.resolvePaths(c)
 }
 
 // given reports whether a key is in the file, and not as an empty text.

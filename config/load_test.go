@@ -92,6 +92,24 @@ acme.token_file = "token"
 	}
 }
 
+// What text cannot be read says nothing about files: their paths still begin
+// where the configuration lies.
+func TestLoadOfBrokenTextFindsFiles(t *testing.T) {
+	dir := t.TempDir()
+	writeCertificate(t, dir, "one")
+	path := filepath.Join(dir, "proxy.toml")
+	write(t, path, `status_page = "https://status.example.net"
+[hosts]
+"b.example.org" = { upstream = "10.1.1.4", cert = "one.pem", key = "one.key" }
+[offline]
+nonsense = [
+`)
+	_, err := Load(path)
+	if want := path + ":5:13: syntax error: array is incomplete"; err == nil || err.Error() != want {
+		t.Errorf("Load: %v; want %s", err, want)
+	}
+}
+
 func TestLoadOfWhatIsNoConfiguration(t *testing.T) {
 	if _, err := Load(filepath.Join(t.TempDir(), "none.toml")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Load of no file: %v; want fs.ErrNotExist", err)
