@@ -112,6 +112,9 @@ func (f *forwarding) copyBody(res *http.Response, events bool) error {
 		n, err := res.Body.Read(p)
 		buf.got(n)
 		if n > 0 {
+			if f.body != nil {
+				f.body.moves.Store(true)
+			}
 			if _, err := f.w.Write(p[:n]); err != nil {
 				return errClientGone
 			}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,8 +29,10 @@ type requestBody struct {
 
 	limit    time.Duration // for the upstream to take what was read; 0 = none
 	stuck    func()        // called when it did not
-	watch    *time.Timer   // calls stuck; nil = nothing was read yet
+	watch    *time.Timer   // calls look; nil = nothing was read yet
 	answered bool          // the head of the answer is here
+
+	moves atomic.Bool // a part of the answer's body came since look
 }
 
 // newRequestBody returns the body to forward and its length, -1 = unknown.
@@ -112,7 +115,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			limit *= 2 // if this was taken, the limit for the answer's head comes first
 		}
 		if b.watch == nil {
-			b.watch = time.AfterFunc(limit, b.stuck)
+			b.watch = time.AfterFunc(limit, b.look)
 		} else {
 			b.watch.Reset(limit)
 		}
@@ -133,7 +136,8 @@ func (b *requestBody) Close() error {
 }
 
 // limitPieces has stuck called when the upstream has not taken what was read of
-// the body, so that more is read or the answer begins, within limit; 0 = none.
+// the body, so that more is read or the answer begins, within limit; 0 = none. An
+// answer that keeps coming is not broken off for that.
 func (b *requestBody) limitPieces(limit time.Duration, stuck func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -147,6 +151,20 @@ func (b *requestBody) answers() {
 	b.answered = true
 	if b.whole {
 		b.unwatch()
+	}
+}
+
+// look is called when a piece was on its way for as long as it may be.
+func (b *requestBody) look() {
+	b.mu.Lock()
+	taken := b.reading || b.whole && b.answered || b.closed && !b.whole // meanwhile, or nobody wants to know
+	again := !taken && b.moves.Swap(false)
+	if again {
+		b.watch.Reset(b.limit)
+	}
+	b.mu.Unlock()
+	if !taken && !again {
+		b.stuck()
 	}
 }
 

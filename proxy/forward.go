@@ -209,6 +209,9 @@ func (f *forwarding) roundTrip(out *http.Request) (*http.Response, error) {
 		return nil, f.blame(err)
 	}
 	f.res.Store(res)
+	if f.stuck.Load() {
+		res.Body.Close() // who found that did not see it
+	}
 	return res, nil
 }
 
@@ -264,6 +267,9 @@ func (f *forwarding) limitBody() {
 	f.body.limitPieces(limit, func() {
 		f.stuck.Store(true)
 		f.cancel()
+		if res := f.res.Load(); res != nil {
+			res.Body.Close() // behind its head HTTP/2's upload does not look at the context
+		}
 	})
 }
 

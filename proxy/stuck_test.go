@@ -3,10 +3,12 @@ package proxy
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,12 +17,12 @@ import (
 // An upstream that hangs takes nothing of a body, and so a client of HTTP/1 that
 // gives up is not noticed. It must end all the same.
 func TestStuckUpload(t *testing.T) {
-	for _, upstream := range []string{"http", "https", "h2c", "https, HTTP/2"} {
-		t.Run(upstream, func(t *testing.T) {
-			scheme, _, _ := strings.Cut(upstream, ",")
-			r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{
-				Scheme: scheme, Address: startHangingUpstream(t, upstream), Insecure: true, ResponseTimeout: 300 * time.Millisecond,
-			}})
+	for _, kind := range stuckKinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			hang := make(chan struct{})
+			t.Cleanup(func() { close(hang) })
+			r := newRig(t, nil, startUpstreamOf(t, kind, 300*time.Millisecond, func(http.ResponseWriter, *http.Request) { <-hang }))
 			conn := r.dial(t, "http/1.1")
 			conn.SetDeadline(time.Now().Add(20 * time.Second))
 			io.WriteString(conn, "POST / HTTP/1.1\r\nHost: "+host+"\r\nContent-Length: 1000000000\r\n\r\n")
@@ -77,37 +79,83 @@ func TestSilenceAfterUpload(t *testing.T) {
 	}
 }
 
-// startHangingUpstream accepts connections, and streams, and reads nothing of them.
-func startHangingUpstream(t *testing.T, kind string) string {
-	hang := make(chan struct{})
+// stuckKinds are the upstreams of these tests.
+var stuckKinds = []string{"http", "https", "h2c", "https, HTTP/2"}
+
+// startUpstreamOf serves h as an upstream of that kind, and returns what a rig
+// needs to have it as one.
+func startUpstreamOf(t *testing.T, kind string, limit time.Duration, h http.HandlerFunc) rigOptions {
+	t.Helper()
 	cert, _ := testCertificate()
-	conf := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
-	if kind == "http" || kind == "https" {
-		addr := startRawUpstream(t, func(conn net.Conn, r *bufio.Reader) {
-			if kind == "https" && tls.Server(conn, conf).Handshake() != nil {
-				return
-			}
-			<-hang
-		})
-		t.Cleanup(func() { close(hang) })
-		return addr
-	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Protocols: new(http.Protocols), TLSConfig: conf, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang })}
-	t.Cleanup(func() {
-		close(hang)
-		srv.Close()
-	})
-	if kind == "h2c" {
-		srv.Protocols.SetUnencryptedHTTP2(true)
-		go srv.Serve(ln)
-	} else {
-		srv.Protocols.SetHTTP2(true)
-		conf.NextProtos = nil
+	srv := &http.Server{Protocols: new(http.Protocols), TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, Handler: h}
+	srv.Protocols.SetHTTP1(kind == "http" || kind == "https")
+	srv.Protocols.SetUnencryptedHTTP2(kind == "h2c")
+	srv.Protocols.SetHTTP2(kind == "https, HTTP/2")
+	scheme, _, _ := strings.Cut(kind, ",")
+	if scheme == "https" {
 		go srv.ServeTLS(ln, "", "")
+	} else {
+		go srv.Serve(ln)
 	}
-	return ln.Addr().String()
+	t.Cleanup(func() { srv.Close() })
+	return rigOptions{upstream: UpstreamOptions{Scheme: scheme, Address: ln.Addr().String(), Insecure: true, ResponseTimeout: limit}}
+}
+
+// Nor is a client of HTTP/1 noticed that leaves when the answer has begun, and
+// then nothing moves any more.
+func TestUploadStuckBehindHead(t *testing.T) {
+	for _, kind := range stuckKinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil, startUpstreamOf(t, kind, 300*time.Millisecond, func(w http.ResponseWriter, r *http.Request) {
+				rc := http.NewResponseController(w)
+				rc.EnableFullDuplex()
+				rc.Flush()
+				<-r.Context().Done()
+			}))
+			conn := r.dial(t, "http/1.1")
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			io.WriteString(conn, "POST / HTTP/1.1\r\nHost: "+host+"\r\nContent-Length: 1000000000\r\n\r\n")
+			go io.Copy(conn, new(zeros))
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil || res.StatusCode != http.StatusOK {
+				t.Fatalf("answer %v, %v; want 200", res, err)
+			}
+			if body, err := io.ReadAll(res.Body); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("behind the head: %q, %v; want it broken off", body, err)
+			}
+		})
+	}
+}
+
+// But an answer that moves is what was asked for, whoever takes the rest of the
+// request.
+func TestAnswerOutlivesStuckUpload(t *testing.T) {
+	const pieces, limit = 25, 500 * time.Millisecond
+	for _, kind := range stuckKinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil, startUpstreamOf(t, kind, limit, func(w http.ResponseWriter, r *http.Request) {
+				rc := http.NewResponseController(w)
+				rc.EnableFullDuplex()
+				for range pieces {
+					io.WriteString(w, "x")
+					rc.Flush()
+					time.Sleep(limit / 10)
+				}
+			}))
+			req := newRequest(t, http.MethodPost, "https://"+host+"/", io.LimitReader(new(zeros), 1e9))
+			res, err := r.client(t, "h2").Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := io.ReadAll(res.Body); err != nil || len(body) != pieces {
+				t.Errorf("body %q, %v; want all of it", body, err)
+			}
+		})
+	}
 }
