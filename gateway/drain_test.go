@@ -31,10 +31,11 @@ type story struct {
 func newStory(t *testing.T, shop, tables string) *story {
 	t.Helper()
 	g := &Gateway{log: slog.New(slog.DiscardHandler), options: Options{Notify: func(string) {}}}
+	dir := t.TempDir() // removed after the files are closed
 	g.files = logging.NewFiles(g.log)
 	t.Cleanup(func() { g.files.Close() })
 	g.keeper = newKeeper(g)
-	s := &story{T: t, g: g, dir: t.TempDir(), now: time.Date(2026, 11, 30, 22, 0, 0, 0, time.UTC)}
+	s := &story{T: t, g: g, dir: dir, now: time.Date(2026, 11, 30, 22, 0, 0, 0, time.UTC)}
 	g.boot = s.parse(shop, tables)
 	s.follow(g.boot, nil)
 	return s

@@ -125,6 +125,26 @@ func TestCloseEndsRun(t *testing.T) {
 	}
 }
 
+// The operator who starts it learns that it cannot log, not the first visitor's
+// line; and it serves all the same.
+func TestUnwritableLogsAreToldAtTheStart(t *testing.T) {
+	dir := t.TempDir()
+	r := &rig{dir: dir, config: filepath.Join(dir, "proxy.toml"), process: &syncBuffer{}}
+	r.write(t, "[hosts]\none = { upstream = \""+says(t, "one")+"\" }\n")
+	if err := os.WriteFile(filepath.Join(dir, "log"), nil, 0o600); err != nil { // where the directory should be
+		t.Fatal(err)
+	}
+	r.run(t, gateway.Options{})
+	told := func() int { return strings.Count(r.process.String(), "access log cannot be written") }
+	eventually(t, "it is told", func() bool { return told() == 1 })
+	if err := r.Status().Logs.Error; err == "" {
+		t.Error("the status does not tell")
+	}
+	if got, err := get(t.Context(), r.client(t, "h2"), "https://one.example.test/"); err != nil || got.Body != "one" {
+		t.Errorf("a visitor got %+v, %v; want the upstream's answer", got, err)
+	}
+}
+
 func TestNewIsAllOrNothing(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

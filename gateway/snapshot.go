@@ -270,7 +270,9 @@ func hostSink(cfg *config.Config, h *config.Host) logging.SinkOptions {
 // unownedSink takes the requests that no host owns. No host can have this
 // name: an underscore is not valid at the start of one.
 func unownedSink(cfg *config.Config) logging.SinkOptions {
-	return sink(cfg, "_gateway", "")
+	o := sink(cfg, "_gateway", "")
+	o.Early = true // one is enough to find that the directory cannot be written
+	return o
 }
 
 func sink(cfg *config.Config, file, name string) logging.SinkOptions {

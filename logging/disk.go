@@ -44,6 +44,7 @@ type flushJob struct {
 	lines    []byte // whole lines, each with its line feed
 	rotation Rotation
 	reopen   bool // open the file anew behind the lines, if it is open
+	early    bool // make the file, also without a line
 	close    bool // close the file behind the lines
 }
 
@@ -59,6 +60,11 @@ func (d *disk) flush(job flushJob) (n int, err error) {
 		m, err := d.write(job.lines[n:], job.rotation)
 		n += m
 		if err != nil {
+			return n, err
+		}
+	}
+	if job.early {
+		if _, err := d.ready(job.rotation); err != nil {
 			return n, err
 		}
 	}

@@ -24,6 +24,7 @@ type file struct {
 	armed    bool          // timer runs
 	rotation Rotation
 	reopen   bool // the next flush closes the disk file and opens it again
+	early    bool // flushes make the file, also without a line, until it is there
 	released bool // no host uses the file: it is closed after each flush
 	closed   bool // lines are dropped
 
@@ -143,6 +144,7 @@ func (f *file) flushOnce() {
 		lines:    out,
 		rotation: f.rotation,
 		reopen:   f.reopen,
+		early:    f.early,
 		close:    f.closed || f.released,
 	}
 	f.reopen = false
@@ -160,6 +162,7 @@ func (f *file) flushOnce() {
 		return
 	}
 	f.working()
+	f.early = f.early && !job.early
 	f.out = nil
 	f.files.recycle(out)
 }
@@ -173,7 +176,7 @@ func (f *file) next() bool {
 		return left > 0 && f.trouble.err == nil
 	case f.released && f.trouble.err != nil:
 		f.abandon()
-	case f.reopen, len(f.buf) >= flushSize && f.trouble.err == nil:
+	case f.reopen, (f.early || len(f.buf) >= flushSize) && f.trouble.err == nil:
 		return true
 	case f.trouble.err != nil:
 		f.arm(f.trouble.backoff)
@@ -188,17 +191,21 @@ func (f *file) next() bool {
 func (f *file) abandon() {
 	lines := uint64(bytes.Count(f.out, []byte{'\n'}) + bytes.Count(f.buf, []byte{'\n'}))
 	f.files.pending.Add(-int64(len(f.out) + len(f.buf)))
-	f.out, f.buf = nil, nil
+	f.out, f.buf, f.early = nil, nil, false
 	f.dropped += lines
 	f.givenUp(lines)
 }
 
 // configure puts the file into use with these settings.
-func (f *file) configure(r Rotation) {
+func (f *file) configure(r Rotation, early bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rotation = r
 	f.released = false
+	if early && !f.closed {
+		f.early = true
+		f.start()
+	}
 }
 
 // release takes the file out of use.

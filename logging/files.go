@@ -52,8 +52,8 @@ const (
 	closeWait  = 5 * time.Second
 )
 
-// Files owns the access-log files. A file is opened with its first line. Its
-// lines are collected in memory and written in the background: at the latest
+// Files owns the access-log files. A file is opened with its first line, unless
+// SinkOptions.Early says otherwise. Its lines are collected in memory and written in the background: at the latest
 // after a second, when there are many, on Reopen and on Close. A file that nobody
 // writes to costs neither a goroutine nor a timer.
 //
@@ -79,10 +79,11 @@ func NewFiles(log *slog.Logger) *Files {
 	return f
 }
 
-// Sink returns a Sink for a file. It never fails and touches no disk: a place
+// Sink returns a Sink for a file. It never fails and waits for no disk: a place
 // that cannot be written is reported in the process log when the first line
-// comes, and tried again. The same path gives the same file; the Rotation given
-// last applies to it. Several Sinks may share a file.
+// comes, or at once where the options say so, and tried again. The same path
+// gives the same file; the Rotation given last applies to it. Several Sinks may
+// share a file.
 func (f *Files) Sink(o SinkOptions) *Sink {
 	path := filepath.Clean(o.Path)
 	if o.Rotation.Mode == 0 {
@@ -96,7 +97,7 @@ func (f *Files) Sink(o SinkOptions) *Sink {
 		one.disk.path = path
 		f.byPath[path] = one
 	}
-	one.configure(o.Rotation)
+	one.configure(o.Rotation, o.Early)
 	return newSink(one, o)
 }
 

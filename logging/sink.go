@@ -24,6 +24,10 @@ type SinkOptions struct {
 	Name        string   // logger "http.log.access.<Name>"; "" = "http.log.access"
 	Rotation    Rotation // of the file
 	RedactQuery []string // names of query parameters whose values are not logged, in any case
+
+	// Early makes the file now, in the background, and not with its first line:
+	// a place that cannot be written is found while the operator still looks.
+	Early bool
 }
 
 // Sink is where a host's access log goes. It may be used by any number of

@@ -268,3 +268,36 @@ func TestFilesCloseDoesNotHang(t *testing.T) {
 		t.Errorf("the file's reader got %q, %v; want the line", line, err)
 	}
 }
+
+// A file that is made early tells of its trouble without a line, once, and is
+// made as soon as it can be.
+func TestFilesEarly(t *testing.T) {
+	dir := t.TempDir()
+	way := filepath.Join(dir, "in-the-way")
+	if err := os.WriteFile(way, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log processLog
+	files := logging.NewFiles(log.logger())
+	defer files.Close()
+	early := logging.SinkOptions{Path: filepath.Join(way, "blog.log"), Early: true}
+	files.Sink(early)
+	eventually(t, "the trouble is told", func() bool { return strings.Contains(log.String(), "access log cannot be written") })
+	if err := os.Remove(way); err != nil {
+		t.Fatal(err)
+	}
+	files.Sink(early)
+	eventually(t, "the file is made", func() bool { _, err := os.Stat(early.Path); return err == nil })
+	eventually(t, "the end of the trouble is told", func() bool { return strings.Contains(log.String(), "access log is written again") })
+
+	if err := os.RemoveAll(way); err != nil {
+		t.Fatal(err)
+	}
+	files.Sink(logging.SinkOptions{Path: early.Path})
+	if err := files.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(early.Path); err == nil {
+		t.Error("a file without a line was made although nobody asked")
+	}
+}
