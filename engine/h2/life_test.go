@@ -45,6 +45,31 @@ func TestClientResetEndsContext(t *testing.T) {
 	r.want(nothing) // the connection lives
 }
 
+// Who finds that a body broke off asks the context whose doing that was.
+func TestContextEndsBeforeBodyBreaksOff(t *testing.T) {
+	noLeaks(t)
+	const streams = 500
+	began, ended := make(chan struct{}), make(chan error, streams)
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		began <- struct{}{}
+		for err := error(nil); err == nil; { // awake, so that it sees the end at once
+			_, err = r.Body.Read(nil)
+		}
+		ended <- r.Context().Err()
+	}, Options{})
+	r := g.dial(t)
+	for i := range uint32(streams) {
+		r.open(2*i + 1)
+		<-began
+		r.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
+	}
+	for range streams {
+		if err := <-ended; err == nil {
+			t.Fatal("a body broke off while its context had not ended")
+		}
+	}
+}
+
 func TestClientGoneEndsContexts(t *testing.T) {
 	noLeaks(t)
 	var running atomic.Int32

@@ -127,10 +127,10 @@ func (c *Conn) detach(st *stream, err error) {
 		return
 	}
 	st.err = err
+	st.context.Cancel() // first: who finds the body broken off asks it why
 	if st.hasBody {
 		st.body.end(err)
 	}
-	st.context.Cancel()
 	st.writable.Signal()
 	c.changed.Broadcast()
 }
