@@ -378,14 +378,16 @@ var errInterims = errors.New("upstream sent thousands of 1xx and no answer")
 
 // passInterim passes a 1xx on. A RoundTripper may call it from a goroutine of
 // its own until it returned. 100 is the server's: it sends one when the
-// upstream's made the RoundTripper read the body. HTTP/1.0 knows no 1xx.
+// upstream's made the RoundTripper read the body; but quic-go's sends none.
+// HTTP/1.0 knows no 1xx.
 func (f *forwarding) passInterim(code int, header textproto.MIMEHeader) error {
 	f.interim.Lock()
 	defer f.interim.Unlock()
 	if f.interims++; f.interims > maxInterims {
 		return errInterims
 	}
-	if f.answered || code == http.StatusContinue || !f.r.ProtoAtLeast(1, 1) {
+	expected := f.r.ProtoMajor == 3 && f.r.Header["Expect"] != nil
+	if f.answered || code == http.StatusContinue && !expected || !f.r.ProtoAtLeast(1, 1) {
 		return nil
 	}
 	h := f.w.Header()

@@ -385,6 +385,37 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
+// Of HTTP/3's clients, those that wait for the upstream's 100 get it. (quic-go's
+// server sends none of its own.)
+func TestExpectContinueOverHTTP3(t *testing.T) {
+	addr := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+		req, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+		body, _ := io.ReadAll(req.Body)
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	body, hand := io.Pipe()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
+		go func() {
+			fmt.Fprint(hand, code)
+			hand.Close()
+		}()
+		return nil
+	}})
+	req := newRequest(t, http.MethodPost, "https://"+host+"/", body).WithContext(ctx)
+	req.ContentLength = 3
+	req.Header.Set("Expect", "100-continue")
+	if res, got := do(t, r.client(t, "h3"), req); res.StatusCode != 200 || got != "100" {
+		t.Errorf("answer = %d %q; want 200 and the body that was sent behind the 100", res.StatusCode, got)
+	}
+}
+
 // A client of HTTP/1.0 waits for no 100, whatever it says: its upstream must not
 // be waited for either.
 func TestExpectOfHTTP10(t *testing.T) {
