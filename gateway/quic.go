@@ -237,8 +237,8 @@ func (s *quicServer) counted(next http.Handler) http.Handler {
 	})
 }
 
-// standard has trailers, answers to HEAD, and the rest of bodies that nobody
-// read be as net/http's servers have them.
+// standard has trailers, answers to HEAD, the end of bodies that were given up,
+// and the rest of those that nobody read be as net/http's servers have them.
 func standard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength < 0 && r.Method != http.MethodConnect {
@@ -275,7 +275,7 @@ type sized struct {
 func (b *sized) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
-	return n, err
+	return n, takenBack(err)
 }
 
 // discard reads what a client that was answered early still sends of body. To
@@ -312,7 +312,17 @@ func (b trailed) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		maps.Copy(b.trailer, b.server.Trailer)
 	}
-	return n, err
+	return n, takenBack(err)
+}
+
+// takenBack has a body that its client gave up end as on net/http's servers. It
+// cannot be told by the context, which ends when the client refuses the answer:
+// that may come a moment later, or not at all.
+func takenBack(err error) error {
+	if e, ok := errors.AsType[*http3.Error](err); ok && e.Remote {
+		return fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
+	}
+	return err
 }
 
 // handshakeRate counts the handshakes that begin in each second.

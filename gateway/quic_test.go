@@ -155,6 +155,39 @@ func TestQUICServerRequestTrailers(t *testing.T) {
 	}
 }
 
+// A client that takes its request back may still be ready to take an answer, or
+// be found to be so: the body's end alone has to say that it is gone.
+func TestQUICServerBodyTakenBack(t *testing.T) {
+	began, ended := make(chan int64), make(chan error)
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began <- r.ContentLength
+		_, err := io.Copy(io.Discard, r.Body)
+		ended <- err
+	}))
+	c := s.client(t)
+	for _, length := range []int64{10, -1} {
+		half, body := net.Pipe()
+		req, _ := http.NewRequest(http.MethodPost, "https://"+name+"/", half)
+		req.ContentLength = length
+		answered := make(chan bool)
+		go func() {
+			if res, err := c.Do(req); err == nil {
+				res.Body.Close()
+			}
+			close(answered)
+		}()
+		io.WriteString(body, "half")
+		if got := receive(t, "request", began); got != length {
+			t.Errorf("ContentLength = %d; want %d", got, length)
+		}
+		half.Close() // so that reading it fails
+		if err := receive(t, "end of the body", ended); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("body of length %d ended with %v; want unexpected EOF", length, err)
+		}
+		<-answered
+	}
+}
+
 // The answer to HEAD has the length of a GET's, or none (RFC 9110, 8.6).
 func TestQUICServerHead(t *testing.T) {
 	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
