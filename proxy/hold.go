@@ -184,5 +184,6 @@ func (f *forwarding) worthWaiting(out *http.Request, err error) bool {
 		return false
 	}
 	f.resent = true
+	f.connecting.Store(true) // again
 	return true
 }

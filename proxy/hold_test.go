@@ -266,6 +266,43 @@ func TestHoldGivesUp(t *testing.T) {
 	})
 }
 
+// Requests whose connections were cut wait one behind the other to be sent
+// again; also who did not have its turn gets the offline answer.
+func TestHoldIsOverForWhatWasSentOnce(t *testing.T) {
+	arrived, hangUp := make(chan struct{}), make(chan struct{})
+	r, u := heldRig(t, time.Minute, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-hangUp
+		panic(http.ErrAbortHandler)
+	}))
+	u.start(t)
+	c := r.client(t, "h2")
+	answers := make(chan int, 3)
+	for range cap(answers) {
+		go func() {
+			res, err := c.Get("https://" + host + "/")
+			if err != nil {
+				answers <- 0
+				return
+			}
+			res.Body.Close()
+			answers <- res.StatusCode
+		}()
+		<-arrived
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	u.server.Shutdown(over) // no new connections; those in use stay
+	close(hangUp)
+	eventually(t, "waiting requests", func() bool { return inQueue(r) == cap(answers) })
+	r.reroute(t, func(rt *Route) { rt.Online = false })
+	for range cap(answers) {
+		if got := <-answers; got != 302 {
+			t.Errorf("GET = %d; want 302 to the status page", got)
+		}
+	}
+}
+
 // dialling is a RoundTripper that says when it looks for a connection, and
 // finds none once it may.
 type dialling struct{ began, refuse chan struct{} }
