@@ -45,7 +45,10 @@ func (x *exchange) stillTime() bool {
 	now := time.Now()
 	end, limited := x.headDeadline(now)
 	if x.expecting && !end.After(now) {
-		x.startBody()
+		x.expecting = false
+		if x.sent { // else the body goes with the head
+			x.startBody()
+		}
 		end, limited = x.headDeadline(now)
 	}
 	if limited && !end.After(now) {

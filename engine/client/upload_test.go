@@ -63,6 +63,10 @@ func TestContinue(t *testing.T) {
 			io.CopyN(io.Discard, r, 5)
 			io.WriteString(c, okAB)
 		}, 0, true},
+		{"not waited for any more when the head is sent", func(c net.Conn, r *bufio.Reader) {
+			io.CopyN(io.Discard, r, 5)
+			io.WriteString(c, okAB)
+		}, time.Nanosecond, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
