@@ -3,10 +3,8 @@ package client
 import (
 	"errors"
 	"io"
-	"iter"
 	"net/http"
 	"os"
-	"strings"
 	"syscall"
 
 	"detour/engine/wire"
@@ -223,16 +221,5 @@ func (x *exchange) receiveInto(p []byte) (int, error) {
 			err = nil // it comes again
 		}
 		return n, err
-	}
-}
-
-// splitList goes through a comma-separated list.
-func splitList(v string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for item := range strings.SplitSeq(v, ",") {
-			if item = strings.Trim(item, " \t"); item != "" && !yield(item) {
-				return
-			}
-		}
 	}
 }

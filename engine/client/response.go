@@ -26,7 +26,7 @@ func (x *exchange) answer(h wire.Response, block []byte) error {
 	}
 	x.fillResponse(h, block)
 	x.reuse = !h.Close && !x.req.Close
-	bodiless := x.req.Method == http.MethodHead || h.Status == http.StatusNoContent || h.Status == http.StatusNotModified
+	bodiless := x.req.Method == http.MethodHead || !wire.BodyAllowed(h.Status)
 	switch {
 	case bodiless:
 		if h.Status == http.StatusNoContent && (h.Length > 0 || h.Length == wire.LengthChunked) {
@@ -78,7 +78,7 @@ func (x *exchange) fillResponse(h wire.Response, block []byte) {
 	}
 	if x.req.Method != http.MethodHead {
 		switch {
-		case h.Status == http.StatusNoContent || h.Status == http.StatusNotModified || h.Status < 200:
+		case !wire.BodyAllowed(h.Status):
 			r.ContentLength = 0
 		case h.Length == wire.LengthNone:
 			r.Close = true
@@ -90,24 +90,9 @@ func (x *exchange) fillResponse(h wire.Response, block []byte) {
 		}
 	}
 	if h.Trailer && h.Length == wire.LengthChunked {
-		r.Trailer = announcedTrailer(r.Header["Trailer"])
+		r.Trailer = wire.AnnouncedTrailer(r.Header["Trailer"])
 		delete(r.Header, "Trailer")
 	}
-}
-
-// announcedTrailer has a key, without values yet, for each name in the Trailer
-// fields.
-func announcedTrailer(values []string) http.Header {
-	trailer := make(http.Header)
-	for _, v := range values {
-		for name := range splitList(v) {
-			trailer[textproto.CanonicalMIMEHeaderKey(name)] = nil
-		}
-	}
-	if len(trailer) == 0 {
-		return nil
-	}
-	return trailer
 }
 
 // makeHeader puts fields, which are parts of block, into header, which is empty;

@@ -21,10 +21,6 @@ var idleStreams = sync.Pool{New: func() any {
 	return st
 }}
 
-// largestHeader is how many fields a header map may have had that is used again:
-// it keeps its size, and clearing it takes the longer.
-const largestHeader = 64
-
 // newStream makes a stream of this connection.
 func (c *Conn) newStream(id uint32) *stream {
 	st := idleStreams.Get().(*stream)
@@ -52,7 +48,7 @@ func (st *stream) recycle() {
 		st.poison()
 		return
 	}
-	if len(st.header) > largestHeader || len(st.writer.header) > largestHeader {
+	if len(st.header) > lifetime.LargestHeader || len(st.writer.header) > lifetime.LargestHeader {
 		return
 	}
 	clear(st.header)

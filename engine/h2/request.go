@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"detour/engine/wire"
+
 	"golang.org/x/net/http/httpguts"
 )
 
@@ -127,7 +129,7 @@ func (h *head) header(st *stream, r *http.Request) {
 		delete(r.Header, "Expect")
 	}
 	if trailers {
-		r.Trailer = announcedTrailer(r.Header["Trailer"])
+		r.Trailer = wire.AnnouncedTrailer(r.Header["Trailer"])
 		delete(r.Header, "Trailer")
 	}
 }
@@ -162,24 +164,6 @@ func (h *head) host(r *http.Request, v string) {
 	if v == "" || !strings.EqualFold(r.Host, v) {
 		h.wrong("Host is not :authority")
 	}
-}
-
-func announcedTrailer(values []string) http.Header {
-	var t http.Header
-	for _, v := range values {
-		for name := range strings.SplitSeq(v, ",") {
-			name = http.CanonicalHeaderKey(strings.Trim(name, " \t"))
-			switch name {
-			case "", "Transfer-Encoding", "Trailer", "Content-Length":
-				continue
-			}
-			if t == nil {
-				t = make(http.Header)
-			}
-			t[name] = nil
-		}
-	}
-	return t
 }
 
 // trailerOf makes a header of trailers; nil if there are none.

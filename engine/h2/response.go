@@ -79,7 +79,7 @@ func (w *responseWriter) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	w.noBody = w.head || !bodyAllowed(status)
+	w.noBody = w.head || !wire.BodyAllowed(status)
 	w.length, w.said = -1, -1
 	w.snapshot = snapshots.Get().(*snapshot)
 	sorted := wire.Sort(w.header)
@@ -146,10 +146,6 @@ func appendFields(fields []answerField, name string, values []string) []answerFi
 	return fields
 }
 
-func bodyAllowed(status int) bool {
-	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
-}
-
 func (w *responseWriter) Write(p []byte) (int, error) {
 	if err := w.allow(len(p)); err != nil {
 		return 0, err
@@ -196,7 +192,7 @@ func (w *responseWriter) allow(n int) error {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if !bodyAllowed(w.status) {
+	if !wire.BodyAllowed(w.status) {
 		return http.ErrBodyNotAllowed
 	}
 	if w.excess = w.excess || w.length >= 0 && w.written+int64(n) > w.length; w.excess {
@@ -355,7 +351,7 @@ func (c *Conn) sendData(st *stream, p *part) error {
 
 // complete adds to the snapshot what only the beginning of the body tells.
 func (w *responseWriter) complete(p []byte, last bool) {
-	allowed := bodyAllowed(w.status)
+	allowed := wire.BodyAllowed(w.status)
 	if !w.typed && allowed && len(p) > 0 {
 		w.fields = append(w.fields, answerField{wireNameOf("Content-Type"), http.DetectContentType(p)})
 	}

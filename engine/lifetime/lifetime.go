@@ -28,6 +28,10 @@ type Context struct {
 	ran     bool   // it began to run
 }
 
+// LargestHeader is how many fields a header map may have had that is used again:
+// it keeps its size, and clearing it takes the longer.
+const LargestHeader = 64
+
 // A Watcher looks after the client when somebody wants to know about the end of
 // its request.
 type Watcher interface {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"detour/engine/wire"
 )
 
 // commit decides how the body is framed, and completes the head. more is what
@@ -18,7 +20,7 @@ func (w *response) commit(more []byte) {
 	if len(first) == 0 {
 		first = more
 	}
-	allowed := bodyAllowed(w.status)
+	allowed := wire.BodyAllowed(w.status)
 	var add added
 	if w.done && allowed && !f.announces && f.codingValue == "" && f.length == (span{}) && (!w.options.head || len(first) > 0) {
 		w.length = int64(len(first))
@@ -238,7 +240,7 @@ func (w *response) finish() fate {
 	if w.request.MultipartForm != nil {
 		_ = w.request.MultipartForm.RemoveAll()
 	}
-	short := !w.options.head && w.length >= 0 && bodyAllowed(w.status) && w.length != w.written
+	short := !w.options.head && w.length >= 0 && wire.BodyAllowed(w.status) && w.length != w.written
 	switch {
 	case !whole || w.limitHit || w.closing && w.conn.in.len() > 0:
 		return unread
@@ -263,7 +265,7 @@ func (w *response) sendRest() bool {
 // does.
 func (w *response) breakOff() {
 	begun := w.committed || w.length >= 0 // or else nobody knows how its end is found
-	whole := w.options.head || !bodyAllowed(w.status) || w.length >= 0 && w.written >= w.length
+	whole := w.options.head || !wire.BodyAllowed(w.status) || w.length >= 0 && w.written >= w.length
 	if w.out == nil || !begun || whole {
 		return
 	}

@@ -42,10 +42,6 @@ func newExchange() *exchange {
 	return x
 }
 
-// largestHeader is how many fields a header map may have had that is used again:
-// it keeps its size, and clearing it takes the longer.
-const largestHeader = 64
-
 // recycle has x used again, if nobody can have kept a part of it: the handler has
 // returned, there was no body that somebody might still read or close, and nobody
 // waits for the end of the context. Where the race detector watches, x is filled
@@ -58,7 +54,7 @@ func (x *exchange) recycle() {
 		x.poison()
 		return
 	}
-	if len(x.header) > largestHeader || len(x.answer) > largestHeader {
+	if len(x.header) > lifetime.LargestHeader || len(x.answer) > lifetime.LargestHeader {
 		return
 	}
 	clear(x.header)

@@ -216,8 +216,3 @@ func appendField(b []byte, name, value string) []byte {
 	}
 	return append(b, "\r\n"...)
 }
-
-// bodyAllowed reports whether answers of that status have a body.
-func bodyAllowed(status int) bool {
-	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
-}

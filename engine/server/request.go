@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
-	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -203,7 +202,7 @@ func tidyUp(r *http.Request) {
 		delete(h, "Transfer-Encoding")
 		if announced, ok := h["Trailer"]; ok {
 			delete(h, "Trailer")
-			r.Trailer = announcedTrailer(announced)
+			r.Trailer = wire.AnnouncedTrailer(announced)
 		}
 	}
 	if p := h["Pragma"]; len(p) > 0 && p[0] == "no-cache" && h["Cache-Control"] == nil {
@@ -217,24 +216,6 @@ func tidyUp(r *http.Request) {
 }
 
 func chunkedCoding() []string { return []string{"chunked"} }
-
-// announcedTrailer is Request.Trailer before the body is read. ParseHead has
-// refused names that must not be there.
-func announcedTrailer(values []string) http.Header {
-	var t http.Header
-	for _, v := range values {
-		for name := range strings.SplitSeq(v, ",") {
-			if name = textproto.TrimString(name); name == "" {
-				continue
-			}
-			if t == nil {
-				t = make(http.Header)
-			}
-			t[textproto.CanonicalMIMEHeaderKey(name)] = nil
-		}
-	}
-	return t
-}
 
 func hasToken(values []string, token string) bool {
 	return len(values) > 0 && httpguts.HeaderValuesContainsToken(values, token)

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"detour/engine/wire"
 )
 
 // response is the http.ResponseWriter of one request. Like net/http's it may be
@@ -150,7 +152,7 @@ func (w *response) admit(n int) error {
 	if n == 0 {
 		return nil
 	}
-	if !bodyAllowed(w.status) {
+	if !wire.BodyAllowed(w.status) {
 		return http.ErrBodyNotAllowed
 	}
 	w.written += int64(n)

@@ -4,5 +4,6 @@
 //
 // HeadEnd, ParseHead, Chunked and ParseTrailers are pure: bytes in, meaning
 // out, no I/O, no allocation. Guard applies them to a connection in front of a
-// more tolerant server.
+// more tolerant server. BodyAllowed, AnnouncedTrailer and Sort are what HTTP/2
+// has in common with it.
 package wire
