@@ -48,11 +48,11 @@ func newRequestBody(r *http.Request, limit int64) (*requestBody, int64, error) {
 	}
 	b := &requestBody{src: r.Body, limited: limit > 0, left: limit, coming: r.ContentLength}
 	b.idle.L = &b.mu
-	if r.ContentLength < 0 && r.ProtoMajor >= 2 && r.Method != http.MethodPost && r.Method != http.MethodPut {
+	if r.ContentLength < 0 && r.ProtoMajor >= 2 && r.Method != http.MethodPost && r.Method != http.MethodPut && r.Header["Expect"] == nil {
 		// On HTTP/2 a frame of its own may end the stream, and quic-go never says
 		// that the header did: the end, or the first byte, comes at once. Browsers
 		// send a length of 0 with those two methods (Fetch, 4.6), which may also be
-		// streams that begin late.
+		// streams that begin late. What waits for a 100 has a body, and waits.
 		first := make([]byte, 1)
 		n, err := io.ReadFull(r.Body, first)
 		switch {

@@ -398,21 +398,26 @@ func TestExpectContinueOverHTTP3(t *testing.T) {
 		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	})
 	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	body, hand := io.Pipe()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
-		go func() {
-			fmt.Fprint(hand, code)
-			hand.Close()
-		}()
-		return nil
-	}})
-	req := newRequest(t, http.MethodPost, "https://"+host+"/", body).WithContext(ctx)
-	req.ContentLength = 3
-	req.Header.Set("Expect", "100-continue")
-	if res, got := do(t, r.client(t, "h3"), req); res.StatusCode != 200 || got != "100" {
-		t.Errorf("answer = %d %q; want 200 and the body that was sent behind the 100", res.StatusCode, got)
+	for _, tc := range []struct {
+		method string
+		length int64
+	}{{http.MethodPost, 3}, {http.MethodPatch, -1}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		body, hand := io.Pipe()
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
+			go func() {
+				fmt.Fprint(hand, code)
+				hand.Close()
+			}()
+			return nil
+		}})
+		req := newRequest(t, tc.method, "https://"+host+"/", body).WithContext(ctx)
+		req.ContentLength = tc.length
+		req.Header.Set("Expect", "100-continue")
+		if res, got := do(t, r.client(t, "h3"), req); res.StatusCode != 200 || got != "100" {
+			t.Errorf("%s: answer = %d %q; want 200 and the body that was sent behind the 100", tc.method, res.StatusCode, got)
+		}
 	}
 }
 
