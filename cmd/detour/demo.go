@@ -38,7 +38,7 @@ removed at the end.`,
 		Example: "  detour demo",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			return p.demo(ctx, once)
 		},
@@ -82,10 +82,10 @@ func (p *program) demo(ctx context.Context, once bool) (err error) {
 	go func() { ended <- d.gateway.Run(ctx) }()
 	defer func() { stop(); err = errors.Join(err, <-ended) }()
 
-	if err := d.show(ctx); err != nil && ctx.Err() == nil {
+	if err := d.show(ctx); err != nil {
 		return err
 	}
-	if once || ctx.Err() != nil {
+	if once {
 		return nil
 	}
 	d.invite()
