@@ -66,6 +66,18 @@ func TestNoInitFunctions(t *testing.T) {
 	})
 }
 
+// Package unsafe is for one thing: the address that a system call of engine/socket
+// is given.
+func TestUnsafeInOnePlace(t *testing.T) {
+	eachGoFile(t, func(path string, f *ast.File) {
+		for _, spec := range f.Imports {
+			if spec.Path.Value == `"unsafe"` && filepath.ToSlash(path) != "engine/socket/raw.go" {
+				t.Errorf("%s imports unsafe", path)
+			}
+		}
+	})
+}
+
 // A template may call any method by its name, so with one the linker keeps every
 // method of every type: 3 MiB more of binary, and of memory.
 func TestNoTemplates(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"detour/engine/client"
+	"detour/engine/socket"
 )
 
 const (
@@ -205,6 +206,9 @@ func (o *UpstreamOptions) dial() func(ctx context.Context, network, address stri
 		conn, err := d.DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
+		}
+		if o.Engine {
+			conn = socket.Direct(conn)
 		}
 		return &upstreamConn{Conn: conn}, nil
 	}

@@ -4,6 +4,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"detour/engine/socket"
 )
 
 // conn is a connection to the upstream. One exchange at a time has it.
@@ -25,6 +27,7 @@ type conn struct {
 }
 
 func newConn(nc net.Conn) *conn {
+	nc = socket.Direct(nc)
 	c := &conn{nc: nc}
 	c.abort = c.close
 	if sc, ok := nc.(syscall.Conn); ok && canProbe {

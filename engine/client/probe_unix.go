@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"detour/engine/socket"
 )
 
 const canProbe = true
@@ -21,7 +23,7 @@ const canProbe = true
 // upstream has had no time to answer, is left out.
 func (c *conn) onReady(fd uintptr) bool {
 	if !c.x.sent {
-		n, err := read(fd, c.probe[:])
+		n, err := socket.Read(fd, c.probe[:])
 		if err != syscall.EAGAIN {
 			c.n, c.err = 0, errStale
 			if !c.reused {
@@ -32,28 +34,32 @@ func (c *conn) onReady(fd uintptr) bool {
 		c.n, c.err = 0, c.x.send()
 		return c.err != nil
 	}
-	c.n, c.err = read(fd, c.x.buf.free())
-	switch {
-	case c.err == syscall.EAGAIN:
+	n, err := socket.Read(fd, c.x.buf.free())
+	if err == syscall.EAGAIN {
 		return false
-	case c.err != nil:
-		c.n, c.err = 0, os.NewSyscallError("read", c.err)
-	case c.n == 0:
-		c.err = io.EOF
 	}
+	c.n, c.err = n, readError(n, err)
 	return true
 }
 
 // firstWords is what the end of a new connection, or bytes on it, mean before a
 // request is sent.
-func firstWords(n int, err error) error {
+func firstWords(n int, err syscall.Errno) error {
+	if err := readError(n, err); err != nil {
+		return err
+	}
+	return errUnasked
+}
+
+// readError is what a read of n bytes that did not have to wait means.
+func readError(n int, err syscall.Errno) error {
 	switch {
-	case err != nil:
+	case err != 0:
 		return os.NewSyscallError("read", err)
 	case n == 0:
 		return io.EOF
 	}
-	return errUnasked
+	return nil
 }
 
 // sound reports whether the connection, which nobody uses, may be used again.
@@ -61,18 +67,9 @@ func (c *conn) sound() bool {
 	c.setDeadline(time.Time{})
 	silent := false
 	err := c.raw.Read(func(fd uintptr) bool {
-		_, err := read(fd, c.probe[:])
+		_, err := socket.Read(fd, c.probe[:])
 		silent = err == syscall.EAGAIN
 		return true
 	})
 	return err == nil && silent
-}
-
-func read(fd uintptr, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(int(fd), p)
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
 }

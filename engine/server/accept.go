@@ -7,6 +7,7 @@ import (
 
 	"detour/engine/accept"
 	"detour/engine/h2"
+	"detour/engine/socket"
 )
 
 // maxGreeters is how many greeters wait for the next connection, at 32 KiB of
@@ -15,7 +16,7 @@ const maxGreeters = 16
 
 // greet takes nc on, and has it started by a greeter who waits, else by a new one.
 func (s *Server) greet(nc net.Conn) {
-	c := s.newConn(nc)
+	c := s.newConn(socket.Direct(nc))
 	s.began(c)
 	select {
 	case s.arrivals <- c:
