@@ -26,8 +26,9 @@ const (
 	// machines too.
 	handshakeTimeout = 5 * time.Second
 	// idleTimeout keeps connections over the pauses of a visitor who reads.
-	// Application servers close after 5 s to 75 s themselves; then a request
-	// that met the dying connection is repeated.
+	// Application servers close after 5 s to 75 s themselves. If they say when, in
+	// Keep-Alive, engine/client stops before; else a request that met the dying
+	// connection is repeated, if it may be.
 	idleTimeout = 2 * time.Minute
 	// idleConnections an upstream are kept, so that a burst that comes again
 	// opens none (with 64 clients and 32 kept, dialling was a sixth of a small

@@ -13,8 +13,9 @@ type conn struct {
 	nc     net.Conn
 	raw    syscall.RawConn // nil = it has none, and is used once
 	ready  func(fd uintptr) bool
-	abort  func() // closes nc from another goroutine
-	reused bool   // it has served a request
+	abort  func()    // closes nc from another goroutine
+	reused bool      // it has served a request
+	usable time.Time // not for another request from then on; zero = the last answer did not say
 
 	idle     int       // sweeps that met it since it is kept; guarded by Transport.mu
 	deadline time.Time // of reads, as set; zero = none
@@ -40,6 +41,29 @@ func newConn(nc net.Conn) *conn {
 }
 
 func (c *conn) close() { _ = c.nc.Close() } // nothing is lost that anybody waits for
+
+// closeMargin is how long before its upstream closes it a connection is used for
+// the last time: for the way there, and an upstream whose clock ticks in seconds.
+const closeMargin = time.Second
+
+// keepFor says that the upstream closes the connection after that many seconds
+// without use. It counts them from when it was done, which nobody here knows: from
+// start, when it was asked, they end too early at worst.
+func (c *conn) keepFor(seconds int64, start time.Time) {
+	keep := time.Duration(seconds) * time.Second
+	c.usable = start.Add(keep - min(closeMargin, keep/2))
+}
+
+// stillUsable reports whether a kept connection may be used again, as far as its
+// last answer says. It forgets that: the next answer counts then.
+func (c *conn) stillUsable() bool {
+	if c.usable.IsZero() {
+		return true
+	}
+	until := c.usable
+	c.usable = time.Time{}
+	return time.Now().Before(until)
+}
 
 // setDeadline sets the deadline of reads; zero = none. That it cannot be set
 // means that the connection is closed, which the next read tells.

@@ -58,6 +58,80 @@ func TestClosedConnectionIsNotUsed(t *testing.T) {
 	}
 }
 
+// okABKept is okAB with a Keep-Alive field.
+func okABKept(field string) string {
+	return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: Keep-Alive\r\nKeep-Alive: " + field + "\r\n\r\nab"
+}
+
+// What an upstream says in Keep-Alive holds for the connection.
+func TestKeepAlive(t *testing.T) {
+	for field, want := range map[string]int32{
+		"timeout=600, max=100": 1, "max=100": 1, "timeout=soon": 1, "timeout=0": 3, "timeout=600, max=0": 3,
+	} {
+		t.Run(field, func(t *testing.T) {
+			noLeaks(t)
+			var conns atomic.Int32
+			addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+				conns.Add(1)
+				serveAll(okABKept(field))(c, r)
+			})
+			rt := newClient(t, addr, nil)
+			for range 3 {
+				mustGet(t, rt, addr, "ab")
+			}
+			if n := conns.Load(); n != want {
+				t.Errorf("%d connections for 3 requests; want %d", n, want)
+			}
+		})
+	}
+}
+
+// A connection that its upstream is about to close is not used again: what must
+// not be sent twice would fail on it.
+func TestConnectionAboutToCloseIsNotUsed(t *testing.T) {
+	noLeaks(t)
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) { // closes as soon as a second request is there
+		if req, err := http.ReadRequest(r); err == nil {
+			io.Copy(io.Discard, req.Body)
+			io.WriteString(c, okABKept("timeout=1, max=100"))
+			r.ReadByte()
+		}
+	})
+	rt := newClient(t, addr, nil)
+	for i := range 2 {
+		if i > 0 {
+			time.Sleep(600 * time.Millisecond) // what is tested is that time passes: over half of the second
+		}
+		if _, body, err := roundTrip(t, rt, request(t, http.MethodPost, addr, strings.NewReader("x"))); err != nil || body != "ab" {
+			t.Fatalf("POST %d = %q, %v; want ab", i, body, err)
+		}
+	}
+}
+
+// The last answer on a connection counts.
+func TestKeepAliveIsOfTheLastAnswer(t *testing.T) {
+	noLeaks(t)
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		for _, answer := range []string{okABKept("timeout=600"), okAB} {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			io.WriteString(c, answer)
+		}
+		r.ReadByte()
+	})
+	rt := newClient(t, addr, nil).(*Transport)
+	for i, want := range []bool{true, false} {
+		mustGet(t, rt, addr, "ab")
+		if n := idleCount(rt); n != 1 {
+			t.Fatalf("%d connections are kept after answer %d; want 1", n, i)
+		}
+		if got := !rt.idle[0].usable.IsZero(); got != want {
+			t.Errorf("after answer %d the connection's use is limited: %v; want %v", i, got, want)
+		}
+	}
+}
+
 // Bytes that come behind an answer, when it has been read, never become the
 // next one.
 func TestLateBytesAreNoAnswer(t *testing.T) {

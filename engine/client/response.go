@@ -25,7 +25,10 @@ func (x *exchange) answer(h wire.Response, block []byte) error {
 		closeBody(x.req)
 	}
 	x.fillResponse(h, block)
-	x.reuse = !h.Close && !x.req.Close
+	x.reuse = !h.Close && !x.req.Close && h.KeepAlive != 0
+	if h.KeepAlive > 0 {
+		x.c.keepFor(h.KeepAlive, x.start)
+	}
 	bodiless := x.req.Method == http.MethodHead || !wire.BodyAllowed(h.Status)
 	switch {
 	case bodiless:

@@ -61,6 +61,9 @@ type Options struct {
 //   - A request is sent once more, on a new connection, if a kept one ended
 //     before a byte of the answer, the method is idempotent, and there is no
 //     body.
+//   - A connection whose last answer has a "Keep-Alive: timeout=N", as those of
+//     Apache and Node have, is not used again once its upstream may be about to
+//     close it: what is sent then is lost, and may not be sent twice.
 //   - When a kept connection brings nothing in time, the unused ones are closed
 //     too: a machine that vanished, or a name that moved, would let a request
 //     wait on each of them.
@@ -142,10 +145,15 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // conn returns a connection: a kept one unless fresh is wanted.
 func (t *Transport) conn(ctx context.Context, fresh bool) (*conn, error) {
-	if !fresh {
-		if c := t.take(); c != nil {
+	for !fresh {
+		c := t.take()
+		if c == nil {
+			break
+		}
+		if c.stillUsable() {
 			return c, nil
 		}
+		c.close()
 	}
 	nc, err := t.o.Dial(ctx)
 	if err != nil {

@@ -27,6 +27,7 @@ type Response struct {
 	Status     int // 100 to 999
 	StatusText []byte
 	Length     int64 // as declared: of the body, LengthChunked or LengthNone
+	KeepAlive  int64 // seconds that the connection lasts unused, as a Keep-Alive field says; -1 = none does
 	Close      bool  // the connection ends behind this response
 	Trailer    bool  // it has a Trailer field
 }
@@ -74,7 +75,7 @@ func parseResponse(b []byte, fields *[]Field) (r Response, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.Length = LengthNone
+	r.Length, r.KeepAlive = LengthNone, -1
 	var framing responseFraming
 	var f Field
 	for string(rest) != "\r\n" {
@@ -137,9 +138,11 @@ func (fr *responseFraming) add(r *Response, f *Field) error {
 				return errTrailerField
 			}
 		}
-	case len("connection"):
+	case len("connection"): // and of "keep-alive"
 		if equalFold(f.Name, "connection") {
 			fr.options(f.Value)
+		} else if equalFold(f.Name, "keep-alive") {
+			r.keepAlive(f.Value)
 		}
 	case len("content-length"):
 		if equalFold(f.Name, "content-length") {
@@ -175,6 +178,24 @@ func (fr *responseFraming) options(v []byte) {
 		option = bytes.Trim(option, " \t")
 		fr.close = fr.close || equalFold(option, "close")
 		fr.keepAlive = fr.keepAlive || equalFold(option, "keep-alive")
+	}
+}
+
+// keepAlive reads a Keep-Alive field (RFC 2068, section 19.7.1.1), such as
+// "timeout=5, max=100". max counts requests, and is of interest when none is
+// left. What makes no sense is passed over.
+func (r *Response) keepAlive(v []byte) {
+	for len(v) > 0 {
+		var parameter []byte
+		parameter, v, _ = bytes.Cut(v, []byte{','})
+		name, value, _ := bytes.Cut(bytes.Trim(parameter, " \t"), []byte{'='})
+		n, ok := parseLength(value)
+		if !ok || n > 999_999_999 { // thirty years: it fits a time.Duration
+			continue
+		}
+		if equalFold(name, "timeout") && (r.KeepAlive < 0 || n < r.KeepAlive) || equalFold(name, "max") && n == 0 {
+			r.KeepAlive = n
+		}
 	}
 }
 

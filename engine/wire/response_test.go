@@ -20,7 +20,7 @@ func TestParseResponse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Response{Minor: 1, Status: 404, StatusText: []byte("404 Not Found"), Length: 12, Close: true, Trailer: true}
+	want := Response{Minor: 1, Status: 404, StatusText: []byte("404 Not Found"), Length: 12, KeepAlive: -1, Close: true, Trailer: true}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("ParseResponse(%q): -want +got\n%s", in, diff)
 	}
@@ -93,6 +93,37 @@ func TestParseResponseVerdicts(t *testing.T) {
 	}
 }
 
+func TestParseResponseKeepAlive(t *testing.T) {
+	tests := []struct {
+		in   string
+		want int64
+	}{
+		{"", -1},
+		{"timeout=5, max=100", 5},
+		{"timeout=5", 5},
+		{"max=100,\tTimeout=15 ", 15},
+		{"timeout=0", 0},
+		{"timeout=5, max=0", 0},
+		{"max=0", 0},
+		{"timeout=30, timeout=5, timeout=60", 5},
+		{"timeout=999999999", 999999999},
+
+		{"timeout", -1}, {"timeout=", -1}, {"timeout=-1", -1}, {"timeout=+5", -1}, {"timeout=5s", -1}, {"timeout=1.5", -1},
+		{"timeout=\"5\"", -1}, {"timeout = 5", -1}, {"timeout=05", -1}, {"timeout=5;max=0", -1}, {"timeout=9999999999", -1},
+		{"xtimeout=5", -1}, {"timeout=5=5", -1}, {"=5", -1}, {"5", -1}, {",,", -1}, {"timeout=soon, x, timeout=7", 7},
+	}
+	for _, tt := range tests {
+		in := "HTTP/1.1 200 OK\r\nkeep-alive: " + tt.in + "\r\n\r\n"
+		if r, err := ParseResponse([]byte(in), nil); err != nil || r.KeepAlive != tt.want {
+			t.Errorf("ParseResponse with Keep-Alive: %s says %d, %v; want %d", tt.in, r.KeepAlive, err, tt.want)
+		}
+	}
+	const two = "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive\r\nKeep-Alive: timeout=3\r\n\r\n"
+	if r, err := ParseResponse([]byte(two), nil); err != nil || r.KeepAlive != 3 {
+		t.Errorf("ParseResponse(%q) says %d, %v; want 3", two, r.KeepAlive, err)
+	}
+}
+
 func TestParseResponseTrailers(t *testing.T) {
 	tests := []struct {
 		in   string
@@ -129,7 +160,7 @@ func TestParseResponseTrailers(t *testing.T) {
 func FuzzParseResponse(f *testing.F) {
 	for _, s := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\nx-a:  c \r\n\r\n",
-		"HTTP/1.0 404\r\nConnection: keep-alive\r\n\r\n",
+		"HTTP/1.0 404\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5, max=100\r\n\r\n",
 		"HTTP/1.1 204 \r\nPragma: no-cache\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\nConnection: x, close\r\n\r\n",
 		"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n",
