@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// What a line may hold at most, so that a buffer has a bound. A server that
-// limits the header block to 64 KiB reaches these only with bytes that JSON has
-// to escape, and an upstream's answer only with enormous headers.
+// What a line may hold at most, in JSON bytes. A client pays for its URI byte by
+// byte; but HPACK makes 57 KiB of headers of 130 bytes, with which one client
+// would soon rotate away what all others did. Applications send less than
+// maxHeaders, even with a token and a policy in it.
 const (
-	maxURI     = 128 << 10 // JSON bytes; the rest is cut off
-	maxHeaders = 128 << 10 // JSON bytes of one header block; a field that does not fit is left out
-	maxText    = 16 << 10  // JSON bytes of any other text
+	maxURI     = 128 << 10 // the rest is cut off
+	maxHeaders = 16 << 10  // of one header block; of a field that does not fit the name stays, if that does
+	maxText    = 16 << 10  // of any other text
 )
 
 // line is one entry of an access log, field for field as Caddy writes it
@@ -128,8 +129,12 @@ func (l *line) appendHeaders(b []byte, h http.Header) []byte {
 		if before > first {
 			b = append(b, ',')
 		}
-		b = appendString(b, name, maxText)
-		b = l.appendValues(append(b, ':'), name, values)
+		b = append(appendString(b, name, maxText), ':')
+		named := len(b)
+		b = l.appendValues(b, name, values)
+		if len(b)-first > maxHeaders {
+			b = append(b[:named], `["OMITTED"]`...)
+		}
 		if len(b)-first > maxHeaders {
 			b = b[:before] // a shorter field may fit
 		}

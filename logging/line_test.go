@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -162,8 +163,8 @@ func TestLineHasABound(t *testing.T) {
 	}
 }
 
-// A field that does not fit is left out; the others are not, whichever comes
-// first.
+// Of a field that does not fit only the name is there; the others are whole,
+// whichever comes first.
 func TestLineLosesOnlyWhatDoesNotFit(t *testing.T) {
 	l := testLine()
 	l.header = http.Header{"Long": {strings.Repeat("x", maxHeaders)}}
@@ -177,9 +178,31 @@ func TestLineLosesOnlyWhatDoesNotFit(t *testing.T) {
 		if err := json.Unmarshal(l.append(nil), &got); err != nil {
 			t.Fatal(err)
 		}
-		if len(got.Headers) != 20 || got.Headers["Long"] != nil {
-			t.Fatalf("%d fields; want the 20 that fit", len(got.Headers))
+		if len(got.Headers) != 21 || got.Headers.Get("Long") != "OMITTED" || got.Headers.Get("Field-7") != "v" {
+			t.Fatalf("%d fields, Long = %.20q; want all, and OMITTED for what does not fit", len(got.Headers), got.Headers["Long"])
 		}
+	}
+}
+
+// HPACK makes a large head of a few bytes, and so must not make a large line of
+// them: that would rotate away what others did. What applications send stays.
+func TestLineOfAnExpandedHead(t *testing.T) {
+	l := testLine()
+	l.request.Header["X-Again"] = slices.Repeat([]string{strings.Repeat("x", 4000)}, 14)
+	if n := len(l.append(nil)); n > 20<<10 {
+		t.Errorf("line of %d bytes; want at most 20 KiB", n)
+	}
+	l.request.Header = http.Header{}
+	for i := range 500 {
+		l.request.Header["X-"+strings.Repeat("x", 100)+strconv.Itoa(i)] = []string{"v"}
+	}
+	if n := len(l.append(nil)); n > 20<<10 {
+		t.Errorf("line of %d bytes for many names; want at most 20 KiB", n)
+	}
+	token, policy := strings.Repeat("t", 8<<10), strings.Repeat("p", 4<<10)
+	l.request.Header = http.Header{"X-Token": {token}, "Cookie": {strings.Repeat("c", 8<<10)}, "X-Policy": {policy}}
+	if b := l.append(nil); !bytes.Contains(b, []byte(token)) || !bytes.Contains(b, []byte(policy)) {
+		t.Errorf("line %.300q; want it with all of a token of 8 KiB and a field of 4 KiB", b)
 	}
 }
 
