@@ -29,6 +29,7 @@ const (
 	regular fieldKind = pseudoCount + iota
 	badName
 	badValue
+	paddedValue
 	badPseudo
 )
 
@@ -48,6 +49,8 @@ func judge(wire, value string) tableField {
 		f.kind = badName
 	case !validValue(value):
 		f.kind = badValue
+	case padded(value):
+		f.kind = paddedValue
 	}
 	return f
 }

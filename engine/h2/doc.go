@@ -37,9 +37,9 @@
 //   - Requests that RFC 9113 calls malformed are refused with PROTOCOL_ERROR, of
 //     which net/http takes some and answers others with 400: connection-specific
 //     fields, TE, a Content-Length that is doubled, no number or not the length,
-//     white space around values, methods that are no token, targets that are not
-//     a path, no or a malformed authority, trailers that frame or route. A
-//     gateway must not pass on what two parsers could read in two ways.
+//     methods that are no token, targets that are not a path, no or a malformed
+//     authority, trailers that frame or route. White space around values gets a
+//     400. A gateway must not pass on what two parsers could read in two ways.
 //   - Host must say what :authority says, and is not in the header: Request.Host
 //     has it, as with HTTP/1.
 //   - Request.Body is http.NoBody if there is none.

@@ -14,6 +14,7 @@ type head struct {
 	seen      [pseudoCount]bool
 	malformed string // what is wrong with it; "" = nothing
 	tooLarge  bool   // more than limit
+	padded    bool   // a value has white space around it
 	opens     bool   // it opens a stream; else it is a trailer, or nothing we want
 	refuse    bool   // the stream is not wanted
 
@@ -35,6 +36,8 @@ type field struct{ name, value string } // name is canonical
 
 // maxFields is for how many fields the room is kept from one block to the next.
 const maxFields = 128
+
+const paddedReason = "white space around a field value"
 
 const (
 	pseudoMethod = iota
@@ -62,7 +65,7 @@ func (h *head) begin(stream uint32, ends bool) {
 	h.fields = h.fields[:0]
 	h.stream, h.ends = stream, ends
 	h.seen = [pseudoCount]bool{}
-	h.malformed, h.tooLarge, h.opens, h.refuse = "", false, false, false
+	h.malformed, h.tooLarge, h.padded, h.opens, h.refuse = "", false, false, false, false
 	h.size, h.frames, h.begun = 0, 0, false
 	h.decoder.SetEmitEnabled(true)
 }
@@ -129,6 +132,8 @@ func (h *head) take(f *tableField) {
 		h.wrong("field name")
 	case badValue:
 		h.wrong("field value")
+	case paddedValue:
+		h.padded = true
 	case regular:
 	default:
 		h.takePseudo(int(f.kind), f.value)
@@ -255,6 +260,8 @@ func (c *Conn) trailers(h *head) (ok bool) {
 		h.wrong("pseudo-field in trailers")
 	case h.tooLarge:
 		h.wrong("trailers too large")
+	case h.padded:
+		h.wrong(paddedReason)
 	case st.missing > 0:
 		h.wrong("not as much data as Content-Length says")
 	}
@@ -291,8 +298,11 @@ func (c *Conn) openRequest(h *head) error {
 		}
 		return c.spend(costWrong)
 	}
-	if h.tooLarge {
+	switch {
+	case h.tooLarge:
 		c.refused("request head over the limit", c.remote)
+	case h.padded:
+		c.refused(paddedReason, c.remote)
 	}
 	return nil
 }

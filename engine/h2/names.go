@@ -59,10 +59,11 @@ func validToken(s string) bool { return s != "" && all(s, tokenByte) }
 
 func validAuthority(s string) bool { return s != "" && all(s, authorityByte) }
 
-// validValue is RFC 9113, section 8.2.1.
-func validValue(s string) bool {
-	return s == "" || all(s, valueByte) && !blank(s[0]) && !blank(s[len(s)-1])
-}
+func validValue(s string) bool { return all(s, valueByte) }
+
+// padded reports whether white space surrounds a value, which RFC 9113, section
+// 8.2.1, forbids.
+func padded(s string) bool { return s != "" && (blank(s[0]) || blank(s[len(s)-1])) }
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
 

@@ -21,8 +21,13 @@ func (st *stream) fill(h *head) bool {
 	st.writer.head = r.Method == http.MethodHead
 	st.declared = -1
 	st.silent = r.Method == http.MethodConnect
-	if h.tooLarge { // what is there of it is enough for an answer
+	switch {
+	case h.tooLarge:
 		st.writer.refusal = http.StatusRequestHeaderFieldsTooLarge
+	case h.padded && h.malformed == "":
+		st.writer.refusal = http.StatusBadRequest
+	}
+	if st.writer.refusal != 0 { // what is there of the head is enough for an answer
 		r.URL, r.RequestURI = &st.url, h.pseudo[pseudoPath]
 	} else {
 		h.header(st, r)

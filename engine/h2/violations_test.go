@@ -278,8 +278,16 @@ func TestViolations(t *testing.T) {
 		{"NUL in a value", func(r *raw) { r.headers(1, get("a", "b\x00"), true) }, onStream(protocol)},
 		{"CR in a value", func(r *raw) { r.headers(1, get("a", "b\rc"), true) }, onStream(protocol)},
 		{"LF in a value", func(r *raw) { r.headers(1, get("a", "b\nc: d"), true) }, onStream(protocol)},
-		{"space before a value", func(r *raw) { r.headers(1, get("a", " b"), true) }, onStream(protocol)},
-		{"tab after a value", func(r *raw) { r.headers(1, get("a", "b\t"), true) }, onStream(protocol)},
+		{"space before a value", func(r *raw) { r.headers(1, get("a", " b"), true) }, status(400)},
+		{"tab after a value", func(r *raw) { r.headers(1, get("a", "b\t"), true) }, status(400)},
+		{"space after a value, of the table", func(r *raw) {
+			r.headers(1, get("a", "b ", "C", "d"), true)
+			r.until("the reset", func(f http2.Frame) bool { return f.Header().Type == http2.FrameRSTStream })
+			r.headers(3, append(get(), 0x80|64), true) // the newest are :authority and C
+		}, status(400)},
+		{"space after a value, and a body", func(r *raw) { r.headers(1, request("POST", "a", "b "), false) }, status(400)},
+		{"space after a value, and worse", func(r *raw) { r.headers(1, get("a", "b ", "C", "d"), true) }, onStream(protocol)},
+		{"space after a value of trailers", func(r *raw) { r.open(1); r.headers(1, block("a", "b "), true) }, onStream(protocol)},
 		{"space in a value", func(r *raw) { r.headers(1, get("a", "b \xe4\tc"), true) }, status(200)},
 		{"NUL in a path", func(r *raw) {
 			r.headers(1, block(":method", "GET", ":scheme", "https", ":authority", "a", ":path", "/\x00"), true)

@@ -130,8 +130,11 @@ func (c *Conn) run(st *stream) {
 		c.handlerDone(st, returned)
 	}()
 	handler := c.handler
-	if st.writer.refusal != 0 {
+	switch st.writer.refusal {
+	case http.StatusRequestHeaderFieldsTooLarge:
 		handler = headerTooLarge
+	case http.StatusBadRequest:
+		handler = badRequest
 	}
 	handler.ServeHTTP(&st.writer, &st.request)
 	returned = true
@@ -181,4 +184,10 @@ func (c *Conn) handlerDone(st *stream, returned bool) {
 var headerTooLarge http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
 	_, _ = w.Write([]byte("<h1>HTTP Error 431</h1><p>Request Header Field(s) Too Large</p>"))
+})
+
+// badRequest tells whoever wrote a client by hand what to look for: a reset, which
+// other malformed requests get, says nothing.
+var badRequest http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "400 Bad Request: "+paddedReason, http.StatusBadRequest)
 })
