@@ -130,7 +130,7 @@ func (g *Gateway) route(cfg *config.Config, h *config.Host, next, old *snapshot)
 		Host:          h.Name,
 		Names:         h.Names(),
 		StatusPage:    page,
-		Answer:        proxy.Answer(h.Answer),
+		RedirectAll:   h.Answer == config.Redirect,
 		RetryAfter:    cfg.Offline.RetryAfter,
 		Pool:          pool,
 		Compress:      h.Compress,

@@ -30,7 +30,7 @@ const defaultRetryAfter = 5 * time.Minute
 func answerOffline(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record) {
 	o := offline{w, r, rt, rec}
 	kind := kindOf(r)
-	if rt.Answer == AnswerRedirect {
+	if rt.RedirectAll {
 		kind = kindPage
 	}
 	switch kind {

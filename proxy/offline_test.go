@@ -150,7 +150,7 @@ func TestOfflineAnswers(t *testing.T) {
 
 // A plain redirect is one for everybody.
 func TestOfflineAnswerRedirect(t *testing.T) {
-	r := offlineRig(t, func(rt *Route) { rt.Answer = AnswerRedirect })
+	r := offlineRig(t, func(rt *Route) { rt.RedirectAll = true })
 	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
 		for _, req := range []*http.Request{
 			with(t, "GET", url+"/x", chrome+acceptPage+navigation, nil),
@@ -204,7 +204,7 @@ func TestOfflineExtendedConnect(t *testing.T) {
 
 // Targets that clients do not normally send.
 func TestOfflineOddTargets(t *testing.T) {
-	r := offlineRig(t, func(rt *Route) { rt.Answer = AnswerRedirect })
+	r := offlineRig(t, func(rt *Route) { rt.RedirectAll = true })
 	for request, want := range map[string]string{
 		"OPTIONS * HTTP/1.1":                          "https://status.example/",
 		"GET http://" + host + "/a%2Fb? HTTP/1.1":     "https://status.example/a%2Fb?",

@@ -13,19 +13,19 @@ import (
 // Route is a host's entry compiled, ready to serve. Nothing in it is written
 // after NewTable took it, except for what Stats counts.
 type Route struct {
-	Host       string   // canonical; may be a wildcard
-	Names      []string // Host and its aliases
-	Online     bool
-	StatusPage StatusPage // zero = none
-	Answer     Answer     // to visitors while offline
-	RetryAfter time.Duration
-	Pool       *Pool // the upstreams; shared by all tables while they stay the same
-	Compress   bool
-	Headers    []HeaderEdit  // on answers, in this order
-	edits      []edit        // Headers, compiled by NewTable
-	MaxBody    int64         // bytes of a request's body; 0 = no limit
-	Log        *logging.Sink // nil: not logged
-	Stats      *Stats        // shared by all tables the host lives in; never nil
+	Host        string   // canonical; may be a wildcard
+	Names       []string // Host and its aliases
+	Online      bool
+	StatusPage  StatusPage // zero = none
+	RedirectAll bool       // while offline: 302 for every kind of client
+	RetryAfter  time.Duration
+	Pool        *Pool // the upstreams; shared by all tables while they stay the same
+	Compress    bool
+	Headers     []HeaderEdit  // on answers, in this order
+	edits       []edit        // Headers, compiled by NewTable
+	MaxBody     int64         // bytes of a request's body; 0 = no limit
+	Log         *logging.Sink // nil: not logged
+	Stats       *Stats        // shared by all tables the host lives in; never nil
 
 	// The rest matters while the host is not online, except for Hold and
 	// PassiveStatus.
@@ -40,15 +40,6 @@ type Route struct {
 	Hold          time.Duration // how long a request waits for an upstream that takes no connection; 0 = not at all
 	PassiveStatus bool          // the observer hears of 502, 503 and 504 in answers too
 }
-
-// Answer says how an offline host answers.
-type Answer string
-
-// The kinds of Answer.
-const (
-	AnswerAdaptive Answer = "adaptive" // by the kind of client
-	AnswerRedirect Answer = "redirect" // 302 for everything
-)
 
 // HeaderEdit sets a header field of an answer; an empty Value removes it.
 type HeaderEdit struct{ Name, Value string }
