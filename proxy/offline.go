@@ -167,7 +167,7 @@ func (o offline) grpc() {
 	h := o.w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Type", o.r.Header.Get("Content-Type"))
-	h.Set("Grpc-Status", "14")
+	h.Set("Grpc-Status", grpcUnavailable)
 	h.Set("Grpc-Message", "the service is offline for the moment")
 	o.allowOrigin("Grpc-Status, Grpc-Message") // gRPC-Web
 	o.w.WriteHeader(http.StatusOK)
