@@ -27,6 +27,10 @@ func (f *forwarding) answer(res *http.Response) {
 	if f.r.ProtoMajor == 1 && f.body != nil && !f.body.complete() {
 		header["Connection"] = []string{"close"} // the rest of the body is not waited for
 	}
+	if upgrade := res.Header["Upgrade"]; res.StatusCode == http.StatusUpgradeRequired && upgrade != nil && f.r.Proto == "HTTP/1.1" {
+		header["Connection"] = append(header["Connection"], "Upgrade")
+		header["Upgrade"] = upgrade // RFC 9110, 15.5.22: what the client is to speak
+	}
 	if f.rt.Compress && (res.StatusCode == http.StatusNotModified || compressible(header)) {
 		f.compressor.begin(f.w, f.r, &f.handler.encoders)
 		defer f.compressor.release()
