@@ -57,7 +57,7 @@ type UpstreamOptions struct {
 	ServerName      string        // for https: the name in the certificate; "" = the address's
 	Insecure        bool          // for https: do not verify
 	ResponseTimeout time.Duration // to the response header, and for a piece of the request's body, never for upgrades; 0 = no limit
-	Engine          bool          // for http and unix: engine/client instead of http.Transport
+	Engine          bool          // engine/client for http and unix; for the others http.Transport, over engine/socket
 }
 
 // Upstream is where requests are forwarded, with the connections to it. It may
@@ -101,8 +101,9 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	if rt != nil {
 		return u, nil
 	}
+	dial := o.dial(u.address)
 	if o.Engine && (o.Scheme == "http" || o.Scheme == "unix") {
-		u.transport, u.upgrades = o.exchanges()
+		u.transport, u.upgrades = o.engineTransports(dial)
 		u.brief = true
 		return u, nil
 	}
@@ -110,7 +111,7 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", o.Address, err)
 	}
-	transport := o.transport(tlsConfig)
+	transport := o.transport(dial, tlsConfig)
 	transport.ResponseHeaderTimeout = o.ResponseTimeout
 	transport.Protocols = o.protocols()
 
@@ -118,7 +119,7 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	// application may take its time before it switches. No connection is kept:
 	// only an upgrade that was refused leaves one, which it may have
 	// authenticated.
-	upgrades := o.transport(tlsConfig.Clone())
+	upgrades := o.transport(dial, tlsConfig.Clone())
 	upgrades.Protocols = new(http.Protocols)
 	upgrades.Protocols.SetHTTP1(true)
 	upgrades.DisableKeepAlives = true
@@ -147,9 +148,18 @@ func (u *Upstream) Retire() {
 
 // transport has what requests and upgrades have in common. Proxy stays nil:
 // HTTP_PROXY is meant for the way out of the house, not for the way in.
-func (o *UpstreamOptions) transport(tlsConfig *tls.Config) *http.Transport {
+func (o *UpstreamOptions) transport(dial dialFunc, tlsConfig *tls.Config) *http.Transport {
 	return &http.Transport{
-		DialContext:            o.dial(),
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if o.Engine {
+				conn = socket.Direct(conn)
+			}
+			return &upstreamConn{Conn: conn}, nil
+		},
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    handshakeTimeout,
 		DisableCompression:     true, // Accept-Encoding is the client's
@@ -161,16 +171,11 @@ func (o *UpstreamOptions) transport(tlsConfig *tls.Config) *http.Transport {
 	}
 }
 
-// exchanges are the engine's counterparts of two transports, for requests and
-// for upgrades.
-func (o *UpstreamOptions) exchanges() (requests, upgrades *client.Transport) {
-	dial := (&net.Dialer{Timeout: dialTimeout}).DialContext
-	network, address := "tcp", withPort(o.Address, "80")
-	if o.Scheme == "unix" {
-		network, address = "unix", o.Address
-	}
+// engineTransports are the engine's counterparts of two transports, for requests
+// and for upgrades.
+func (o *UpstreamOptions) engineTransports(dial dialFunc) (requests, upgrades *client.Transport) {
 	options := client.Options{
-		Dial:            func(ctx context.Context) (net.Conn, error) { return dial(ctx, network, address) },
+		Dial:            dial,
 		ResponseTimeout: o.ResponseTimeout,
 		ContinueTimeout: continueTimeout,
 		IdleTimeout:     idleTimeout,
@@ -196,23 +201,17 @@ func (o *UpstreamOptions) protocols() *http.Protocols {
 	return p
 }
 
-func (o *UpstreamOptions) dial() func(ctx context.Context, network, address string) (net.Conn, error) {
-	d := &net.Dialer{Timeout: dialTimeout}
-	unix := o.Scheme == "unix"
-	path := o.Address
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		if unix {
-			network, address = "unix", path
-		}
-		conn, err := d.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		if o.Engine {
-			conn = socket.Direct(conn)
-		}
-		return &upstreamConn{Conn: conn}, nil
+// dialFunc opens a connection to one upstream.
+type dialFunc func(context.Context) (net.Conn, error)
+
+// dial opens connections to address, or to the unix socket that o names.
+func (o *UpstreamOptions) dial(address string) dialFunc {
+	network := "tcp"
+	if o.Scheme == "unix" {
+		network, address = "unix", o.Address
 	}
+	d := &net.Dialer{Timeout: dialTimeout}
+	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) }
 }
 
 // upstreamConn lets an upstream have the last word. One that refuses an upload
