@@ -63,9 +63,6 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 		return
 	}
 	out.Close = false // its connection serves nobody else anyway
-	if f.body != nil {
-		defer f.body.release(f.rc)
-	}
 	key := ""
 	if f.r.Method == http.MethodConnect {
 		key = websocketKey()
