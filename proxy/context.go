@@ -114,7 +114,7 @@ func (f *forwarding) AfterFunc(fn func()) (stop func() bool) {
 		return context.AfterFunc(f.ownContext(), fn)
 	}
 	f.after, f.unwatch = fn, lifetime.AfterFunc(f.parent, fn)
-	return f.forget
+	return f.stopAfter
 }
 
 // unregister is the stop of AfterFunc.

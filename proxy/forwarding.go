@@ -18,13 +18,13 @@ import (
 //
 // When it is over it serves another request, see end.
 type forwarding struct {
-	out    *http.Request // to the upstream
-	url    url.URL       // out's
-	header http.Header   // out's
-	values [addedFields]string
-	trace  httptrace.ClientTrace
-	traced context.Context // has trace
-	forget func() bool     // unregister
+	out       *http.Request // to the upstream
+	url       url.URL       // out's
+	header    http.Header   // out's
+	values    [addedFields]string
+	trace     httptrace.ClientTrace
+	traced    context.Context // has trace
+	stopAfter func() bool     // unregister
 
 	journey
 }
@@ -78,7 +78,7 @@ var forwardings = sync.Pool{New: func() any {
 		Got1xxResponse:       f.passInterim,
 	}
 	f.traced = httptrace.WithClientTrace(context.Background(), &f.trace)
-	f.forget = f.unregister
+	f.stopAfter = f.unregister
 	// Without a version http.Transport would not wait for a 100.
 	out := http.Request{URL: &f.url, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	f.out = out.WithContext(f)
@@ -116,18 +116,18 @@ func (f *forwarding) end() {
 	if f.apart {
 		f.cancel()
 	}
-	if alone && f.forgotten() {
+	if alone && f.recyclable() {
 		client.Release(f.res.Load())
 		f.recycle()
 	}
 }
 
-// forgotten reports whether nobody knows f any more, but for Cut, which is
+// recyclable reports whether nobody knows f any more, but for Cut, which is
 // asked by exchanges.remove. An upgraded request has those who end tunnels. A
 // RoundTripper of net/http has goroutines of its own, which look at the context
 // when they like to, and so has the dialling of a connection. Engine/client's
 // goroutine that sends a body knows only that.
-func (f *forwarding) forgotten() bool {
+func (f *forwarding) recyclable() bool {
 	return f.whole && !f.lasting && (f.body == nil || f.body.complete()) && !f.upgrade &&
 		f.connects.Load() == 1 && f.reused.Load()
 }

@@ -190,7 +190,7 @@ func TestUploadsWithWhatIsReused(t *testing.T) {
 }
 
 // A forwarding that somebody may know is left to the garbage collector.
-func TestForgotten(t *testing.T) {
+func TestRecyclable(t *testing.T) {
 	tests := []struct {
 		name string
 		with func(*forwarding)
@@ -212,8 +212,8 @@ func TestForgotten(t *testing.T) {
 		f.getConn("")
 		f.gotConn(httptrace.GotConnInfo{Reused: true})
 		tt.with(f)
-		if got := f.forgotten(); got != tt.want {
-			t.Errorf("%s: forgotten = %v; want %v", tt.name, got, tt.want)
+		if got := f.recyclable(); got != tt.want {
+			t.Errorf("%s: recyclable = %v; want %v", tt.name, got, tt.want)
 		}
 	}
 }
