@@ -8,7 +8,8 @@
 // around every 20 µs until all is quiet again. At 1,000 requests a second, as
 // many as any home ever sees, that was half of what a request cost
 // (docs/performance.md). What the kernel does in such a call, a few µs of
-// copying, keeps its thread busy either way.
+// copying, keeps its thread busy either way; only when the machine is short of
+// memory may it have to wait, and others on that thread with it.
 //
 // The only use of package unsafe is here: the address that the system is to
 // write to, or read from.
