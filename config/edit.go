@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Change is what an edit did to one host. From equals To when the flag already
@@ -26,6 +27,24 @@ type Change struct {
 // Nothing is changed, and the error says why, when data is not valid or would
 // not be afterwards (Problems), or when a host is unknown.
 func SetOnline(name string, data []byte, hosts []string, online bool) ([]byte, []Change, error) {
+	e, changes, err := newHostEdit(name, data, hosts, online, time.Time{})
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.revise(name, changes)
+}
+
+// hostEdit collects what an edit of some hosts has to change.
+type hostEdit struct {
+	*document
+	config *Config
+	want   Config
+	now    time.Time
+	edits  []edit
+}
+
+// newHostEdit begins with the flags of the hosts.
+func newHostEdit(name string, data []byte, hosts []string, online bool, now time.Time) (*hostEdit, []Change, error) {
 	c, d := parse(name, data)
 	if err := d.err(); err != nil {
 		return nil, nil, err
@@ -34,18 +53,21 @@ func SetOnline(name string, data []byte, hosts []string, online bool) ([]byte, [
 	if err != nil {
 		return nil, nil, err
 	}
-	want := c.meaning()
-	var changes []Change
-	var edits []edit
-	for _, i := range chosen {
-		h := &want.Hosts[i]
-		changes = append(changes, Change{Host: h.Name, Key: h.Key, From: h.Online, To: online})
+	e := &hostEdit{document: d.document, config: c, want: c.meaning(), now: now.Round(0)} // without the monotonic clock, as in a file
+	changes := make([]Change, len(chosen))
+	for i, at := range chosen {
+		h := &c.Hosts[at]
+		changes[i] = Change{Host: h.Name, Key: h.Key, From: h.Online, To: online}
 		if h.Online != online {
-			edits = append(edits, flagEdit(data, d.root.member("hosts", h.Key), online))
-			h.Online = online
+			e.edits = append(e.edits, flagEdit(data, d.root.member("hosts", h.Key), online))
+			e.want.Hosts[at].Online = online
 		}
 	}
-	edited, err := revise(name, data, edits, &want)
+	return e, changes, nil
+}
+
+func (e *hostEdit) revise(name string, changes []Change) ([]byte, []Change, error) {
+	edited, err := revise(name, e.places.data, e.edits, &e.want)
 	if err != nil {
 		return nil, nil, err
 	}

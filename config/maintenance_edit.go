@@ -122,66 +122,26 @@ func appendTable(data []byte, header string, members []string) edit {
 // Hosts are named as in SetOnline, and the errors are the same. All are changed
 // or none.
 func BringOnline(name string, data []byte, hosts []string, now time.Time) ([]byte, []Change, error) {
-	b, changes, err := newBringer(name, data, hosts, now)
+	e, changes, err := newHostEdit(name, data, hosts, true, now)
 	if err != nil {
 		return nil, nil, err
 	}
-	b.except(changes)
-	for i := range b.config.Maintenance {
-		b.endWindow(i, changes, true)
+	e.except(changes)
+	for i := range e.config.Maintenance {
+		e.endWindow(i, changes, true)
 	}
-	return b.revise(name, changes)
-}
-
-// bringer collects what BringOnline and MoveMaintenance have to edit.
-type bringer struct {
-	*document
-	config *Config
-	want   Config
-	now    time.Time
-	edits  []edit
-}
-
-// newBringer begins with the flags of the hosts.
-func newBringer(name string, data []byte, hosts []string, now time.Time) (*bringer, []Change, error) {
-	c, d := parse(name, data)
-	if err := d.err(); err != nil {
-		return nil, nil, err
-	}
-	chosen, err := c.choose(hosts)
-	if err != nil {
-		return nil, nil, err
-	}
-	b := &bringer{document: d.document, config: c, want: c.meaning(), now: now.Round(0)} // without the monotonic clock, as in a file
-	changes := make([]Change, len(chosen))
-	for i, at := range chosen {
-		h := &c.Hosts[at]
-		changes[i] = Change{Host: h.Name, Key: h.Key, From: h.Online, To: true}
-		if !h.Online {
-			b.edits = append(b.edits, flagEdit(data, d.root.member("hosts", h.Key), true))
-			b.want.Hosts[at].Online = true
-		}
-	}
-	return b, changes, nil
-}
-
-func (b *bringer) revise(name string, changes []Change) ([]byte, []Change, error) {
-	edited, err := revise(name, b.places.data, b.edits, &b.want)
-	if err != nil {
-		return nil, nil, err
-	}
-	return edited, changes, nil
+	return e.revise(name, changes)
 }
 
 // except excepts the hosts from offline.all.
-func (b *bringer) except(changes []Change) {
-	if !b.config.Offline.All {
+func (e *hostEdit) except(changes []Change) {
+	if !e.config.Offline.All {
 		return
 	}
 	var keys, names []string
 	for i := range changes {
 		ch := &changes[i]
-		if !slices.Contains(b.config.Offline.Except, ch.Host) {
+		if !slices.Contains(e.config.Offline.Except, ch.Host) {
 			ch.Excepted = true
 			keys, names = append(keys, ch.Key), append(names, ch.Host)
 		}
@@ -189,44 +149,44 @@ func (b *bringer) except(changes []Change) {
 	if len(keys) == 0 {
 		return
 	}
-	b.want.Offline.Except = slices.Concat(names, b.config.Offline.Except)
-	data, list := b.places.data, b.root.member("offline", "except")
+	e.want.Offline.Except = slices.Concat(names, e.config.Offline.Except)
+	data, list := e.places.data, e.root.member("offline", "except")
 	if list == nil {
-		b.edits = append(b.edits, insertOffline(data, b.root, "except = "+tomlTexts(keys)))
+		e.edits = append(e.edits, insertOffline(data, e.root, "except = "+tomlTexts(keys)))
 		return
 	}
-	b.edits = append(b.edits, insertExceptions(data, list, keys))
+	e.edits = append(e.edits, insertExceptions(data, list, keys))
 }
 
 // endWindow ends the i-th [[maintenance]] entry for those of the hosts for which
 // a window of it is in force or, where that counts, just over.
-func (b *bringer) endWindow(i int, changes []Change, over bool) {
-	m, entry := &b.config.Maintenance[i], b.root.member("maintenance").members[i]
+func (e *hostEdit) endWindow(i int, changes []Change, over bool) {
+	m, entry := &e.config.Maintenance[i], e.root.member("maintenance").members[i]
 	ended := entry.member("ended")
 	var missing []string
 	for j := range changes {
 		ch := &changes[j]
-		begin, ok := m.inForce(ch.Host, b.config.TimeZone, b.now)
+		begin, ok := m.inForce(ch.Host, e.config.TimeZone, e.now)
 		switch {
 		case ok:
 			ch.Ended = append(ch.Ended, *m)
-		case over && m.justOver(ch.Host, b.config.TimeZone, b.now):
+		case over && m.justOver(ch.Host, e.config.TimeZone, e.now):
 			ch.Over = true
 		default:
 			continue
 		}
-		at := b.now.Truncate(time.Second)
+		at := e.now.Truncate(time.Second)
 		if at.Before(begin) { // a window that began within this second
-			at = b.now
+			at = e.now
 		}
-		if b.want.Maintenance[i].Ended == nil {
-			b.want.Maintenance[i].Ended = map[string]time.Time{}
+		if e.want.Maintenance[i].Ended == nil {
+			e.want.Maintenance[i].Ended = map[string]time.Time{}
 		}
-		b.want.Maintenance[i].Ended[ch.Host] = at
+		e.want.Maintenance[i].Ended[ch.Host] = at
 
-		text := at.In(b.config.TimeZone).Format(time.RFC3339Nano)
-		if n := b.endedMember(ended, ch.Host); n != nil {
-			b.edits = append(b.edits, setValue(n, text))
+		text := at.In(e.config.TimeZone).Format(time.RFC3339Nano)
+		if n := e.endedMember(ended, ch.Host); n != nil {
+			e.edits = append(e.edits, setValue(n, text))
 		} else {
 			missing = append(missing, tomlKey(ch.Key)+" = "+text)
 		}
@@ -237,17 +197,17 @@ func (b *bringer) endWindow(i int, changes []Change, over bool) {
 	if ended == nil {
 		ended, missing = entry, []string{"ended  = { " + strings.Join(missing, ", ") + " }"}
 	}
-	e, _ := insert(b.places.data, ended, "", missing...) // where it cannot, revise refuses
-	b.edits = append(b.edits, e)
+	added, _ := insert(e.places.data, ended, "", missing...) // where it cannot, revise refuses
+	e.edits = append(e.edits, added)
 }
 
 // endedMember is the member of ended for a host, by whatever name it stands there.
-func (b *bringer) endedMember(ended *node, host string) *node {
+func (e *hostEdit) endedMember(ended *node, host string) *node {
 	if ended == nil {
 		return nil
 	}
 	for _, n := range ended.members {
-		if i := b.config.index(n.key); i >= 0 && b.config.Hosts[i].Name == host {
+		if i := e.config.index(n.key); i >= 0 && e.config.Hosts[i].Name == host {
 			return n
 		}
 	}

@@ -18,33 +18,33 @@ import (
 //
 // Hosts are named as in SetOnline, and the errors are the same.
 func MoveMaintenance(name string, data []byte, m Maintenance, now time.Time) ([]byte, []Change, error) {
-	b, changes, err := newBringer(name, data, m.Hosts, now)
+	e, changes, err := newHostEdit(name, data, m.Hosts, true, now)
 	if err != nil {
 		return nil, nil, err
 	}
 	m.From, m.Until = m.From.Truncate(time.Second), m.Until.Truncate(time.Second)
 	m.Reason = strings.ToValidUTF8(m.Reason, string(utf8.RuneError))
-	moved := b.ownWindows(changes)
-	for i := range b.config.Maintenance {
+	moved := e.ownWindows(changes)
+	for i := range e.config.Maintenance {
 		if !slices.Contains(moved, i) {
-			b.endWindow(i, changes, false)
+			e.endWindow(i, changes, false)
 			continue
 		}
 		to := m
-		if !b.want.Maintenance[i].From.After(b.now) {
+		if !e.want.Maintenance[i].From.After(e.now) {
 			to.From = time.Time{} // nobody is let in again
 		}
-		entry := b.root.member("maintenance").members[i]
-		b.edits = append(b.edits, b.want.Maintenance[i].move(to, data, entry, b.config.TimeZone)...)
+		entry := e.root.member("maintenance").members[i]
+		e.edits = append(e.edits, e.want.Maintenance[i].move(to, data, entry, e.config.TimeZone)...)
 	}
-	return b.revise(name, changes)
+	return e.revise(name, changes)
 }
 
 // ownWindows returns which entries with times are in force for hosts of changes
 // alone, at most one for each host, and marks these. Of two, the one that began
 // first counts: it is the stricter.
-func (b *bringer) ownWindows(changes []Change) (own []int) {
-	list := b.config.Maintenance
+func (e *hostEdit) ownWindows(changes []Change) (own []int) {
+	list := e.config.Maintenance
 	order := make([]int, len(list))
 	for i := range order {
 		order[i] = i
@@ -54,7 +54,7 @@ func (b *bringer) ownWindows(changes []Change) (own []int) {
 		var hosts []int // in changes
 		others := list[i].Cron != ""
 		for _, host := range list[i].Hosts {
-			if _, ok := list[i].inForce(host, b.config.TimeZone, b.now); !ok {
+			if _, ok := list[i].inForce(host, e.config.TimeZone, e.now); !ok {
 				continue
 			}
 			at := slices.IndexFunc(changes, func(ch Change) bool { return ch.Host == host && !ch.Moved })

@@ -18,22 +18,19 @@ import (
 // link, on the file it points to. The file is replaced atomically, with mode and
 // owner kept: whatever happens, it is the old or the new one, whole. Two edits
 // at once are done one after the other.
-func SetOnlineFile(path string, hosts []string, online bool) (changes []Change, err error) {
-	err = EditFile(path, func(data []byte) (edited []byte, err error) {
-		edited, changes, err = SetOnline(path, data, hosts, online)
-		return edited, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return changes, nil
+func SetOnlineFile(path string, hosts []string, online bool) ([]Change, error) {
+	return editHosts(path, func(data []byte) ([]byte, []Change, error) { return SetOnline(path, data, hosts, online) })
 }
 
 // BringOnlineFile is BringOnline on the file at path, replaced as by
 // SetOnlineFile.
-func BringOnlineFile(path string, hosts []string, now time.Time) (changes []Change, err error) {
+func BringOnlineFile(path string, hosts []string, now time.Time) ([]Change, error) {
+	return editHosts(path, func(data []byte) ([]byte, []Change, error) { return BringOnline(path, data, hosts, now) })
+}
+
+func editHosts(path string, edit func([]byte) ([]byte, []Change, error)) (changes []Change, err error) {
 	err = EditFile(path, func(data []byte) (edited []byte, err error) {
-		edited, changes, err = BringOnline(path, data, hosts, now)
+		edited, changes, err = edit(data)
 		return edited, err
 	})
 	if err != nil {
