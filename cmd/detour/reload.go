@@ -20,23 +20,15 @@ serves, and say what changed. A configuration with mistakes is refused: the old
 one stays in force, the mistakes are printed and the exit status is 1.`,
 		Example: "  detour reload",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := p.configPath()
-			if err != nil {
-				return err
-			}
-			return p.reload(cmd.Context(), path, asJSON)
-		},
+		RunE: p.asking(func(ctx context.Context, gw *control.Client, _ []string) error {
+			return p.reload(ctx, gw, asJSON)
+		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
 	return cmd
 }
 
-func (p *program) reload(ctx context.Context, path string, asJSON bool) error {
-	gw, err := client(path)
-	if err != nil {
-		return err
-	}
+func (p *program) reload(ctx context.Context, gw *control.Client, asJSON bool) error {
 	report, err := gw.Reload(ctx, control.ReloadOptions{})
 	if err != nil {
 		return err
