@@ -44,7 +44,7 @@ func (p *program) fail(err error) int {
 		fmt.Fprintf(p.stderr, "Error: %s in %s\n", count(len(problems), "mistake"), filepath.Base(problems[0].File))
 		return exitUsage
 	}
-	known := explain(err)
+	known := remedyFor(err)
 	fmt.Fprintf(p.stderr, "Error: %s\n", printable(known.err.Error()))
 	if known.try != "" {
 		fmt.Fprintf(p.stderr, "Try: %s\n", known.try)
@@ -52,8 +52,8 @@ func (p *program) fail(err error) int {
 	return known.status
 }
 
-// explain finds the remedy for an error that does not carry one.
-func explain(err error) *operatorError {
+// remedyFor finds the remedy for an error that does not carry one.
+func remedyFor(err error) *operatorError {
 	var known *operatorError
 	if errors.As(err, &known) {
 		return known
