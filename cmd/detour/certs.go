@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -91,57 +90,6 @@ func (p *program) namesServed(ctx context.Context, gw *control.Client, hosts []s
 		names = append(append(names, h.Host), h.Aliases...)
 	}
 	return names, nil
-}
-
-// fullName is the canonical name of a host as an operator writes it; what the
-// file cannot complete, because it has mistakes, is taken as it is.
-func (p *program) fullName(named string) string {
-	path, err := p.configPath()
-	if err != nil {
-		return named
-	}
-	cfg, _, err := parse(path)
-	if err != nil {
-		return named
-	}
-	if name, err := cfg.FullName(named); err == nil {
-		return name
-	}
-	return named
-}
-
-// hostNamed is the host of a key, or the one that has a full name or alias; nil =
-// the gateway has none.
-func hostNamed(st control.Status, key, name string) *control.Host {
-	for i := range st.Hosts {
-		if st.Hosts[i].Key == key {
-			return &st.Hosts[i]
-		}
-	}
-	i := slices.IndexFunc(st.Hosts, func(h control.Host) bool { return h.Host == name || slices.Contains(h.Aliases, name) })
-	if i < 0 {
-		return nil
-	}
-	return &st.Hosts[i]
-}
-
-func noSuchHost(named string) error {
-	return usageError(fmt.Errorf("the running gateway has no host %q", named), "detour status, which lists them")
-}
-
-// asking makes a command of what is done with a client of the gateway.
-func (p *program) asking(f func(context.Context, *control.Client, []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		path, err := p.configPath()
-		if err != nil {
-			return err
-		}
-		gw, err := client(path)
-		if err != nil {
-			return err
-		}
-		return f(cmd.Context(), gw, args)
-	}
 }
 
 // certificatesOf are the hosts' certificates, each once: several hosts may

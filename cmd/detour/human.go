@@ -1,9 +1,12 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 )
 
@@ -47,4 +50,37 @@ func span(d time.Duration) string {
 // milliseconds is how long something took that an operator waited for.
 func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%d ms", max(1, d.Round(time.Millisecond).Milliseconds()))
+}
+
+// table prints columns; its cells may hold texts of strangers.
+type table struct {
+	w      *tabwriter.Writer
+	indent string // before each row
+}
+
+func newTable(w io.Writer, heads ...string) table {
+	t := table{w: tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)}
+	if len(heads) > 0 {
+		t.row(heads...)
+	}
+	return t
+}
+
+func (t table) row(cells ...string) {
+	io.WriteString(t.w, t.indent)
+	for i, cell := range cells {
+		if i > 0 {
+			io.WriteString(t.w, "\t")
+		}
+		io.WriteString(t.w, printable(cell))
+	}
+	io.WriteString(t.w, "\n")
+}
+
+func (t table) end() { t.w.Flush() }
+
+func (p *program) printJSON(v any) error {
+	encoder := json.NewEncoder(p.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
 }

@@ -2,14 +2,12 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"detour/config"
@@ -60,12 +58,6 @@ the configuration says, and the exit status is 1.`,
 	return cmd
 }
 
-func (p *program) printJSON(v any) error {
-	encoder := json.NewEncoder(p.stdout)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(v)
-}
-
 // statusOfFile shows what will be served once a gateway runs; notRunning says
 // that none does.
 func (p *program) statusOfFile(path string, notRunning error) error {
@@ -103,13 +95,6 @@ func (p *program) statusOfFile(path string, notRunning error) error {
 	}
 	t.end()
 	return notRunning
-}
-
-func state(online bool) string {
-	if online {
-		return "online"
-	}
-	return "offline"
 }
 
 // writeStatus is `detour status`: a line about the gateway, a table of its
@@ -256,30 +241,3 @@ func nextTry(c *control.Certificate, now time.Time) string {
 	}
 	return "; next try in " + span(c.NextTry.Sub(now))
 }
-
-// table prints columns; its cells may hold texts of strangers.
-type table struct {
-	w      *tabwriter.Writer
-	indent string // before each row
-}
-
-func newTable(w io.Writer, heads ...string) table {
-	t := table{w: tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)}
-	if len(heads) > 0 {
-		t.row(heads...)
-	}
-	return t
-}
-
-func (t table) row(cells ...string) {
-	io.WriteString(t.w, t.indent)
-	for i, cell := range cells {
-		if i > 0 {
-			io.WriteString(t.w, "\t")
-		}
-		io.WriteString(t.w, printable(cell))
-	}
-	io.WriteString(t.w, "\n")
-}
-
-func (t table) end() { t.w.Flush() }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 
 	"detour/config"
 	"detour/control"
+
+	"github.com/spf13/cobra"
 )
 
 // socketLine finds control.socket in a file that may be no valid TOML.
@@ -24,6 +27,21 @@ func parse(path string) (*config.Config, []byte, error) {
 	}
 	cfg, err := config.Parse(path, data)
 	return cfg, data, err
+}
+
+// asking makes a command of what is done with a client of the gateway.
+func (p *program) asking(f func(context.Context, *control.Client, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		path, err := p.configPath()
+		if err != nil {
+			return err
+		}
+		gw, err := client(path)
+		if err != nil {
+			return err
+		}
+		return f(cmd.Context(), gw, args)
+	}
 }
 
 // client is for the gateway of the configuration at path. The file may have
@@ -54,6 +72,23 @@ func defaultSocket() string {
 		}
 	}
 	return ""
+}
+
+// fullName is the canonical name of a host as an operator writes it; what the
+// file cannot complete, because it has mistakes, is taken as it is.
+func (p *program) fullName(named string) string {
+	path, err := p.configPath()
+	if err != nil {
+		return named
+	}
+	cfg, _, err := parse(path)
+	if err != nil {
+		return named
+	}
+	if name, err := cfg.FullName(named); err == nil {
+		return name
+	}
+	return named
 }
 
 // sameFile reports whether two paths lead to one file; paths that cannot be
