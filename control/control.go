@@ -144,7 +144,7 @@ type Explanation struct {
 	DrainUntil time.Time `json:"drain_until,omitzero"`
 	Reason     string    `json:"reason,omitempty"`
 
-	Kind     string      `json:"kind,omitempty"`          // of client that an offline host tells apart: "page load"
+	Kind     string      `json:"kind,omitempty"`          // of client that an offline host tells apart: "page"
 	Action   string      `json:"action"`                  // the word of the access log: "proxy", "redirect", "unavailable", …
 	Why      string      `json:"why,omitempty"`           // the rule that decided, one sentence without a full stop
 	Status   int         `json:"status,omitempty"`        // of the gateway's own answer; 0 = the upstream answers
