@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"sync"
@@ -61,21 +62,9 @@ func newRequestBody(r *http.Request, limit int64) (*requestBody, int64, error) {
 		case err != nil:
 			return nil, 0, clientError(r, err)
 		}
-		b.src = io.MultiReader(&prefix{first[:n]}, r.Body)
+		b.src = io.MultiReader(bytes.NewReader(first[:n]), r.Body)
 	}
 	return b, r.ContentLength, nil
-}
-
-// prefix reads a few bytes that were read ahead.
-type prefix struct{ rest []byte }
-
-func (p *prefix) Read(b []byte) (int, error) {
-	if len(p.rest) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(b, p.rest)
-	p.rest = p.rest[n:]
-	return n, nil
 }
 
 // Read implements io.Reader for the RoundTripper.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base64"
@@ -230,7 +231,7 @@ func (f *forwarding) switchClient(res *http.Response, extended bool) (client cli
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
-	end := &hijackedEnd{Conn: conn, early: prefix{append([]byte(nil), early...)}}
+	end := &hijackedEnd{Conn: conn, early: bytes.NewReader(bytes.Clone(early))}
 	return end, func() error {
 		var head strings.Builder
 		head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
@@ -247,11 +248,11 @@ func (f *forwarding) switchClient(res *http.Response, extended bool) (client cli
 // hijackedEnd is the client's end of an upgraded HTTP/1.1 connection.
 type hijackedEnd struct {
 	net.Conn
-	early prefix // what the client sent before the 101
+	early *bytes.Reader // what the client sent before the 101
 }
 
 func (e *hijackedEnd) Read(p []byte) (int, error) {
-	if len(e.early.rest) > 0 {
+	if e.early.Len() > 0 {
 		return e.early.Read(p)
 	}
 	return e.Conn.Read(p)
