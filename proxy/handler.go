@@ -49,13 +49,12 @@ func NewHandler(o HandlerOptions) *Handler {
 	return h
 }
 
-// Swap installs t for new requests and returns the table it replaced.
-// Requests in flight keep the old one, so the caller must not close anything
-// the old table refers to until they are done. Only those of which nothing was
-// sent yet, because they wait for an upstream to take connections or came at
-// this very moment, are answered as offline at once when their host is that
-// now. One call at a time.
-func (h *Handler) Swap(t *Table) *Table {
+// Swap installs t for new requests. Requests in flight keep the old table, so
+// the caller must not close anything it refers to until they are done. Only
+// those of which nothing was sent yet, because they wait for an upstream to take
+// connections or came at this very moment, are answered as offline at once when
+// their host is that now. One call at a time.
+func (h *Handler) Swap(t *Table) {
 	old := h.table.Swap(t)
 	for _, rt := range old.routes {
 		if now := t.Lookup(rt.Host); now == nil || now.Stats != rt.Stats {
@@ -66,7 +65,6 @@ func (h *Handler) Swap(t *Table) *Table {
 		rt.Stats.queue.admit(rt.Online || rt.Draining)
 		rt.Stats.exchanges.admit(rt.Online || rt.Draining)
 	}
-	return old
 }
 
 // Table is the table in force.
