@@ -87,7 +87,7 @@ func NewFiles(log *slog.Logger) *Files {
 func (f *Files) Sink(o SinkOptions) *Sink {
 	path := filepath.Clean(o.Path)
 	if o.Rotation.Mode == 0 {
-		o.Rotation.Mode = DefaultMode
+		o.Rotation.Mode = defaultMode
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -14,9 +14,9 @@ type Rotation struct {
 	Mode     fs.FileMode   // permission bits of new, old and gzipped files whatever the umask; 0 = 0640
 }
 
-// DefaultMode lets a group (adm, as a rule) read the logs: fail2ban and log
+// defaultMode lets a group (adm, as a rule) read the logs: fail2ban and log
 // shippers do not run as the gateway's user.
-const DefaultMode fs.FileMode = 0o640
+const defaultMode fs.FileMode = 0o640
 
 // SinkOptions describe a Sink.
 type SinkOptions struct {
