@@ -5,19 +5,31 @@
 // In the order of a request:
 //
 //   - handler.go decides: host.go makes the name canonical, table.go and
-//     route.go know who serves it, trusted.go tells who is asking
+//     route.go know who serves it, trusted.go and cloudflare.go tell who is
+//     asking
 //   - session.go and bypass.go know who is served although the host is not
 //     online; explain.go tells an operator what would be decided, and why
-//   - offline.go answers for a host that is offline, by the kind of client
+//   - offline.go answers for a host that is offline: kind.go tells the clients
+//     apart, statuspage.go is where people are sent
 //   - forward.go sends the request: its header by forwarded.go, its body by
 //     body.go, to a member of the host's pool.go, over the connections of
 //     upstream.go; forwarding.go holds what belongs to it, and serves the next
-//     one, context.go is how it ends; hold.go lets it wait while nobody takes connections, and observer.go
-//     tells how the upstreams fare
-//   - answer.go passes the answer on, compress.go compresses it
-//   - upgrade.go changes the protocol instead, tunnel.go joins the connections;
-//     copybuffer.go is what both ways of passing on copy through
-//   - cut.go ends what is left of a host at the end of its drain
+//     one, context.go is how it ends; hold.go lets it wait while nobody takes
+//     connections, and observer.go tells how the upstreams fare
+//   - answer.go passes the answer on, compress.go compresses it:
+//     compressible.go knows what is worth it, negotiate.go what the client
+//     takes, encoder.go has the encoders, etag.go keeps the representations apart
+//   - upgrade.go changes the protocol instead, tunnel.go joins the connections,
+//     frames.go finds where a WebSocket may be ended; copybuffer.go is what both
+//     ways of passing on copy through
 //   - failure.go is where what went wrong becomes a status, page.go where it
-//     becomes words
+//     becomes words, in the format that accept.go chooses
+//
+// Not in the course of a request:
+//
+//   - cut.go ends what is left of a host at the end of its drain, drain.go the
+//     upgraded connections of all hosts when the gateway stops
+//   - probe.go asks an upstream how it is
+//   - progress.go cuts clients that make no progress, above net/http's server
+//     and QUIC's; engine/server does that itself
 package proxy
