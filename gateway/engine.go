@@ -19,6 +19,7 @@ func NewEngineServer(o ServerOptions) Server {
 		Handler:  o.Handler,
 		TLS:      o.TLS,
 		Limits:   o.Limits,
+		Limiter:  o.Limiter,
 		ErrorLog: o.Log,
 	})
 }

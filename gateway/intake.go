@@ -3,8 +3,8 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 
 	"detour/engine/accept"
@@ -17,9 +17,7 @@ import (
 // loop, which nothing but the end of the listener stops.
 type intake struct {
 	listener net.Listener
-	tls      *tls.Config // nil = plaintext
-	limits   Limits
-	log      *slog.Logger
+	server   *server
 
 	ready chan net.Conn
 	ctx   context.Context // ended by Close or by the end of listener, with the cause
@@ -28,8 +26,8 @@ type intake struct {
 }
 
 // newIntake starts accepting. The caller must Close it, then wait.
-func newIntake(l net.Listener, conf *tls.Config, limits Limits, log *slog.Logger) *intake {
-	in := &intake{listener: l, tls: conf, limits: limits, log: log, ready: make(chan net.Conn)}
+func newIntake(l net.Listener, s *server) *intake {
+	in := &intake{listener: l, server: s, ready: make(chan net.Conn)}
 	in.ctx, in.stop = context.WithCancelCause(context.Background())
 	in.work.Go(in.run)
 	return in
@@ -57,9 +55,9 @@ func (in *intake) Addr() net.Addr { return in.listener.Addr() }
 func (in *intake) wait() { in.work.Wait() }
 
 func (in *intake) run() {
-	in.stop(accept.Loop(in.ctx, in.listener, in.log, func(c net.Conn) {
-		if in.tls == nil {
-			in.deliver(wire.NewGuard(c, in.limits.HeaderBytes))
+	in.stop(accept.Loop(in.ctx, in.listener, in.server.Limiter, in.server.Log, func(c net.Conn) {
+		if in.server.TLS == nil {
+			in.deliver(wire.NewGuard(c, in.server.Limits.HeaderBytes))
 		} else {
 			in.work.Go(func() { in.handshake(c) })
 		}
@@ -68,15 +66,18 @@ func (in *intake) run() {
 
 // handshake makes c ready for HTTP, or closes it.
 func (in *intake) handshake(c net.Conn) {
-	secure := tls.Server(c, in.tls)
-	if !accept.Handshake(in.ctx, secure, c, in.limits.HandshakeTimeout, in.log) {
+	in.server.idle.note(c, http.StateNew)
+	secure := tls.Server(c, in.server.TLS)
+	ok := accept.Handshake(in.ctx, secure, c, in.server.Limits.HandshakeTimeout, in.server.Log)
+	in.server.idle.note(c, http.StateClosed) // what follows is secure's
+	if !ok {
 		return
 	}
 	if secure.ConnectionState().NegotiatedProtocol == "h2" {
 		in.deliver(secure) // net/http wants to see a *tls.Conn to speak HTTP/2
 		return
 	}
-	in.deliver(guardedTLS{wire.NewGuard(secure, in.limits.HeaderBytes), secure})
+	in.deliver(guardedTLS{wire.NewGuard(secure, in.server.Limits.HeaderBytes), secure})
 }
 
 func (in *intake) deliver(c net.Conn) {

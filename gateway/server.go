@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 
+	"detour/engine/accept"
 	engine "detour/engine/server"
 	"detour/engine/wire"
 	_ "detour/gateway/xconnect" // extended CONNECT on HTTP/2; must not be left out
@@ -36,6 +37,7 @@ type ServerOptions struct {
 	TLS     *tls.Config  // from TLSConfig; nil = plaintext, HTTP/1 only
 	Log     *slog.Logger // nil = silent
 	Limits  Limits
+	Limiter *accept.Limiter // of open TCP connections; nil = there is no limit
 
 	// QUICResetKey lets HTTP/3 clients of the process before, which died or
 	// whose farewell they missed, know at once that their connection is gone:
@@ -56,7 +58,11 @@ func NewServer(o ServerOptions) Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{ServerOptions: o}
+	if o.Limiter == nil {
+		o.Limiter = new(accept.Limiter)
+	}
+	s := &server{ServerOptions: o, idle: &idleConns{conns: make(map[net.Conn]*idleConn)}}
+	o.Limiter.Join(s.idle.all)
 	s.http = &http.Server{
 		Handler:           guarded(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout)),
 		ReadHeaderTimeout: o.Limits.HeaderTimeout,
@@ -65,6 +71,7 @@ func NewServer(o ServerOptions) Server {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: o.Limits.Streams},
 		ErrorLog:          log.New(noise{o.Log}, "", 0),
 		ConnContext:       withGuard,
+		ConnState:         s.idle.note,
 
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is a request like others: routed, logged
 	}
@@ -74,10 +81,11 @@ func NewServer(o ServerOptions) Server {
 type server struct {
 	ServerOptions
 	http *http.Server
+	idle *idleConns
 }
 
 func (s *server) Serve(l net.Listener) error {
-	in := newIntake(l, s.TLS, s.Limits, s.Log)
+	in := newIntake(l, s)
 	err := s.http.Serve(in)
 	in.wait()
 	return err

@@ -14,10 +14,11 @@ import (
 )
 
 // Loop hands the connections of l to take, until l is closed or ctx ends, and
-// returns Accept's error then. Other failures of Accept it logs, and goes on: an
-// exhausted descriptor table has room again when others leave. The end of ctx
-// does not wake Accept: who ends it closes l, too.
-func Loop(ctx context.Context, l net.Listener, log *slog.Logger, take func(net.Conn)) error {
+// returns Accept's error then. Each waits until limiter has a place for it. Other
+// failures of Accept it logs, and goes on: an exhausted descriptor table has room
+// again when idle connections have ended, or others leave. The end of ctx does not
+// wake Accept: who ends it closes l, too.
+func Loop(ctx context.Context, l net.Listener, limiter *Limiter, log *slog.Logger, take func(net.Conn)) error {
 	trouble := trouble{log: log}
 	for {
 		c, err := l.Accept()
@@ -26,10 +27,15 @@ func Loop(ctx context.Context, l net.Listener, log *slog.Logger, take func(net.C
 			trouble.row = 0
 			// TCP keep-alive is on already, by package net or by the listener:
 			// 15 s idle, 15 s between probes.
-			take(c)
+			if c = limiter.admit(ctx, c, log); c != nil {
+				take(c)
+			}
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return err
 		default:
+			if exhausted(err) {
+				trouble.ended += limiter.makeRoom()
+			}
 			select {
 			case <-time.After(trouble.pause(err)):
 			case <-ctx.Done():
@@ -38,12 +44,18 @@ func Loop(ctx context.Context, l net.Listener, log *slog.Logger, take func(net.C
 	}
 }
 
+// exhausted reports whether err says that there are no descriptors left.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 // trouble is what a Loop knows about failures of Accept.
 type trouble struct {
 	log      *slog.Logger
 	row      int       // failures since the last success
 	reported time.Time // when the last line was logged
 	silent   int       // failures since then
+	ended    int       // idle connections that were told to since then
 }
 
 // pause returns how long to wait after err before the next Accept, and logs at
@@ -56,11 +68,11 @@ func (t *trouble) pause(err error) time.Duration {
 	t.silent++
 	if now := time.Now(); now.Sub(t.reported) >= time.Minute {
 		remedy := "none needed if it stays alone; accepting goes on"
-		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-			remedy = "raise the limit of open files (LimitNOFILE= in the unit); connections are served again when others end"
+		if exhausted(err) {
+			remedy = "raise the limit of open files (LimitNOFILE= in the unit), or lower [listen] max_connections; connections are served again as idle ones are ended and others leave"
 		}
-		t.log.Error("accepting connections", "error", err, "failures", t.silent, "remedy", remedy)
-		t.reported, t.silent = now, 0
+		t.log.Error("accepting connections", "error", err, "failures", t.silent, "idle_ended", t.ended, "remedy", remedy)
+		t.reported, t.silent, t.ended = now, 0, 0
 	}
 	// From 5 ms, so that one hiccup is not felt, to 160 ms, so that visitors
 	// are served again without noticing as soon as descriptors are free.

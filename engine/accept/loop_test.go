@@ -65,7 +65,9 @@ func TestLoopSurvivesExhaustion(t *testing.T) {
 	full := &failing{Listener: listen(t), err: syscall.EMFILE}
 	full.failures.Store(5)
 	taken, ended := make(chan net.Conn), make(chan error)
-	go func() { ended <- accept.Loop(t.Context(), full, log.logger(), func(c net.Conn) { taken <- c }) }()
+	go func() {
+		ended <- accept.Loop(t.Context(), full, new(accept.Limiter), log.logger(), func(c net.Conn) { taken <- c })
+	}()
 	for range 2 {
 		dial(t, full)
 		(<-taken).Close()
@@ -85,7 +87,7 @@ func TestLoopForgetsWhoLeft(t *testing.T) {
 	left := &failing{Listener: listen(t), err: syscall.ECONNABORTED}
 	left.failures.Store(1000)
 	taken := make(chan net.Conn)
-	go accept.Loop(t.Context(), left, log.logger(), func(c net.Conn) { taken <- c })
+	go accept.Loop(t.Context(), left, new(accept.Limiter), log.logger(), func(c net.Conn) { taken <- c })
 	dial(t, left)
 	(<-taken).Close()
 	if log.String() != "" {
@@ -100,7 +102,7 @@ func TestLoopEndsAmongFailures(t *testing.T) {
 	broken := &failing{Listener: listen(t), err: errors.New("broken")}
 	broken.failures.Store(1 << 30)
 	ended := make(chan error)
-	go func() { ended <- accept.Loop(ctx, broken, log.logger(), func(net.Conn) {}) }()
+	go func() { ended <- accept.Loop(ctx, broken, new(accept.Limiter), log.logger(), func(net.Conn) {}) }()
 	for log.String() == "" {
 		time.Sleep(time.Millisecond)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"detour/engine/accept"
 	"detour/engine/h2"
-	"detour/engine/socket"
 )
 
 // maxGreeters is how many greeters wait for the next connection, at 32 KiB of
@@ -16,7 +15,7 @@ const maxGreeters = 16
 
 // greet takes nc on, and has it started by a greeter who waits, else by a new one.
 func (s *Server) greet(nc net.Conn) {
-	c := s.newConn(socket.Direct(nc))
+	c := s.newConn(nc)
 	s.began(c)
 	select {
 	case s.arrivals <- c:
@@ -103,8 +102,8 @@ func (c *conn) runHTTP2() {
 	c.mu.Lock()
 	c.http2 = served
 	stopping := c.server.stopping.Load()
-	if stopping {
-		_ = c.raw.SetReadDeadline(time.Time{}) // retire's, who saw no request
+	if stopping || c.phase.Load() == gone {
+		_ = c.raw.SetReadDeadline(time.Time{}) // retire's or EndIdle's, who saw no request
 	}
 	c.mu.Unlock()
 	if stopping {

@@ -24,6 +24,7 @@ type conn struct {
 	out    *paced               // what is written on: below batch, or rwc
 	tls    *tls.ConnectionState // nil = plaintext
 	remote string
+	born   time.Time
 	base   *connContext
 
 	in        input
@@ -49,7 +50,7 @@ type conn struct {
 	http2 *h2.Conn // nil = HTTP/1, or the handshake is not done
 }
 
-// phase is what Shutdown needs to know of a connection.
+// phase is what Shutdown and EndIdle need to know of a connection.
 type phase = uint32
 
 const (
@@ -66,8 +67,8 @@ func (s *Server) newConn(nc net.Conn) *conn {
 	}
 	return &conn{
 		server: s, raw: raw, rwc: nc, out: &paced{Conn: nc},
-		remote: nc.RemoteAddr().String(),
-		base:   &connContext{Context: context.Background(), server: s.identity, local: nc.LocalAddr()},
+		remote: nc.RemoteAddr().String(), born: time.Now(),
+		base: &connContext{Context: context.Background(), server: s.identity, local: nc.LocalAddr()},
 	}
 }
 
@@ -210,8 +211,13 @@ func (c *conn) await() bool {
 		c.early = false
 		c.in.put(c.watch.one[0])
 	}
-	was := c.phase.Load()
-	return was != gone && c.phase.CompareAndSwap(was, active) // or else Shutdown came first
+	if was := c.phase.Load(); was == gone || !c.phase.CompareAndSwap(was, active) {
+		// Who told an idle connection to end came too late: its client may not ask
+		// again, as it cannot know whether this request has had an effect.
+		c.phase.Store(active)
+		c.startHead()
+	}
+	return true
 }
 
 // awaitByte reads the first byte of a request into watch.one.
@@ -222,7 +228,9 @@ func (c *conn) awaitByte() bool {
 		if c.server.stopping.Load() {
 			d = shutdownPatience
 		}
-		c.waitUntil(d)
+		if c.phase.Load() == fresh { // or else EndIdle has just set another
+			c.waitUntil(d)
+		}
 		c.mu.Unlock()
 	} else {
 		// On a busy server the others' turn is the time this client needs for

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"detour/engine/accept"
+	"detour/engine/socket"
 )
 
 // shutdownPatience is how long a new connection may take to its first request
@@ -76,10 +77,48 @@ func (c *conn) retire() {
 	case c.phase.Load() == fresh, c.phase.Load() == active && c.current == nil && !c.hijacked: // no head, or not all of it
 		c.readBy = time.Now().Add(shutdownPatience)
 		_ = c.raw.SetReadDeadline(c.readBy)
-	case c.phase.CompareAndSwap(idle, gone):
-		c.readBy = time.Unix(1, 0)
-		_ = c.rwc.SetReadDeadline(c.readBy)
+	default:
+		c.endIn(idle)
 	}
+}
+
+// endIn wakes the connection for its end, if it is in phase p. mu is held.
+func (c *conn) endIn(p phase) bool {
+	if !c.phase.CompareAndSwap(p, gone) {
+		return false
+	}
+	c.readBy = time.Unix(1, 0)
+	_ = c.raw.SetReadDeadline(c.readBy)
+	return true
+}
+
+// IdleSince is for the Limiter. Connections that a handler has taken are never
+// asked.
+func (c *conn) IdleSince() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since, asked := c.born, false
+	if c.http2 != nil {
+		since, asked = c.http2.IdleSince()
+	} else if p := c.phase.Load(); p == idle {
+		since, asked = c.readBy.Add(-c.server.Limits.IdleTimeout), true
+	} else if p != fresh {
+		return time.Time{}
+	}
+	if !asked && time.Since(since) < accept.Newcomer || socket.Sending(c.raw) { // an answer may be long on its way
+		return time.Time{}
+	}
+	return since
+}
+
+// EndIdle is for the Limiter. Like retire, it does not wait.
+func (c *conn) EndIdle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.http2 != nil {
+		return c.http2.EndIdle()
+	}
+	return c.endIn(idle) || c.endIn(fresh)
 }
 
 // cut ends the connection at once.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"detour/engine/accept"
+	"detour/engine/socket"
 )
 
 // Options is what a Server is made of.
@@ -29,7 +30,8 @@ type Options struct {
 	// engine/h2.
 	TLS      *tls.Config
 	Limits   Limits
-	ErrorLog *slog.Logger // nil = silent
+	Limiter  *accept.Limiter // of open connections; nil = there is no limit
+	ErrorLog *slog.Logger    // nil = silent
 }
 
 // Limits bounds what a client may take of a server. Zero fields are those of
@@ -118,6 +120,9 @@ func New(o Options) *Server {
 	if o.ErrorLog == nil {
 		o.ErrorLog = slog.New(slog.DiscardHandler)
 	}
+	if o.Limiter == nil {
+		o.Limiter = new(accept.Limiter)
+	}
 	s := &Server{
 		Options:   o,
 		identity:  &http.Server{Handler: o.Handler, TLSConfig: o.TLS, MaxHeaderBytes: o.Limits.HeaderBytes, IdleTimeout: o.Limits.IdleTimeout},
@@ -127,6 +132,7 @@ func New(o Options) *Server {
 		arrivals:  make(chan *conn),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	o.Limiter.Join(s.idlers)
 	return s
 }
 
@@ -142,7 +148,7 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	defer s.loops.Done()
 	defer s.closed(in)
-	err := accept.Loop(s.ctx, in, s.ErrorLog, s.greet)
+	err := accept.Loop(s.ctx, in, s.Limiter, s.ErrorLog, s.greet)
 	if s.stopping.Load() {
 		return http.ErrServerClosed
 	}
@@ -158,7 +164,6 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.quit()
 	s.mu.Lock()
-	conns := slices.Collect(maps.Keys(s.conns))
 	if s.drained == nil {
 		s.drained = make(chan struct{})
 		if len(s.conns) == 0 {
@@ -167,7 +172,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	drained := s.drained
 	s.mu.Unlock()
-	for _, c := range conns {
+	for _, c := range s.open() {
 		c.retire()
 	}
 	select {
@@ -188,10 +193,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // of the tls.Config.
 func (s *Server) Close() error {
 	err := s.quit()
-	s.mu.Lock()
-	conns := slices.Collect(maps.Keys(s.conns))
-	s.mu.Unlock()
-	for _, c := range conns {
+	for _, c := range s.open() {
 		c.cut()
 	}
 	return err
@@ -251,11 +253,35 @@ func (s *Server) ended(c *conn) {
 	}
 }
 
-// listener is a net.Listener that closes once.
+// open are the connections.
+func (s *Server) open() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.conns))
+}
+
+// idlers are the connections, for the Limiter.
+func (s *Server) idlers(yield func(accept.Idler) bool) {
+	for _, c := range s.open() {
+		if !yield(c) {
+			return
+		}
+	}
+}
+
+// listener is a net.Listener that closes once, and whose connections are direct.
 type listener struct {
 	net.Listener
 	once sync.Once
 	err  error
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return socket.Direct(nc), nil
 }
 
 func (l *listener) Close() error {

@@ -1,0 +1,203 @@
+package accept
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"iter"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Limiter bounds how many connections are open on all the listeners that share
+// it, and makes room for new ones: those end that have been idle longest. The zero
+// Limiter has no bound, and is for exhausted descriptors only. Its methods may be
+// called from several goroutines.
+type Limiter struct {
+	mu      sync.Mutex // guards the rest
+	max     int        // 0 = no limit
+	open    int
+	freed   chan struct{} // closed when there may be room again; nil = nobody waits
+	servers []iter.Seq[Idler]
+
+	reported time.Time // when the last line was logged
+	ended    int       // idle connections that were told to since then
+}
+
+// Idler is a connection that may have nothing to do.
+type Idler interface {
+	// IdleSince returns since when there is no request; zero = there is one, or
+	// is about to be.
+	IdleSince() time.Time
+	// EndIdle tells the connection to end, and does not wait for that. false =
+	// it is not idle any more.
+	EndIdle() bool
+}
+
+// Newcomer is how long a connection without a request is not idle but about to
+// ask: a handshake and a request, with a lost packet between them. Else, while all
+// others are busy, each would have to go for the next.
+const Newcomer = 2 * time.Second
+
+// SetMax sets how many connections may be open; 0 = no limit. Those beyond it are
+// not cut, but no new ones come before they are gone.
+func (l *Limiter) SetMax(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.max = n
+	l.wake()
+}
+
+// Join has the Limiter look for idle connections among these, too, from now on.
+func (l *Limiter) Join(conns iter.Seq[Idler]) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.servers = append(l.servers, conns)
+}
+
+// admit waits until there is a place for c, which is given back when c is closed.
+// Meanwhile the next ones wait with the kernel. nil = ctx ended first.
+func (l *Limiter) admit(ctx context.Context, c net.Conn, log *slog.Logger) net.Conn {
+	if _, ok := c.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		return c // servers want to see it as it is; who listens so counts for himself
+	}
+	for {
+		freed := l.take()
+		if freed == nil {
+			return &guest{Conn: c, limiter: l}
+		}
+		l.report(log, l.makeRoom())
+		select {
+		case <-freed:
+		case <-time.After(200 * time.Millisecond): // longer than most clients take to go: ask the next ones
+		case <-ctx.Done():
+			_ = c.Close()
+			return nil
+		}
+	}
+}
+
+// take takes a place, or returns what is closed when there may be one.
+func (l *Limiter) take() (freed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.max == 0 || l.open < l.max {
+		l.open++
+		return nil
+	}
+	if l.freed == nil {
+		l.freed = make(chan struct{})
+	}
+	return l.freed
+}
+
+// giveBack is the reverse of take.
+func (l *Limiter) giveBack() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	l.wake()
+}
+
+// wake has those look again that wait. mu is held.
+func (l *Limiter) wake() {
+	if l.freed != nil {
+		close(l.freed)
+		l.freed = nil
+	}
+}
+
+// batch is how many connections end at once at most: each time all are looked at.
+// Like nginx.
+const batch = 32
+
+// makeRoom tells an eighth of the idle connections to end, but no more than a
+// batch, and returns how many that were.
+func (l *Limiter) makeRoom() (ended int) {
+	type candidate struct {
+		Idler
+		since time.Time
+	}
+	l.mu.Lock()
+	servers := l.servers
+	l.mu.Unlock()
+	longest := make([]candidate, 0, batch) // in order
+	idle := 0
+	for _, conns := range servers {
+		for c := range conns {
+			since := c.IdleSince()
+			if since.IsZero() {
+				continue
+			}
+			idle++
+			i, _ := slices.BinarySearchFunc(longest, since, func(c candidate, t time.Time) int { return c.since.Compare(t) })
+			if i < batch {
+				longest = slices.Insert(longest[:min(len(longest), batch-1)], i, candidate{c, since})
+			}
+		}
+	}
+	for _, c := range longest[:min(len(longest), max(1, idle/8))] {
+		if c.EndIdle() {
+			ended++
+		}
+	}
+	return ended
+}
+
+// report logs at most one line a minute.
+func (l *Limiter) report(log *slog.Logger, ended int) {
+	l.mu.Lock()
+	l.ended += ended
+	limit, total := l.max, l.ended
+	now := time.Now()
+	due := now.Sub(l.reported) >= time.Minute
+	if due {
+		l.reported, l.ended = now, 0
+	}
+	l.mu.Unlock()
+	if due {
+		log.Warn("all allowed connections are open", "limit", limit, "idle_ended", total,
+			"remedy", "raise [listen] max_connections if these are visitors and there is memory for more; new ones are served as idle ones are ended and others leave")
+	}
+}
+
+// guest is a connection with a place.
+type guest struct {
+	net.Conn
+	limiter *Limiter
+	left    sync.Once
+}
+
+func (g *guest) Close() error {
+	err := g.Conn.Close()
+	g.left.Do(g.limiter.giveBack)
+	return err
+}
+
+// CloseWrite is *net.TCPConn's; errors.ErrUnsupported where there is none.
+func (g *guest) CloseWrite() error {
+	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SetLinger is *net.TCPConn's; errors.ErrUnsupported where there is none.
+func (g *guest) SetLinger(sec int) error {
+	if tcp, ok := g.Conn.(interface{ SetLinger(int) error }); ok {
+		return tcp.SetLinger(sec)
+	}
+	return errors.ErrUnsupported
+}
+
+// SyscallConn is *net.TCPConn's; errors.ErrUnsupported where there is none.
+func (g *guest) SyscallConn() (syscall.RawConn, error) {
+	if s, ok := g.Conn.(syscall.Conn); ok {
+		return s.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}

@@ -1,0 +1,154 @@
+package accept_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"detour/engine/accept"
+)
+
+// idler is a connection that has been idle for a time; 0 = it is not.
+type idler struct {
+	accept.Idler
+	idle  time.Duration
+	stays bool // a request comes in the very moment
+	ended func()
+	told  bool
+}
+
+func (i *idler) IdleSince() time.Time {
+	if i.idle == 0 || i.told {
+		return time.Time{}
+	}
+	return time.Unix(1e9, 0).Add(-i.idle)
+}
+
+func (i *idler) EndIdle() bool {
+	i.told = true
+	if !i.stays && i.ended != nil {
+		i.ended()
+	}
+	return !i.stays
+}
+
+// Those make room that have been idle longest, of all servers: an eighth, at least
+// one and at most 32.
+func TestLimiterEndsLongestIdle(t *testing.T) {
+	for _, tt := range []struct{ idle, busy, want int }{
+		{idle: 0, busy: 5, want: 0}, {idle: 1, want: 1}, {idle: 15, busy: 3, want: 1}, {idle: 80, want: 10}, {idle: 1000, busy: 10, want: 32},
+	} {
+		var all []accept.Idler
+		for i := range tt.idle {
+			all = append(all, &idler{idle: time.Duration(1+i*7919%tt.idle) * time.Second}) // each once, in disorder
+		}
+		for range tt.busy {
+			all = append(all, &idler{})
+		}
+		limiter := new(accept.Limiter)
+		limiter.Join(slices.Values(all[:len(all)/2]))
+		limiter.Join(slices.Values(all[len(all)/2:]))
+		full := &failing{Listener: listen(t), err: syscall.ENFILE}
+		full.failures.Store(1)
+		taken := make(chan net.Conn)
+		var log syncBuffer
+		go accept.Loop(t.Context(), full, limiter, log.logger(), func(c net.Conn) { taken <- c })
+		dial(t, full)
+		(<-taken).Close()
+		slices.SortFunc(all, func(a, b accept.Idler) int { return -cmp.Compare(a.(*idler).idle, b.(*idler).idle) })
+		for i, c := range all {
+			if told := c.(*idler).told; told != (i < tt.want) {
+				t.Errorf("%d idle, %d busy: the one in place %d was told to end: %v; want the first %d", tt.idle, tt.busy, i, told, tt.want)
+			}
+		}
+	}
+}
+
+// limited is a Loop with a limit of one connection, which is taken.
+func limited(t *testing.T) (l net.Listener, limiter *accept.Limiter, taken chan net.Conn, log *syncBuffer, stop func() error) {
+	ctx, cancel := context.WithCancel(t.Context())
+	l, limiter, taken, log = listen(t), new(accept.Limiter), make(chan net.Conn, 10), new(syncBuffer)
+	limiter.SetMax(1)
+	ended := make(chan error)
+	go func() { ended <- accept.Loop(ctx, l, limiter, log.logger(), func(c net.Conn) { taken <- c }) }()
+	dial(t, l)
+	return l, limiter, taken, log, func() error { cancel(); l.Close(); return <-ended }
+}
+
+// waits dials a connection that finds no room.
+func waits(t *testing.T, l net.Listener, taken chan net.Conn) net.Conn {
+	t.Helper()
+	c := dial(t, l)
+	select {
+	case <-taken:
+		t.Fatal("taken beyond the limit")
+	case <-time.After(50 * time.Millisecond):
+	}
+	return c
+}
+
+func TestLimiterWaitsForRoom(t *testing.T) {
+	l, limiter, taken, log, stop := limited(t)
+	first := <-taken
+	waits(t, l, taken)
+	dial(t, l)
+	first.Close()
+	first.Close() // gives back one place, not two
+	second := <-taken
+	select {
+	case <-taken:
+		t.Fatal("taken beyond the limit")
+	case <-time.After(50 * time.Millisecond):
+	}
+	limiter.SetMax(0)
+	(<-taken).Close()
+	limiter.SetMax(1)
+	waiting := waits(t, l, taken)
+	second.Close()
+	(<-taken).Close()
+	_ = waiting
+	if n := strings.Count(log.String(), "max_connections"); n != 1 {
+		t.Errorf("%d lines about the limit; want 1\n%s", n, log)
+	}
+	if err := stop(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Loop = %v; want %v", err, net.ErrClosed)
+	}
+}
+
+// One that stays although it was to end is no reason to stop looking.
+func TestLimiterAsksTheNext(t *testing.T) {
+	l, limiter, taken, _, stop := limited(t)
+	first := <-taken
+	var asked atomic.Bool
+	limiter.Join(slices.Values([]accept.Idler{
+		&idler{idle: time.Hour, stays: true},
+		&idler{idle: time.Minute, ended: func() { asked.Store(true); first.Close() }},
+	}))
+	dial(t, l)
+	(<-taken).Close()
+	if !asked.Load() {
+		t.Error("taken without room")
+	}
+	_ = stop()
+}
+
+// Who waits for room does not keep the end waiting, and is let go.
+func TestLimiterEndsWithContext(t *testing.T) {
+	l, _, taken, _, stop := limited(t)
+	defer (<-taken).Close()
+	c := waits(t, l, taken)
+	if err := stop(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Loop = %v; want %v", err, net.ErrClosed)
+	}
+	if n, err := c.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read = %d, %v; want an end", n, err)
+	}
+}

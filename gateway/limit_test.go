@@ -1,0 +1,169 @@
+package gateway_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"detour/engine/accept"
+	"detour/gateway"
+)
+
+// limitedTo has a server bound its connections.
+func limitedTo(n int) func(o *gateway.ServerOptions) {
+	return func(o *gateway.ServerOptions) {
+		o.Limiter = new(accept.Limiter)
+		o.Limiter.SetMax(n)
+	}
+}
+
+// ask has c ask s, and says whether that took a new connection.
+func ask(t *testing.T, c *http.Client, path string) (isNew bool) {
+	t.Helper()
+	req, _ := http.NewRequest("GET", "https://"+name+path, nil)
+	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { isNew = !i.Reused }}
+	res, err := c.Do(req.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err != nil || len(body) == 0 {
+		t.Fatalf("answer %q, %v", body, err)
+	}
+	return isNew
+}
+
+// Idle connections make room for new ones, and their clients come back as if
+// nothing had happened.
+func TestLimitEndsIdleConnections(t *testing.T) {
+	s := serve(t, http.HandlerFunc(describe), limitedTo(4))
+	var clients []*http.Client
+	for i := range 8 {
+		clients = append(clients, s.client(t, protocols[i%2]))
+	}
+	for round := range 3 {
+		connected := 0
+		for _, c := range clients {
+			if ask(t, c, "/") {
+				connected++
+			}
+		}
+		if connected < 4 {
+			t.Errorf("round %d: %d of 8 clients had to connect; want all but those of 4 places", round, connected)
+		}
+	}
+	if n := strings.Count(s.log.String(), `msg="all allowed connections are open" limit=4`); n != 1 {
+		t.Errorf("%d lines about the limit; want 1\n%s", n, s.log)
+	}
+}
+
+// While no connection is idle new ones wait, and then are served.
+func TestLimitWaitsForBusyConnections(t *testing.T) {
+	arrived, release := make(chan struct{}, 10), make(chan struct{})
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			arrived <- struct{}{}
+			<-release
+		}
+		describe(w, r)
+	}), limitedTo(3))
+	answered := make(chan error, 10)
+	get := func(c *http.Client, path string) {
+		res, err := c.Get("https://" + name + path)
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+		answered <- err
+	}
+	for _, protocol := range []string{"h1", "h2"} {
+		go get(s.client(t, protocol), "/slow")
+		receive(t, "a slow request", arrived)
+	}
+	half := s.dial(t, "http/1.1") // and one that has begun to ask
+	io.WriteString(half, "GET / HTTP/1.1\r\nHo")
+	eventually(t, "the third", func() bool {
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return strings.Contains(s.log.String(), "all allowed connections are open")
+	})
+	const waiting = 5
+	for i := range waiting {
+		go get(s.client(t, protocols[i%2]), "/")
+	}
+	select {
+	case err := <-answered:
+		t.Errorf("a request beyond the limit got %v; want it to wait", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	io.WriteString(half, "st: "+name+"\r\n\r\n")
+	if res, err := http.ReadResponse(bufio.NewReader(half), nil); err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("the request that had begun got %v, %v", res, err)
+	}
+	for range waiting {
+		if err := receive(t, "who waited", answered); err != nil {
+			t.Errorf("who waited got %v", err)
+		}
+	}
+	close(release)
+	for range 2 {
+		if err := receive(t, "a slow answer", answered); err != nil {
+			t.Errorf("a slow request got %v", err)
+		}
+	}
+}
+
+// When there are no descriptors idle connections are ended, and others are not.
+func TestExhaustionEndsIdleConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := &exhausted{Listener: l}
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := serveOn(t, full, blockUntil(arrived, release, "done"), nil)
+	go func() { receive(t, "the first request", arrived); release <- struct{}{} }()
+	idle, busy := s.dial(t, "http/1.1"), s.client(t, "h1")
+	io.WriteString(idle, "GET / HTTP/1.1\r\nHost: "+name+"\r\n\r\n")
+	br := bufio.NewReader(idle)
+	res, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, res.Body)
+	answered := make(chan error, 1)
+	go func() {
+		res, err := busy.Get("https://" + name + "/")
+		if err == nil {
+			_, err = io.ReadAll(res.Body)
+			res.Body.Close()
+		}
+		answered <- err
+	}()
+	receive(t, "the second request", arrived)
+	full.fail.Store(true)
+	waker, err := net.Dial("tcp", s.addr) // Accept fails from the one after it on
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waker.Close()
+	if _, err := br.ReadByte(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("idle: %v; want its end", err)
+	}
+	full.fail.Store(false)
+	close(release)
+	if err := receive(t, "the answer", answered); err != nil {
+		t.Errorf("busy: %v", err)
+	}
+	eventually(t, "a line about it", func() bool { return strings.Contains(s.log.String(), "too many open files") })
+}
