@@ -646,8 +646,8 @@ func TestTable(t *testing.T) {
 			t.Errorf("Lookup(%q) = %v; want %v", name, got, want)
 		}
 	}
-	if table.Generation() != 7 || len(table.Routes()) != 2 {
-		t.Errorf("Generation %d, %d routes; want 7, 2", table.Generation(), len(table.Routes()))
+	if table.Generation() != 7 || len(table.routes) != 2 {
+		t.Errorf("Generation %d, %d routes; want 7, 2", table.Generation(), len(table.routes))
 	}
 	if _, err := NewTable(TableOptions{Routes: []*Route{a, c}}); err == nil || !strings.Contains(err.Error(), "www.a.test") {
 		t.Errorf("NewTable with a name twice = %v; want an error that names it", err)

@@ -97,6 +97,3 @@ func (t *Table) Lookup(name string) *Route {
 
 // Generation is the number of the configuration the table was built from.
 func (t *Table) Generation() uint64 { return t.generation }
-
-// Routes are all routes, in the configuration's order; not to be written.
-func (t *Table) Routes() []*Route { return t.routes }
