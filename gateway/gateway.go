@@ -22,6 +22,7 @@ import (
 	"detour/acme"
 	"detour/config"
 	"detour/control"
+	"detour/engine/accept"
 	"detour/logging"
 	"detour/proxy"
 
@@ -55,6 +56,7 @@ type Gateway struct {
 	manager          *acme.Manager
 	handler          *proxy.Handler
 	listeners        listeners
+	limiter          accept.Limiter
 	cloudflareRanges atomic.Pointer[[]netip.Prefix] // fetched; nil = the embedded list
 	https            Server
 	http             Server     // nil when [listen] http is off
@@ -113,6 +115,7 @@ func New(o Options) (_ *Gateway, err error) {
 	g.keeper.follow(nil, snap, control.ReloadOptions{}, now)
 	snap, _ = g.keeper.settle(snap, now) // the keeper looks again when it runs
 	g.current.Store(snap)
+	g.limiter.SetMax(cfg.Listen.MaxConnections)
 	key := g.bypassKey(cfg.ACME.Storage)
 	g.handler = proxy.NewHandler(proxy.HandlerOptions{
 		Table:     snap.table,
@@ -160,6 +163,7 @@ func (g *Gateway) makeServers(key []byte) {
 		TLS:     TLSConfig(g.manager.GetCertificate),
 		Log:     g.log,
 		Limits:  DefaultLimits(),
+		Limiter: &g.limiter,
 	}
 	g.https = g.options.NewServer(options)
 	if g.listeners.quic != nil {

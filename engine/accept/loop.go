@@ -1,7 +1,7 @@
 // Package accept takes connections in for an HTTP server: the loop that nothing
-// but the end of its listener stops, and the TLS handshake, which nothing that
-// strangers send may turn against the others. It lets those go that are not done
-// sending, too.
+// but the end of its listener stops, the limit to how many are open, and the TLS
+// handshake, which nothing that strangers send may turn against the others. It lets
+// those go that are not done sending, too.
 package accept
 
 import (
