@@ -171,7 +171,7 @@ func (x *exchange) readChunks(p []byte) (int, error) {
 			}
 		}
 		if data > 0 || err != nil {
-			return data, err
+			return data, wire.OfResponse(err)
 		}
 	}
 	return 0, x.readTrailers()

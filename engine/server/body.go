@@ -130,7 +130,7 @@ func (b *body) readChunked(p []byte) (n int, err error) {
 		}
 		content, used, done, err := b.chunks.Decode(p[:m])
 		if err != nil {
-			return content, ofRequest(err)
+			return content, err
 		}
 		b.trailing = done
 		b.conn.in.unread(p[used:m])
@@ -140,14 +140,6 @@ func (b *body) readChunked(p []byte) (n int, err error) {
 		n = content
 	}
 	return n, b.readTrailers(n > 0)
-}
-
-// ofRequest makes an error of a request of what Chunked says about responses.
-func ofRequest(err error) error {
-	if m, ok := errors.AsType[wire.MalformedResponse](err); ok {
-		return wire.Malformed(m)
-	}
-	return err
 }
 
 // readTrailers reads the trailer section. It waits for none when there is

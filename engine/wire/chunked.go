@@ -49,26 +49,40 @@ const (
 // Scan reads the next bytes of the body from b. It returns how many of them
 // belong to the body and are well-formed. done reports that they end with the
 // last chunk's line: what follows is the trailer section, for HeadEnd and
-// ParseTrailers. The error is a Malformed; the byte at b[n] is the culprit.
+// ParseTrailers, or their like for responses. The error is a Malformed
+// (OfResponse); the byte at b[n] is the culprit.
 func (c *Chunked) Scan(b []byte) (n int, done bool, err error) {
+	_, n, done, err = c.follow(b, false)
+	return n, done, err
+}
+
+// Decode is Scan for who wants the content, which it moves together: b[:data]
+// is what the body carries, b[n:] what does not belong to it.
+func (c *Chunked) Decode(b []byte) (data, n int, done bool, err error) { return c.follow(b, true) }
+
+func (c *Chunked) follow(b []byte, move bool) (data, n int, done bool, err error) {
 	for n < len(b) {
 		if c.state == inData {
-			take := min(uint64(len(b)-n), c.left)
-			n += int(take)
-			if c.left -= take; c.left == 0 {
+			take := int(min(uint64(len(b)-n), c.left))
+			if move && data != n {
+				copy(b[data:], b[n:n+take])
+			}
+			data += take
+			n += take
+			if c.left -= uint64(take); c.left == 0 {
 				c.state = inDataCR
 			}
 			continue
 		}
 		if done, err = c.step(b[n]); err != nil {
-			return n, false, err
+			return data, n, false, err
 		}
 		n++
 		if done {
-			return n, true, nil
+			return data, n, true, nil
 		}
 	}
-	return n, false, nil
+	return data, n, false, nil
 }
 
 // step reads one byte that is not data.

@@ -45,7 +45,7 @@ func LooksLikeResponse(b []byte) bool {
 func ResponseEnd(b []byte, scanned int) (int, error) {
 	end, err := HeadEnd(b, scanned)
 	if err != nil {
-		return 0, response(err)
+		return 0, OfResponse(err)
 	}
 	return end, nil
 }
@@ -57,13 +57,14 @@ func ResponseEnd(b []byte, scanned int) (int, error) {
 func ParseResponse(b []byte, fields *[]Field) (Response, error) {
 	r, err := parseResponse(b, fields)
 	if err != nil {
-		return Response{}, response(err)
+		return Response{}, OfResponse(err)
 	}
 	return r, nil
 }
 
-// response makes an error of the common grammar one of a response.
-func response(err error) error {
+// OfResponse makes an error of the common grammar, such as Chunked's, one of a
+// response: of a Malformed a MalformedResponse.
+func OfResponse(err error) error {
 	if m, ok := err.(Malformed); ok {
 		return MalformedResponse(m)
 	}
@@ -223,10 +224,10 @@ func ParseResponseTrailers(b []byte, fields *[]Field) error {
 	for string(b) != "\r\n" {
 		n, err := f.parse(b)
 		if err != nil {
-			return response(err)
+			return OfResponse(err)
 		}
 		if equalFold(f.Name, "transfer-encoding") || equalFold(f.Name, "content-length") || equalFold(f.Name, "trailer") {
-			return response(errTrailerField)
+			return OfResponse(errTrailerField)
 		}
 		if trailerAllowed(f.Name) {
 			*fields = append(*fields, f)
@@ -234,35 +235,6 @@ func ParseResponseTrailers(b []byte, fields *[]Field) error {
 		b = b[n:]
 	}
 	return nil
-}
-
-// Decode reads the next bytes of a response's chunked body from b, as Scan
-// does, and moves their content together: b[:data] is what the body carries,
-// b[n:] what does not belong to it. With done the trailer section follows, for
-// ResponseEnd and ParseResponseTrailers.
-func (c *Chunked) Decode(b []byte) (data, n int, done bool, err error) {
-	for n < len(b) {
-		if c.state == inData {
-			take := int(min(uint64(len(b)-n), c.left))
-			if data != n {
-				copy(b[data:], b[n:n+take])
-			}
-			data += take
-			n += take
-			if c.left -= uint64(take); c.left == 0 {
-				c.state = inDataCR
-			}
-			continue
-		}
-		if done, err = c.step(b[n]); err != nil {
-			return data, n, false, response(err)
-		}
-		n++
-		if done {
-			return data, n, true, nil
-		}
-	}
-	return data, n, false, nil
 }
 
 // AppendChunkLine appends the line that begins a chunk of n bytes.

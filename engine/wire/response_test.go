@@ -84,7 +84,7 @@ func TestParseResponseVerdicts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			want := tt.want
 			if want != nil {
-				want = response(want)
+				want = OfResponse(want)
 			}
 			if _, err := ParseResponse([]byte(tt.in), nil); !errors.Is(err, want) {
 				t.Errorf("ParseResponse(%q) = %v; want %v", tt.in, err, want)
@@ -147,7 +147,7 @@ func TestParseResponseTrailers(t *testing.T) {
 		}
 		want := tt.err
 		if want != nil {
-			want = response(want)
+			want = OfResponse(want)
 			names = nil
 		}
 		if got := strings.Join(names, ","); got != tt.want || !errors.Is(err, want) {
@@ -239,7 +239,7 @@ func FuzzDecode(f *testing.F) {
 		padded := step >= 128
 		n, done, err := (&Chunked{Padded: padded}).Scan(b)
 		content, dn, ddone, derr := decodeInSteps(b, int(step)%7+1, padded)
-		if dn != n || ddone != done || (derr == nil) != (err == nil) {
+		if dn != n || ddone != done || derr != err {
 			t.Fatalf("Scan(%q) = %v, %v, %v; Decode in steps of %d %v, %v, %v", b, n, done, err, step%7+1, dn, ddone, derr)
 		}
 		if !done {
