@@ -60,10 +60,10 @@ func (c *Config) keys() []key {
 		{"listen.http3", boolean(&c.Listen.HTTP3), "true", "Offer HTTP/3."},
 		{"listen.advertise_port", integer("port", &c.Listen.AdvertisePort, 1, 65535), "", "The port visitors use, in `Alt-Svc` and redirects, when a port forward changes it. Without it, the port of `https`."},
 		{"listen.engine", choice(&c.Listen.Engine, NetHTTP, Detour), `"detour"`, "What serves HTTP/1.1 and HTTP/2 and speaks to plain upstreams: `detour` is our own engine; `net/http` is the standard library, for whoever meets a bug in ours. It costs more."},
-		// Idle they take some 60 MiB, which a router of 128 or 256 MiB can spare, and
-		// no home has as many visitors at once. nginx has 1024 in its sample, those to
-		// upstreams included, HAProxy had 2000 before it looked at the system's limits.
-		{"listen.max_connections", integer("count", &c.Listen.MaxConnections, 0, 1_000_000), "2048", "How many TCP connections clients may have open, on `http` and `https` together, WebSockets included; HTTP/3 is not counted. Then those that have been idle longest make room, and while none is idle, new ones wait. An idle one takes about 30 KiB of memory. 0: no limit."},
+		// Idle they take some 450 MiB, which a box with 1 GiB survives. A low limit
+		// would protect less: whoever keeps that many busy, by asking slowly, shuts
+		// everyone else out, and that should take more than one afternoon's script.
+		{"listen.max_connections", integer("count", &c.Listen.MaxConnections, 0, 1_000_000), "16384", "How many TCP connections clients may have open, on `http` and `https` together, WebSockets included; HTTP/3 is not counted. Then those that have been idle longest make room, and while none is idle, new ones wait. An idle one takes about 30 KiB of memory. 0: no limit."},
 		{"listen.trusted_proxies", trustedProxies(&c.Listen.TrustedProxies), "[]", "Whose `X-Forwarded-For` is believed: networks, `\"cloudflare\"`, `\"private\"`."},
 		{"listen.grace", duration(&c.Listen.Grace, 0), `"10s"`, "How long SIGTERM lets running requests finish."},
 	},
