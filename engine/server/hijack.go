@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"net"
 	"time"
@@ -21,25 +22,7 @@ func (c *conn) surrender() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	early := append([]byte(nil), c.in.bytes()...)
 	c.in.drop()
-	src := &prefixed{early: early, rest: c.rwc}
-	br := bufio.NewReaderSize(src, max(4<<10, len(early)))
+	br := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), c.rwc), max(4<<10, len(early)))
 	_, _ = br.Peek(len(early)) // so that they count as buffered
 	return c.rwc, bufio.NewReadWriter(br, bufio.NewWriter(c.rwc)), nil
-}
-
-// prefixed reads early, then rest.
-type prefixed struct {
-	early []byte
-	rest  io.Reader
-}
-
-func (r *prefixed) Read(p []byte) (int, error) {
-	if len(r.early) == 0 {
-		return r.rest.Read(p)
-	}
-	n := copy(p, r.early)
-	if r.early = r.early[n:]; len(r.early) == 0 {
-		r.early = nil
-	}
-	return n, nil
 }
