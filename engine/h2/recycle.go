@@ -45,7 +45,7 @@ func (st *stream) recycle() {
 		return
 	}
 	if lifetime.Poison {
-		st.poison()
+		lifetime.Spoil(&st.request, &st.url, st.header, st.writer.header)
 		return
 	}
 	if len(st.header) > lifetime.LargestHeader || len(st.writer.header) > lifetime.LargestHeader {
@@ -58,15 +58,4 @@ func (st *stream) recycle() {
 	st.streamState = streamState{}
 	st.body.bodyState = bodyState{} // deadlines, and what the client says, may touch it
 	idleStreams.Put(st)
-}
-
-// poison makes a request useless.
-func (st *stream) poison() {
-	const nonsense = "this request is over, and was kept by somebody"
-	for _, h := range []http.Header{st.header, st.writer.header} {
-		clear(h)
-		h["Poisoned"] = []string{nonsense}
-	}
-	st.request = http.Request{Method: nonsense, Host: nonsense, RequestURI: nonsense, RemoteAddr: nonsense}
-	st.url.Path = nonsense
 }

@@ -51,7 +51,8 @@ func (x *exchange) recycle() {
 		return
 	}
 	if lifetime.Poison {
-		x.poison()
+		lifetime.Spoil(x.request, &x.url, x.header, x.answer)
+		x.response = response{done: true}
 		return
 	}
 	if len(x.header) > lifetime.LargestHeader || len(x.answer) > lifetime.LargestHeader {
@@ -63,16 +64,4 @@ func (x *exchange) recycle() {
 	x.response = response{done: true} // whoever still calls it is told
 	x.url, x.expects = url.URL{}, false
 	idleExchanges.Put(x)
-}
-
-// poison makes x useless.
-func (x *exchange) poison() {
-	const nonsense = "this request is over, and was kept by somebody"
-	for _, h := range []http.Header{x.header, x.answer} {
-		clear(h)
-		h["Poisoned"] = []string{nonsense}
-	}
-	*x.request = http.Request{Method: nonsense, Host: nonsense, RequestURI: nonsense, RemoteAddr: nonsense}
-	x.url = url.URL{Path: nonsense}
-	x.response = response{done: true}
 }
