@@ -13,21 +13,8 @@
 // those with a header, which no window limits, for room alone, all together. One
 // timer, the watchdog's, serves all that a connection waits for.
 //
-// # What a handler may keep
-//
-// Request, header maps, URL, context and ResponseWriter of a request belong to the
-// handler until it returns; strings and slices of values for longer. All of them
-// are used again then, for a request of any client, if this one had no body and
-// nobody has asked its context for Done. Until that other request comes, a
-// ResponseWriter that was kept says that the handler has returned, a request is
-// empty, and a context is ended. From then on they are the other's: who still
-// writes, writes into its answer. Under the race detector nothing is used again,
-// and requests and headers are overwritten with nonsense, so that tests find who
-// keeps one.
-//
-// The context has the method AfterFunc that context.AfterFunc looks for; who calls
-// it directly gets one callback without any allocation, and must not call its stop
-// after the handler has returned.
+// What a handler gets is used again when it has returned (recycle.go): package
+// lifetime says what it may keep.
 //
 // # Differences from net/http
 //
@@ -63,5 +50,5 @@
 //   - Extended CONNECT is always on. There is no push and no http.CloseNotifier.
 //   - After the handler has returned, Write, Flush and the deadlines return an
 //     error, and none of them panics, as long as no other request has the
-//     ResponseWriter ("What a handler may keep").
+//     ResponseWriter (package lifetime).
 package h2

@@ -2,6 +2,22 @@
 // the engine's servers took, which is used again for the next one, and costs
 // nothing while nobody asks; and whether what is over is used again at all, or
 // poisoned for the tests.
+//
+// # What a handler may keep
+//
+// Request, header maps, URL, context and ResponseWriter of a request belong to the
+// handler until it returns; strings and slices of values for longer. All of them
+// are used again then, for a request of any client, if this one had no body and
+// nobody has asked its context for Done. Until that other request comes, a
+// ResponseWriter that was kept says that the handler has returned, a request is
+// empty, and a context is ended. From then on they are the other's: who still
+// writes, writes into its answer. Under the race detector nothing is used again,
+// and requests and headers are overwritten with nonsense, so that tests find who
+// keeps one.
+//
+// Context has the method AfterFunc that context.AfterFunc looks for; who calls it
+// directly gets one callback without any allocation, and must not call its stop
+// after the handler has returned.
 package lifetime
 
 import (

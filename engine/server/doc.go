@@ -7,20 +7,8 @@
 // still there is looked after only when somebody asks for the request's context
 // and the handler takes its time (watch.go). HTTP/2 connections go to engine/h2.
 //
-// # What a handler may keep
-//
-// The Request, its URL, its header map, that of the answer and the ResponseWriter
-// are the handler's until it returns; strings and slices of values for longer. All
-// of them are used again then, for a request of any client, if this one had no body
-// and nobody has asked its context for Done (exchange.go). Until that other request
-// comes, a ResponseWriter that was kept says that the request is over, and a
-// request is empty. From then on they are the other's: who still writes, writes
-// into its answer. Under the race detector nothing is used again, and requests and
-// headers are overwritten with nonsense, so that tests find who keeps one.
-//
-// The context has the method AfterFunc that context.AfterFunc looks for; who calls
-// it directly gets one callback without any allocation, and must not call its stop
-// after the handler has returned.
+// What a handler gets is used again when it has returned (exchange.go): package
+// lifetime says what it may keep.
 //
 // # Differences from net/http
 //
