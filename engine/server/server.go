@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"detour/engine/accept"
+	"detour/engine/h2"
 	"detour/engine/socket"
 )
 
@@ -56,36 +58,28 @@ type Limits struct {
 	ProgressTimeout time.Duration
 }
 
-// DefaultLimits are the limits of a server on the open Internet.
+// DefaultLimits are the limits of a server on the open Internet. What HTTP/2 has
+// too is h2's, which says why.
 func DefaultLimits() Limits {
+	common := h2.DefaultLimits()
 	return Limits{
-		HeaderBytes:      64 << 10,         // cookies of single sign-on come to 16 KiB; nobody honest sends four times that
-		HeaderTimeout:    60 * time.Second, // a phone that loses its network in mid-request comes back within that
-		ProgressTimeout:  60 * time.Second, // the same phone
-		IdleTimeout:      5 * time.Minute,  // longer than the 4 minutes that NATs and load balancers keep
+		HeaderBytes:      common.HeaderBytes,
+		HeaderTimeout:    common.HeaderTimeout,
+		ProgressTimeout:  common.HeaderTimeout, // for the same phone
+		IdleTimeout:      common.IdleTimeout,
 		HandshakeTimeout: 10 * time.Second, // three retransmissions of a lost packet
-		Streams:          250,              // net/http's and Caddy's; browsers use up to 100
+		Streams:          common.Streams,
 	}
 }
 
 // WithDefaults returns l with its zero fields filled in.
 func (l Limits) WithDefaults() Limits {
 	d := DefaultLimits()
-	if l.HeaderBytes == 0 {
-		l.HeaderBytes = d.HeaderBytes
-	}
-	if l.HeaderTimeout == 0 {
-		l.HeaderTimeout = d.HeaderTimeout
-	}
-	if l.IdleTimeout == 0 {
-		l.IdleTimeout = d.IdleTimeout
-	}
-	if l.HandshakeTimeout == 0 {
-		l.HandshakeTimeout = d.HandshakeTimeout
-	}
-	if l.Streams == 0 {
-		l.Streams = d.Streams
-	}
+	l.HeaderBytes = cmp.Or(l.HeaderBytes, d.HeaderBytes)
+	l.HeaderTimeout = cmp.Or(l.HeaderTimeout, d.HeaderTimeout)
+	l.IdleTimeout = cmp.Or(l.IdleTimeout, d.IdleTimeout)
+	l.HandshakeTimeout = cmp.Or(l.HandshakeTimeout, d.HandshakeTimeout)
+	l.Streams = cmp.Or(l.Streams, d.Streams)
 	return l
 }
 
