@@ -171,10 +171,8 @@ func (w *response) inform(status int) {
 	}
 	out = append(out, "\r\n"...)
 	_ = w.conn.write(out) // the answer itself fails too
-	if cap(out) <= 2*outBytes {
-		*b = out[:0]
-		outPool.Put(b)
-	}
+	*b = out
+	putOut(b)
 }
 
 func appendStatusLine(b []byte, old bool, status int) []byte {

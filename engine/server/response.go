@@ -67,6 +67,14 @@ const (
 
 var outPool = sync.Pool{New: func() any { b := make([]byte, 0, outBytes); return &b }}
 
+// putOut gives b back to outPool, unless it has grown.
+func putOut(b *[]byte) {
+	if cap(*b) <= 2*outBytes {
+		*b = (*b)[:0]
+		outPool.Put(b)
+	}
+}
+
 var (
 	errOver         = errors.New("the request is over")
 	interimContinue = []byte("HTTP/1.1 100 Continue\r\n\r\n")
@@ -257,10 +265,7 @@ func (w *response) drop() {
 	if w.out == nil {
 		return
 	}
-	if cap(*w.out) <= 2*outBytes {
-		*w.out = (*w.out)[:0]
-		outPool.Put(w.out)
-	}
+	putOut(w.out)
 	w.out = nil
 }
 
