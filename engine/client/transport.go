@@ -83,6 +83,8 @@ type Transport struct {
 	retired bool // CloseIdleConnections was called, and no request since
 }
 
+var _ http.RoundTripper = (*Transport)(nil)
+
 // New returns a Transport; nothing is dialled yet.
 func New(o Options) *Transport {
 	if o.HeadLimit == 0 {

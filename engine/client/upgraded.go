@@ -3,7 +3,6 @@ package client
 import (
 	"errors"
 	"net"
-	"net/http"
 	"time"
 
 	"detour/engine/wire"
@@ -57,5 +56,3 @@ func (u *upgraded) CloseWrite() error {
 	}
 	return errors.ErrUnsupported
 }
-
-var _ http.RoundTripper = (*Transport)(nil)
