@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"detour/engine/socket"
 )
 
 // websocketToken is the protocol whose frames we know, so that it can be ended
@@ -260,12 +262,7 @@ func (e *hijackedEnd) Read(p []byte) (int, error) {
 
 func (e *hijackedEnd) CloseRead() error { return e.SetReadDeadline(time.Unix(1, 0)) }
 
-func (e *hijackedEnd) CloseWrite() error {
-	if half, ok := e.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (e *hijackedEnd) CloseWrite() error { return socket.CloseWrite(e.Conn) }
 
 // streamEnd is the client's end of an extended CONNECT. Only the handler's
 // return closes its sending side.

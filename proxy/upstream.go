@@ -244,12 +244,7 @@ func (c *upstreamConn) Write(p []byte) (int, error) {
 }
 
 // CloseWrite passes a half-close on.
-func (c *upstreamConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (c *upstreamConn) CloseWrite() error { return socket.CloseWrite(c.Conn) }
 
 func (o *UpstreamOptions) tlsConfig() (*tls.Config, error) {
 	const sessions = 64 // one upstream needs a few; resumption saves it the handshakes after a quiet hour

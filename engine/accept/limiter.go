@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"detour/engine/socket"
 )
 
 // Limiter bounds how many connections are open on all the listeners that share
@@ -179,12 +181,7 @@ func (g *guest) Close() error {
 }
 
 // CloseWrite is *net.TCPConn's; errors.ErrUnsupported where there is none.
-func (g *guest) CloseWrite() error {
-	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (g *guest) CloseWrite() error { return socket.CloseWrite(g.Conn) }
 
 // SetLinger is *net.TCPConn's; errors.ErrUnsupported where there is none.
 func (g *guest) SetLinger(sec int) error {

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"detour/engine/socket"
 )
 
 const (
@@ -22,10 +24,8 @@ const (
 // Patience. To close at once while the client sends would reset the connection, and
 // what it has not read yet with it (RFC 9112, section 9.6). c is left to be closed.
 func Linger(ctx context.Context, c net.Conn, limit time.Duration) {
-	if half, ok := c.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite() // below TLS it may be the second time
-	}
-	var mu sync.Mutex // guards end, and the read deadline
+	_ = socket.CloseWrite(c) // below TLS it may be the second time
+	var mu sync.Mutex        // guards end, and the read deadline
 	end := time.Now().Add(limit)
 	wait := func(by time.Time) {
 		if end.Before(by) {

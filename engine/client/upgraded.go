@@ -1,10 +1,10 @@
 package client
 
 import (
-	"errors"
 	"net"
 	"time"
 
+	"detour/engine/socket"
 	"detour/engine/wire"
 )
 
@@ -50,9 +50,4 @@ func (u *upgraded) Close() error { return u.c.nc.Close() }
 
 // CloseWrite passes a half-close on; errors.ErrUnsupported if the connection
 // cannot.
-func (u *upgraded) CloseWrite() error {
-	if half, ok := u.c.nc.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
+func (u *upgraded) CloseWrite() error { return socket.CloseWrite(u.c.nc) }

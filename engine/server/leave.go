@@ -59,7 +59,7 @@ const unreadTime = 30 * time.Second
 // linger ends the sending side, and lets the client read what was sent.
 func (c *conn) linger(d time.Duration) {
 	_ = c.rwc.SetWriteDeadline(time.Now().Add(d))
-	if half, ok := c.rwc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+	if socket.CloseWrite(c.rwc) != nil {
 		return
 	}
 	accept.Linger(c.server.ctx, c.raw, d)
