@@ -35,13 +35,6 @@ type Options struct {
 	Process *logging.Process   // where the gateway speaks
 	Version string             // the program's, for status
 	Notify  func(state string) // gets sd_notify(3) lines; nil = nobody listens
-
-	// RenewCheckInterval is how often certificates are looked at; 0 = ten
-	// minutes. Only certificates that live for minutes need less.
-	RenewCheckInterval time.Duration
-	// NewServer makes the server of HTTP/1.1 and 2; nil = the one of the
-	// configured engine. It is the seam at which another one fits.
-	NewServer func(ServerOptions) Server
 }
 
 // Gateway is the running whole. New returns it listening; Run serves.
@@ -101,9 +94,6 @@ func New(o Options) (_ *Gateway, err error) {
 		}
 	}()
 	g.boot = cfg
-	if o.NewServer == nil {
-		g.options.NewServer = serverOf(cfg.Listen.Engine)
-	}
 	g.files = logging.NewFiles(g.log)
 	g.keeper = newKeeper(g)
 
@@ -125,11 +115,10 @@ func New(o Options) (_ *Gateway, err error) {
 	})
 
 	g.manager, err = acme.New(acme.Options{
-		Storage:            cfg.ACME.Storage,
-		Log:                g.log,
-		Zap:                o.Process.Zap,
-		RenewCheckInterval: o.RenewCheckInterval,
-		CloudflareBaseURL:  os.Getenv(cloudflareBaseURL),
+		Storage:           cfg.ACME.Storage,
+		Log:               g.log,
+		Zap:               o.Process.Zap,
+		CloudflareBaseURL: os.Getenv(cloudflareBaseURL),
 	})
 	if err != nil {
 		return nil, err
@@ -158,6 +147,7 @@ func (g *Gateway) load() (*config.Config, error) {
 // makeServers puts the request's way behind each listener. key is secret and the
 // same in each run.
 func (g *Gateway) makeServers(key []byte) {
+	newServer := serverOf(g.boot.Listen.Engine)
 	options := ServerOptions{
 		Handler: g.chain(g.handler),
 		TLS:     TLSConfig(g.manager.GetCertificate),
@@ -165,7 +155,7 @@ func (g *Gateway) makeServers(key []byte) {
 		Limits:  DefaultLimits(),
 		Limiter: &g.limiter,
 	}
-	g.https = g.options.NewServer(options)
+	g.https = newServer(options)
 	if g.listeners.quic != nil {
 		mac := hmac.New(sha256.New, key)
 		mac.Write([]byte("QUIC stateless reset"))
@@ -175,7 +165,7 @@ func (g *Gateway) makeServers(key []byte) {
 	if g.listeners.http != nil {
 		options.TLS = nil
 		options.Handler = g.chain(g.handler.RedirectToHTTPS())
-		g.http = g.options.NewServer(options)
+		g.http = newServer(options)
 	}
 }
 
