@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"detour/acme"
-	"detour/config"
 	"detour/control"
 	"detour/proxy"
 )
@@ -66,31 +64,4 @@ func (g *Gateway) useCloudflareRanges(ranges []netip.Prefix) {
 	next.options.Generation, next.applied = old.table.Generation(), old.applied // it is the same configuration
 	g.swap(old, next, control.ReloadOptions{})
 	g.log.Info("Cloudflare's address ranges refreshed", "ranges", len(ranges))
-}
-
-// CheckOnline asks Cloudflare whether the configured token can do what the
-// configured certificates need. It changes nothing there.
-func CheckOnline(ctx context.Context, cfg *config.Config) error {
-	if !needsToken(cfg) {
-		return nil
-	}
-	token, err := acme.TokenSource(cfg.ACME.TokenFile)()
-	if err != nil {
-		return err
-	}
-	var names []string
-	for i := range cfg.Hosts {
-		if cfg.Hosts[i].CertFile == "" {
-			names = append(names, cfg.Hosts[i].Names()...)
-		}
-	}
-	return acme.CheckToken(ctx, token, os.Getenv(cloudflareBaseURL), names)
-}
-
-// needsToken reports whether any certificate comes from an ACME authority.
-func needsToken(cfg *config.Config) bool {
-	if cfg.ACME.CA == config.CALocal {
-		return false
-	}
-	return slices.ContainsFunc(cfg.Hosts, func(h config.Host) bool { return h.CertFile == "" })
 }

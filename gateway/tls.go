@@ -1,12 +1,6 @@
 package gateway
 
-import (
-	"crypto/tls"
-	"fmt"
-
-	"detour/acme"
-	"detour/config"
-)
+import "crypto/tls"
 
 // TLSConfig is the one TLS configuration of a gateway, to be kept for its whole
 // life so that session tickets survive a reload. It serves TCP and QUIC.
@@ -30,23 +24,4 @@ func TLSConfig(getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, erro
 			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 	}
-}
-
-// CheckCertificates says which hosts' own certificates are not for all of their
-// names. That is no mistake of the file: a proxy in front may not look at them.
-func CheckCertificates(cfg *config.Config) []string {
-	var foreign []string
-	for i := range cfg.Hosts {
-		h := &cfg.Hosts[i]
-		if h.CertFile == "" {
-			continue
-		}
-		pair, err := tls.LoadX509KeyPair(h.CertFile, h.KeyFile)
-		for _, name := range h.Names() {
-			if err == nil && !acme.Covers(pair.Leaf, name) {
-				foreign = append(foreign, fmt.Sprintf("line %d: the certificate %s is not for %s", h.Line, h.CertFile, name))
-			}
-		}
-	}
-	return foreign
 }
