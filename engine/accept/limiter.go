@@ -26,6 +26,9 @@ type Limiter struct {
 	freed   chan struct{} // closed when there may be room again; nil = nobody waits
 	servers []iter.Seq[Idler]
 
+	asked   time.Time // when idle connections were told to end
+	leaving int       // how many of these are still open; too few if others have left
+
 	reported time.Time // when the last line was logged
 	ended    int       // idle connections that were told to since then
 }
@@ -44,6 +47,10 @@ type Idler interface {
 // ask: a handshake and a request, with a lost packet between them. Else, while all
 // others are busy, each would have to go for the next.
 const Newcomer = 2 * time.Second
+
+// farewell is how long those that were told to end get for it before others are
+// told: longer than most clients take to go.
+const farewell = 200 * time.Millisecond
 
 // SetMax sets how many connections may be open; 0 = no limit. Those beyond it are
 // not cut, but no new ones come before they are gone.
@@ -75,7 +82,7 @@ func (l *Limiter) admit(ctx context.Context, c net.Conn, log *slog.Logger) net.C
 		l.report(log, l.makeRoom())
 		select {
 		case <-freed:
-		case <-time.After(200 * time.Millisecond): // longer than most clients take to go: ask the next ones
+		case <-time.After(farewell):
 		case <-ctx.Done():
 			_ = c.Close()
 			return nil
@@ -102,6 +109,7 @@ func (l *Limiter) giveBack() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open--
+	l.leaving--
 	l.wake()
 }
 
@@ -118,15 +126,19 @@ func (l *Limiter) wake() {
 const batch = 32
 
 // makeRoom tells an eighth of the idle connections to end, but no more than a
-// batch, and returns how many that were.
+// batch, and returns how many that were. While there are some from last time that
+// are about to leave, that is none: else each newcomer would cost a batch.
 func (l *Limiter) makeRoom() (ended int) {
 	type candidate struct {
 		Idler
 		since time.Time
 	}
 	l.mu.Lock()
-	servers := l.servers
+	servers, waiting := l.servers, l.leaving > 0 && time.Since(l.asked) < farewell
 	l.mu.Unlock()
+	if waiting {
+		return 0
+	}
 	longest := make([]candidate, 0, batch) // in order
 	idle := 0
 	for _, conns := range servers {
@@ -142,7 +154,11 @@ func (l *Limiter) makeRoom() (ended int) {
 			}
 		}
 	}
-	for _, c := range longest[:min(len(longest), max(1, idle/8))] {
+	longest = longest[:min(len(longest), max(1, idle/8))]
+	l.mu.Lock()
+	l.asked, l.leaving = time.Now(), len(longest)
+	l.mu.Unlock()
+	for _, c := range longest {
 		if c.EndIdle() {
 			ended++
 		}

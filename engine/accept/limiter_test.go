@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"detour/engine/accept"
@@ -121,6 +122,53 @@ func TestLimiterWaitsForRoom(t *testing.T) {
 	if err := stop(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Loop = %v; want %v", err, net.ErrClosed)
 	}
+}
+
+// inMemory hands out what is put into it.
+type inMemory struct {
+	net.Listener
+	arrivals chan net.Conn
+}
+
+func (l *inMemory) Accept() (net.Conn, error) {
+	c, ok := <-l.arrivals
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+// Who is told to end takes a while to leave. Until then nobody else is told, or a
+// visitor who opens six connections would cost everyone else theirs.
+func TestLimiterAsksNoMoreThanItNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const places = 80
+		l, limiter, taken, told := &inMemory{arrivals: make(chan net.Conn)}, new(accept.Limiter), make(chan net.Conn), 0
+		limiter.SetMax(places)
+		go accept.Loop(t.Context(), l, limiter, new(syncBuffer).logger(), func(c net.Conn) { taken <- c })
+		enter := func() net.Conn {
+			ours, theirs := net.Pipe()
+			t.Cleanup(func() { theirs.Close() })
+			l.arrivals <- ours
+			return <-taken
+		}
+		var idlers []accept.Idler
+		for i := range places {
+			c := enter()
+			idlers = append(idlers, &idler{idle: time.Duration(places-i) * time.Second, ended: func() {
+				told++
+				time.AfterFunc(time.Duration(told)*10*time.Millisecond, func() { c.Close() })
+			}})
+		}
+		limiter.Join(slices.Values(idlers))
+		for range places / 8 {
+			enter()
+		}
+		if told != places/8 {
+			t.Errorf("%d were told to end for %d newcomers; want as many", told, places/8)
+		}
+		close(l.arrivals)
+	})
 }
 
 // One that stays although it was to end is no reason to stop looking.
