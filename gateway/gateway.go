@@ -52,8 +52,8 @@ type Gateway struct {
 	limiter          accept.Limiter
 	cloudflareRanges atomic.Pointer[[]netip.Prefix] // fetched; nil = the embedded list
 	https            Server
-	http             Server     // nil when [listen] http is off
-	quic             QUICServer // nil when http3 is off
+	http             Server      // nil when [listen] http is off
+	quic             *QUICServer // nil when http3 is off
 	control          *control.Server
 	keeper           *keeper
 

@@ -22,14 +22,6 @@ import (
 	"detour/proxy"
 )
 
-// QUICServer is Server for HTTP/3. It owns the socket it serves, one in its
-// life, and closes it at the end of Shutdown or Close.
-type QUICServer interface {
-	Serve(c net.PacketConn) error
-	Shutdown(ctx context.Context) error
-	Close() error
-}
-
 const (
 	// quicKeepAlive keeps a stream that is silent for long, such as a
 	// WebSocket, alive on the way: many NATs forget UDP after 30 s.
@@ -58,29 +50,9 @@ const (
 	quicTrustedRate = 100
 )
 
-// NewQUICServer returns an HTTP/3 server on quic-go. o.TLS must be set.
-//
-// Two things about its requests differ from net/http's: an extended CONNECT
-// (RFC 9220) has its protocol in Request.Proto, not in Header[":protocol"], and
-// a request without Content-Length has a length of -1 and a Body even when the
-// stream ended with its header.
-func NewQUICServer(o ServerOptions) QUICServer {
-	o.Limits = o.Limits.WithDefaults()
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	s := &quicServer{ServerOptions: o, finished: make(chan struct{}, 1)}
-	s.h3 = &http3.Server{
-		Handler:        standard(s.counted(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
-		MaxHeaderBytes: o.Limits.HeaderBytes,
-		ConnContext:    s.visited,
-		// Its debug lines hold whole request URIs, secrets included.
-		Logger: slog.New(onlyWarnings{o.Log.Handler()}),
-	}
-	return s
-}
-
-type quicServer struct {
+// QUICServer is Server for HTTP/3. It owns the socket it serves, one in its
+// life, and closes it at the end of Shutdown or Close.
+type QUICServer struct {
 	ServerOptions
 	h3       *http3.Server
 	inFlight atomic.Int64
@@ -92,9 +64,31 @@ type quicServer struct {
 	transport *quic.Transport
 }
 
+// NewQUICServer returns an HTTP/3 server on quic-go. o.TLS must be set.
+//
+// Two things about its requests differ from net/http's: an extended CONNECT
+// (RFC 9220) has its protocol in Request.Proto, not in Header[":protocol"], and
+// a request without Content-Length has a length of -1 and a Body even when the
+// stream ended with its header.
+func NewQUICServer(o ServerOptions) *QUICServer {
+	o.Limits = o.Limits.WithDefaults()
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &QUICServer{ServerOptions: o, finished: make(chan struct{}, 1)}
+	s.h3 = &http3.Server{
+		Handler:        standard(s.counted(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
+		MaxHeaderBytes: o.Limits.HeaderBytes,
+		ConnContext:    s.visited,
+		// Its debug lines hold whole request URIs, secrets included.
+		Logger: slog.New(onlyWarnings{o.Log.Handler()}),
+	}
+	return s
+}
+
 // surviving is conf for handshakes that nobody but this can save from a panic:
 // crypto/tls does QUIC's in goroutines of its own.
-func (s *quicServer) surviving(conf *tls.Config) *tls.Config {
+func (s *QUICServer) surviving(conf *tls.Config) *tls.Config {
 	conf = conf.Clone()
 	certificate := conf.GetCertificate
 	if certificate == nil {
@@ -112,7 +106,8 @@ func (s *quicServer) surviving(conf *tls.Config) *tls.Config {
 	return conf
 }
 
-func (s *quicServer) Serve(c net.PacketConn) error {
+// Serve is Server's, on a socket for UDP.
+func (s *QUICServer) Serve(c net.PacketConn) error {
 	l, err := s.listen(c)
 	if err != nil {
 		return err
@@ -120,7 +115,7 @@ func (s *quicServer) Serve(c net.PacketConn) error {
 	return s.h3.ServeListener(l)
 }
 
-func (s *quicServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
+func (s *QUICServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
 	// quic-go writes its wish for larger UDP buffers to the standard logger,
 	// past ours, and knows no other way to be told not to.
 	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
@@ -153,7 +148,7 @@ func (s *quicServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
 }
 
 // Shutdown stops accepting, sends GOAWAY and waits for the requests in flight.
-func (s *quicServer) Shutdown(ctx context.Context) error {
+func (s *QUICServer) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
 	l := s.listener
@@ -179,7 +174,7 @@ func (s *quicServer) Shutdown(ctx context.Context) error {
 
 // awaitIdle returns when all clients have left, when no request has been in
 // flight for quicLinger, or when ctx ends.
-func (s *quicServer) awaitIdle(ctx context.Context, gone <-chan struct{}) {
+func (s *QUICServer) awaitIdle(ctx context.Context, gone <-chan struct{}) {
 	for {
 		var linger <-chan time.Time
 		if s.inFlight.Load() == 0 {
@@ -200,7 +195,7 @@ func (s *quicServer) awaitIdle(ctx context.Context, gone <-chan struct{}) {
 }
 
 // Close cuts everything at once.
-func (s *quicServer) Close() error {
+func (s *QUICServer) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	l, t := s.listener, s.transport
@@ -219,7 +214,7 @@ func (s *quicServer) Close() error {
 }
 
 // counted keeps inFlight.
-func (s *quicServer) counted(next http.Handler) http.Handler {
+func (s *QUICServer) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := visitOf(r)
 		v.requestBegins()

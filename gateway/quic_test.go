@@ -25,7 +25,7 @@ import (
 
 // quicServing is one QUICServer on loopback.
 type quicServing struct {
-	server gateway.QUICServer
+	server *gateway.QUICServer
 	addr   string
 	done   chan error
 }

@@ -43,7 +43,7 @@ type visit struct {
 type visitKey struct{}
 
 // visited is for http3.Server.ConnContext.
-func (s *quicServer) visited(ctx context.Context, c *quic.Conn) context.Context {
+func (s *QUICServer) visited(ctx context.Context, c *quic.Conn) context.Context {
 	v := &visit{conn: c, limit: s.Limits.IdleTimeout, resets: quicResets, counted: time.Now()}
 	v.idle = time.AfterFunc(v.limit, func() { v.close(http3.ErrCodeNoError, "idle") })
 	context.AfterFunc(c.Context(), v.end)
