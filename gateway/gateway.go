@@ -23,6 +23,7 @@ import (
 	"detour/config"
 	"detour/control"
 	"detour/engine/accept"
+	engine "detour/engine/server"
 	"detour/logging"
 	"detour/proxy"
 
@@ -152,7 +153,7 @@ func (g *Gateway) makeServers(key []byte) {
 		Handler: g.chain(g.handler),
 		TLS:     TLSConfig(g.manager.GetCertificate),
 		Log:     g.log,
-		Limits:  DefaultLimits(),
+		Limits:  engine.DefaultLimits(),
 		Limiter: &g.limiter,
 	}
 	g.https = newServer(options)

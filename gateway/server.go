@@ -36,7 +36,7 @@ type ServerOptions struct {
 	Handler http.Handler
 	TLS     *tls.Config  // from TLSConfig; nil = plaintext, HTTP/1 only
 	Log     *slog.Logger // nil = silent
-	Limits  Limits
+	Limits  engine.Limits
 	Limiter *accept.Limiter // of open TCP connections; nil = there is no limit
 
 	// QUICResetKey lets HTTP/3 clients of the process before, which died or
@@ -44,12 +44,6 @@ type ServerOptions struct {
 	// RFC 9000, 10.3. The same in each run; 32 random bytes, nil = they wait.
 	QUICResetKey []byte
 }
-
-// Limits bounds what a client may take of a server.
-type Limits = engine.Limits
-
-// DefaultLimits are the limits of a gateway on the open Internet.
-func DefaultLimits() Limits { return engine.DefaultLimits() }
 
 // NewServer returns net/http's server behind detour's own accept loop, TLS
 // handshakes and, for HTTP/1, wire.Guard.
