@@ -24,14 +24,14 @@ type listeners struct {
 // ListenError is an address that could not be listened on. Its text is one
 // line with the cause and the remedy.
 type ListenError struct {
-	Key     string // "listen.https"
+	Key     string // of [listen]: "https" or "http"
 	Network string // "tcp" or "udp"
 	Address string
 	Err     error
 }
 
 func (e *ListenError) Error() string {
-	what := fmt.Sprintf("listen on %s %s ([listen] %s)", e.Network, e.Address, strings.TrimPrefix(e.Key, "listen."))
+	what := fmt.Sprintf("listen on %s %s ([listen] %s)", e.Network, e.Address, e.Key)
 	switch {
 	case errors.Is(e.Err, syscall.EADDRINUSE):
 		return what + ": the address is in use; stop the other web server there (sudo ss -ltnup shows it) or choose another port"
@@ -61,21 +61,21 @@ func listen(cfg *config.Config) (l listeners, err error) {
 	defer passed.close() // what was not taken
 
 	if cfg.Listen.HTTP != "" {
-		if l.http, err = listenTCP("listen.http", cfg.Listen.HTTP, passed); err != nil {
+		if l.http, err = listenTCP("http", cfg.Listen.HTTP, passed); err != nil {
 			return l, err
 		}
 	}
 	if !cfg.Listen.HTTP3 {
-		l.https, err = listenTCP("listen.https", cfg.Listen.HTTPS, passed)
+		l.https, err = listenTCP("https", cfg.Listen.HTTPS, passed)
 		return l, err
 	}
 	// Port 0 lets the system choose the TCP port, and its UDP twin may be
 	// taken by then: choose again.
 	for range 10 {
-		if l.https, err = listenTCP("listen.https", cfg.Listen.HTTPS, passed); err != nil {
+		if l.https, err = listenTCP("https", cfg.Listen.HTTPS, passed); err != nil {
 			return l, err
 		}
-		l.quic, err = listenUDP("listen.https", l.https.Addr().String(), passed)
+		l.quic, err = listenUDP("https", l.https.Addr().String(), passed)
 		if err == nil || !strings.HasSuffix(cfg.Listen.HTTPS, ":0") {
 			return l, err
 		}

@@ -9,7 +9,7 @@ import (
 // A client that vanished is found out, though nobody sets keep-alive on its
 // connection.
 func TestConnectionsInheritKeepAlive(t *testing.T) {
-	l, err := listenTCP("listen.https", "127.0.0.1:0", &inheritedSockets{})
+	l, err := listenTCP("https", "127.0.0.1:0", &inheritedSockets{})
 	if err != nil {
 		t.Fatal(err)
 	}
