@@ -1,4 +1,4 @@
-//go:build unix && (!linux || race)
+//go:build unix && (!linux || 386 || race)
 
 package socket
 
@@ -6,8 +6,8 @@ import "syscall"
 
 // Read reads from a non-blocking socket: EAGAIN says that there is nothing.
 //
-// Only Linux promises that its system calls stay as they are, and the race
-// detector has to be told of them.
+// Only Linux promises that its system calls stay as they are, on 386 sockets have
+// none of their own, and the race detector has to be told of them.
 func Read(fd uintptr, p []byte) (int, syscall.Errno) { return call(syscall.Read, fd, p) }
 
 // Write writes to a non-blocking socket: EAGAIN says that it takes nothing.
