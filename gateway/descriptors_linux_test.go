@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"detour/control"
 )
 
 // TestServerWithFewDescriptors opens 5,000 connections to a server that may
@@ -27,20 +29,8 @@ func TestServerWithFewDescriptors(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 6000 {
 		t.Skipf("this process may open %d files (%v); the test needs 6000", limit.Cur, err)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestServerWithFewDescriptors$")
-	cmd.Env = append(os.Environ(), child+"=1")
-	stdin, _ := cmd.StdinPipe()
-	stdout, _ := cmd.StdoutPipe()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		stdin.Close() // the child ends with it
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the server ended with %v", err)
-		}
-	}()
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	out, _ := inChild(t, child)
+	line, err := out.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,11 +73,83 @@ func TestServerWithFewDescriptors(t *testing.T) {
 	}
 }
 
-func serveWithFewDescriptors(t *testing.T) {
+// inChild runs this test in a process of its own, with variable set, until the end
+// of its test.
+func inChild(t *testing.T, variable string) (out *bufio.Reader, in io.Writer) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-engine="+*engine)
+	cmd.Env = append(os.Environ(), variable+"=1")
+	stdin, _ := cmd.StdinPipe()
+	stdout, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out = bufio.NewReader(stdout)
+	t.Cleanup(func() {
+		stdin.Close() // the child ends with it
+		rest, _ := io.ReadAll(out)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the server ended with %v\n%s", err, rest)
+		}
+	})
+	return out, stdin
+}
+
+// allowFew has this process open 200 files at most.
+func allowFew(t *testing.T) {
+	t.Helper()
 	few := syscall.Rlimit{Cur: 200, Max: 200}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Clients leave descriptors for upstreams, logs and the configuration, or a flood
+// could not be ended by a lower limit.
+func TestReloadWithFewDescriptors(t *testing.T) {
+	const child = "DETOUR_TEST_RELOAD_WITH_FEW"
+	if os.Getenv(child) != "" {
+		reloadWithFewDescriptors(t)
+		return
+	}
+	out, in := inChild(t, child)
+	line, err := out.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 300 {
+		c, err := net.DialTimeout("tcp", strings.TrimSpace(line), 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	fmt.Fprintln(in, "flooded")
+	if line, err = out.ReadString('\n'); line != "reloaded\n" {
+		t.Errorf("%q, %v; want it reloaded", line, err)
+	}
+}
+
+func reloadWithFewDescriptors(t *testing.T) {
+	allowFew(t)
+	r := start(t, "[hosts]\nshop = { upstream = \"127.0.0.1:9\" }\n")
+	in := bufio.NewReader(os.Stdin)
+	fmt.Println(r.HTTPSAddr())
+	in.ReadString('\n')
+	eventually(t, "the flood", func() bool {
+		log := r.process.String()
+		return strings.Contains(log, "too many open files") || strings.Contains(log, "all allowed connections are open")
+	})
+	if report := r.Reload(t.Context(), control.ReloadOptions{}); report.Problems != nil {
+		t.Errorf("refused: %v", report.Problems)
+		return
+	}
+	fmt.Println("reloaded")
+	io.Copy(io.Discard, in)
+}
+
+func serveWithFewDescriptors(t *testing.T) {
+	allowFew(t)
 	s := serve(t, http.HandlerFunc(describe), nil)
 	fmt.Println(s.addr)
 	io.Copy(io.Discard, os.Stdin)

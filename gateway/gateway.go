@@ -106,7 +106,7 @@ func New(o Options) (_ *Gateway, err error) {
 	g.keeper.follow(nil, snap, control.ReloadOptions{}, now)
 	snap, _ = g.keeper.settle(snap, now) // the keeper looks again when it runs
 	g.current.Store(snap)
-	g.limiter.SetMax(cfg.Listen.MaxConnections)
+	g.limiter.SetMax(maxConnections(cfg))
 	key := g.bypassKey(cfg.ACME.Storage)
 	g.handler = proxy.NewHandler(proxy.HandlerOptions{
 		Table:     snap.table,

@@ -21,6 +21,22 @@ type listeners struct {
 	quic  net.PacketConn
 }
 
+// maxConnections is how many connections clients may have: as many as c says, but
+// at most half of the descriptors. The others are for what they ask of upstreams,
+// for logs, and for the configuration: in a flood it could not be reloaded else.
+func maxConnections(c *config.Config) int {
+	most := c.Listen.MaxConnections
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return most
+	}
+	half := int(min(files.Cur/2, 1<<30))
+	if most == 0 {
+		return half
+	}
+	return min(most, half)
+}
+
 // ListenError is an address that could not be listened on. Its text is one
 // line with the cause and the remedy.
 type ListenError struct {

@@ -74,7 +74,7 @@ func (g *Gateway) swap(old, next *snapshot, o control.ReloadOptions) {
 	g.keeper.follow(old, next, o, now)
 	next, _ = g.keeper.settle(next, now) // the keeper looks again when it is nudged
 	g.install(next)
-	g.limiter.SetMax(next.config.Listen.MaxConnections)
+	g.limiter.SetMax(maxConnections(next.config))
 	g.keeper.tell(old, next)
 	g.keeper.nudge()
 	for options, u := range old.upstreams {
