@@ -3,14 +3,12 @@ package gateway
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"detour/control"
 	"detour/notify"
-	"detour/state"
 )
 
 // keeper keeps the hosts in the state that state.Decide finds for them. It
@@ -141,28 +139,9 @@ func (k *keeper) follow(old, next *snapshot, o control.ReloadOptions, now time.T
 				host.window = justOver(next.plans[h.Name], now)
 			}
 		}
-		hosts[h.Name] = host
-
 		was, known := wasOnline[h.Name]
-		length, asked := o.Drain[h.Name]
-		ends := asked && length == 0 && host.serving == state.Offline && !host.drain.justAssumed(now)
-		switch {
-		case next.config.WantsOnline(h):
-			host.drain.end = time.Time{}
-			if known && !was || slices.Contains(o.Online, h.Name) {
-				host.returning = time.Time{} // the operator's word, whatever the upstream does
-			}
-		case was && host.serving == state.Offline: // nobody is let in again
-		case was && asked:
-			host.drain.order(length, now)
-		case was:
-			host.drain.assume(h.Drain, now)
-		case asked:
-			host.drain.reorder(length, now)
-		}
-		if ends {
-			host.drain.cut = true // what a flip without a drain left open
-		}
+		host.heed(h, wish{online: next.config.WantsOnline(h), was: was, known: known}, o, now)
+		hosts[h.Name] = host
 	}
 	k.hosts = hosts
 }

@@ -3,9 +3,11 @@ package gateway
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 
 	"detour/config"
+	"detour/control"
 	"detour/proxy"
 	"detour/state"
 )
@@ -57,6 +59,37 @@ const longestPeriod = 2 * time.Minute
 // health: as long as its probes take to change it.
 func settlingPeriod(h *config.Health) time.Duration {
 	return min(time.Duration(max(h.Fails, h.Passes))*h.Interval, longestPeriod)
+}
+
+// wish is whether the operator wants a host online.
+type wish struct {
+	online bool
+	was    bool // before
+	known  bool // the host was in the file before
+}
+
+// heed takes note of what the operator wants with h, and of what a command asks
+// besides.
+func (k *kept) heed(h *config.Host, w wish, o control.ReloadOptions, now time.Time) {
+	length, asked := o.Drain[h.Name]
+	ends := asked && length == 0 && k.serving == state.Offline && !k.drain.justAssumed(now)
+	switch {
+	case w.online:
+		k.drain.end = time.Time{}
+		if w.known && !w.was || slices.Contains(o.Online, h.Name) {
+			k.returning = time.Time{} // the operator's word, whatever the upstream does
+		}
+	case w.was && k.serving == state.Offline: // nobody is let in again
+	case w.was && asked:
+		k.drain.order(length, now)
+	case w.was:
+		k.drain.assume(h.Drain, now)
+	case asked:
+		k.drain.reorder(length, now)
+	}
+	if ends {
+		k.drain.cut = true // what a flip without a drain left open
+	}
 }
 
 // decide gathers what state.Decide needs, asks it, and remembers what the next
