@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -113,17 +115,27 @@ func TestReloadWithFewDescriptors(t *testing.T) {
 		return
 	}
 	out, in := inChild(t, child)
+	var asked atomic.Int32
+	release := make(chan struct{})
+	silent := upstream(t, func(http.ResponseWriter, *http.Request) { asked.Add(1); <-release })
+	t.Cleanup(func() { close(release) })
+	fmt.Fprintln(in, silent)
 	line, err := out.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
+	var clients sync.WaitGroup
+	defer clients.Wait()
 	for range 300 {
-		c, err := net.DialTimeout("tcp", strings.TrimSpace(line), 10*time.Second)
+		raw, err := net.DialTimeout("tcp", strings.TrimSpace(line), 10*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		c := tls.Client(raw, &tls.Config{ServerName: "shop.example.test", InsecureSkipVerify: true})
+		clients.Go(func() { io.WriteString(c, "GET / HTTP/1.1\r\nHost: shop.example.test\r\n\r\n") })
+		defer raw.Close()
 	}
+	eventually(t, "60 requests", func() bool { return asked.Load() >= 60 })
 	fmt.Fprintln(in, "flooded")
 	if line, err = out.ReadString('\n'); line != "reloaded\n" {
 		t.Errorf("%q, %v; want it reloaded", line, err)
@@ -132,8 +144,9 @@ func TestReloadWithFewDescriptors(t *testing.T) {
 
 func reloadWithFewDescriptors(t *testing.T) {
 	allowFew(t)
-	r := start(t, "[hosts]\nshop = { upstream = \"127.0.0.1:9\" }\n")
 	in := bufio.NewReader(os.Stdin)
+	silent, _ := in.ReadString('\n')
+	r := start(t, fmt.Sprintf("[hosts]\nshop = { upstream = %q, online = true }\n", strings.TrimSpace(silent)))
 	fmt.Println(r.HTTPSAddr())
 	in.ReadString('\n')
 	eventually(t, "the flood", func() bool {

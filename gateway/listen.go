@@ -22,19 +22,20 @@ type listeners struct {
 }
 
 // maxConnections is how many connections clients may have: as many as c says, but
-// at most half of the descriptors. The others are for what they ask of upstreams,
-// for logs, and for the configuration: in a flood it could not be reloaded else.
+// at most a third of the descriptors. As many may be needed for what they ask of
+// upstreams; the rest is for logs, and for the configuration: in a flood it could
+// not be reloaded else.
 func maxConnections(c *config.Config) int {
 	most := c.Listen.MaxConnections
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return most
 	}
-	half := int(min(files.Cur/2, 1<<30))
+	third := int(min(files.Cur/3, 1<<30))
 	if most == 0 {
-		return half
+		return third
 	}
-	return min(most, half)
+	return min(most, third)
 }
 
 // ListenError is an address that could not be listened on. Its text is one

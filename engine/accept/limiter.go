@@ -179,7 +179,7 @@ func (l *Limiter) report(log *slog.Logger, ended int) {
 	l.mu.Unlock()
 	if due {
 		log.Warn("all allowed connections are open", "limit", limit, "idle_ended", total,
-			"remedy", "raise [listen] max_connections, and the limit of open files (LimitNOFILE= in the unit) to more than twice that, if these are visitors and there is memory for more; new ones are served as idle ones are ended and others leave")
+			"remedy", "raise [listen] max_connections, and the limit of open files (LimitNOFILE= in the unit) to more than three times that, if these are visitors and there is memory for more; new ones are served as idle ones are ended and others leave")
 	}
 }
 
