@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"detour/engine/accept"
 	"detour/engine/server"
+	"detour/engine/socket"
 )
 
 // limitedTo has a server bound its connections.
@@ -96,6 +98,67 @@ func (c *lateConn) SetReadDeadline(t time.Time) error {
 		c.once.Do(func() { close(c.told) })
 	}
 	return err
+}
+
+// A connection whose next request is there, and only not read yet, is not idle.
+func TestRequestInKernelIsNotIdle(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux says what there is to be read")
+	}
+	noLeak(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &heldConn{goOn: make(chan struct{})}
+	s := serveOn(t, &heldListener{l, slow}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		slow.held.Store(true)
+		yes(w, r)
+	}), limitedTo(1))
+	first := s.dial(t)
+	br := bufio.NewReader(first)
+	io.WriteString(first, get)
+	answer(t, br, "GET")
+	io.WriteString(first, get)
+	eventually(t, "the request", func() bool { return socket.Busy(slow) })
+	second := s.dial(t)
+	io.WriteString(second, get)
+	eventually(t, "a look for room", func() bool { return strings.Contains(s.log.String(), "all allowed connections are open") })
+	close(slow.goOn)
+	if _, got := answer(t, br, "GET"); got != "yes" {
+		t.Errorf("the request that was there got %q", got)
+	}
+	if _, got := answer(t, bufio.NewReader(second), "GET"); got != "yes" {
+		t.Errorf("who waited for room got %q", got)
+	}
+}
+
+type heldListener struct {
+	net.Listener
+	first *heldConn
+}
+
+func (l *heldListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil || l.first.TCPConn != nil {
+		return c, err
+	}
+	l.first.TCPConn = c.(*net.TCPConn)
+	return l.first, nil
+}
+
+// heldConn, once held, reads when it may go on.
+type heldConn struct {
+	*net.TCPConn
+	held atomic.Bool
+	goOn chan struct{}
+}
+
+func (c *heldConn) Read(p []byte) (int, error) {
+	if c.held.Load() {
+		<-c.goOn
+	}
+	return c.TCPConn.Read(p)
 }
 
 // Many clients fight for few places. Whatever is closed, it owes nobody an answer.
