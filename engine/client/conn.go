@@ -47,11 +47,11 @@ func (c *conn) close() { _ = c.nc.Close() } // nothing is lost that anybody wait
 const closeMargin = time.Second
 
 // keepFor says that the upstream closes the connection after that many seconds
-// without use. It counts them from when it was done, which nobody here knows: from
-// start, when it was asked, they end too early at worst.
-func (c *conn) keepFor(seconds int64, start time.Time) {
+// without use. It counts them from the end of its answer, which nobody here knows:
+// from now on, as the answer's head has just come, they end too early at worst.
+func (c *conn) keepFor(seconds int64) {
 	keep := time.Duration(seconds) * time.Second
-	c.usable = start.Add(keep - min(closeMargin, keep/2))
+	c.usable = time.Now().Add(keep - min(closeMargin, keep/2))
 }
 
 // stillUsable reports whether a kept connection may be used again, as far as its

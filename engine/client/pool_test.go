@@ -108,6 +108,31 @@ func TestConnectionAboutToCloseIsNotUsed(t *testing.T) {
 	}
 }
 
+// The upstream counts from its answer, however long it took over it.
+func TestSlowAnswerKeepsItsConnection(t *testing.T) {
+	noLeaks(t)
+	var conns atomic.Int32
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		conns.Add(1)
+		for i := range 2 {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			if i == 0 {
+				time.Sleep(2100 * time.Millisecond) // what is tested is that time passes: over the two seconds
+			}
+			io.WriteString(c, okABKept("timeout=3, max=100"))
+		}
+	})
+	rt := newClient(t, addr, nil)
+	for range 2 {
+		mustGet(t, rt, addr, "ab")
+	}
+	if n := conns.Load(); n != 1 {
+		t.Errorf("%d connections for 2 requests; want 1", n)
+	}
+}
+
 // The last answer on a connection counts.
 func TestKeepAliveIsOfTheLastAnswer(t *testing.T) {
 	noLeaks(t)

@@ -27,7 +27,7 @@ func (x *exchange) answer(h wire.Response, block []byte) error {
 	x.fillResponse(h, block)
 	x.reuse = !h.Close && !x.req.Close && h.KeepAlive != 0
 	if h.KeepAlive > 0 {
-		x.c.keepFor(h.KeepAlive, x.start)
+		x.c.keepFor(h.KeepAlive)
 	}
 	bodiless := x.req.Method == http.MethodHead || !wire.BodyAllowed(h.Status)
 	switch {
