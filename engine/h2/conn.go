@@ -278,7 +278,7 @@ func (c *Conn) hangUp(write, linger time.Duration) {
 	}
 	if !c.flushing && c.serving {
 		c.flushing = true
-		go c.flush(true) // it ends with the farewell
+		c.employ(flushing) // it ends with the farewell
 	}
 }
 

@@ -7,8 +7,8 @@
 // none waits behind one that takes its time, and those that are answered at once
 // need no goroutine of their own. Whoever has something to send appends frames to
 // the connection's one output buffer. The first to find it idle writes it out,
-// after it has let the other runnable streams add theirs, so that many small
-// answers share a TLS record and a system call. The buffer is bounded: handlers
+// or has a worker do it, after the other runnable streams were let add theirs: so
+// many small answers share a TLS record and a system call. The buffer is bounded: handlers
 // with data wait for room and for the client's windows, each for its own turn;
 // those with a header, which no window limits, for room alone, all together. One
 // timer, the watchdog's, serves all that a connection waits for.

@@ -9,8 +9,9 @@ import (
 
 const (
 	// maxOut is how much may wait to be written before handlers wait: four
-	// full frames.
-	maxOut = 4 * (frameHeader + maxFrame)
+	// records of TLS, each with one full frame of a long body.
+	maxOut  = 4 * (frameHeader + maxData)
+	maxData = 16<<10 - frameHeader
 
 	// minPiece is the least room for which a frame is cut in two.
 	minPiece = 4 << 10
@@ -43,7 +44,7 @@ func (c *Conn) room(n int) {
 func (c *Conn) kick() {
 	if !c.flushing && len(c.out) > 0 && c.serving {
 		c.flushing = true
-		go c.flush(false)
+		c.employ(flushing)
 	}
 }
 
@@ -101,7 +102,7 @@ func (c *Conn) writeFailed(err error) {
 func (c *Conn) reserve(st *stream, n int) (int, error) {
 	for {
 		turn := len(c.turns) == 0 || c.turns[0] == st // who comes late queues up
-		m := min(n, c.peerMaxFrame, maxFrame)
+		m := min(n, c.peerMaxFrame, maxData)
 		space := maxOut - len(c.out) - frameHeader
 		switch {
 		case st.err != nil:

@@ -61,6 +61,29 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// What is written at once of a long body fills TLS records: otherwise each write
+// would end with a record of a few bytes.
+func TestWritesFillRecords(t *testing.T) {
+	const record = 16 << 10 // RFC 8446, section 5.1
+	g := start(t, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 3*maxOut)) }, Options{})
+	r := g.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+	r.WriteWindowUpdate(0, 1<<20)
+	r.headers(1, get(), true)
+	sent, filled := 0, 0
+	r.until("its end", func(f http2.Frame) bool {
+		if f.Header().StreamID == 1 {
+			sent += frameHeader + int(f.Header().Length)
+		}
+		if sent == (filled+1)*4*record {
+			filled++
+		}
+		return endOf(1)(f)
+	})
+	if filled != 3 {
+		t.Errorf("%d writes were of four full records; want 3", filled)
+	}
+}
+
 // A stream without window must not hold up the others of its connection.
 func TestStreamWindows(t *testing.T) {
 	const n = 100_000

@@ -7,12 +7,20 @@ import (
 	"time"
 )
 
-// worker is a goroutine that runs handlers, one after the other. One that finds
-// nothing to do waits a moment for the next request, as its stack has grown by
-// then to what handlers need: a new one would have to be copied several times.
+// worker is a goroutine that runs handlers, one after the other, or writes the
+// output. One that finds nothing to do waits a moment to be needed again, as its
+// stack has grown by then: a new one would have to be copied several times.
 type worker struct {
-	wake chan struct{} // room for one; closed when nothing more comes
+	wake chan duty // room for one; closed when nothing more comes
 }
+
+// duty is what a worker is woken for.
+type duty int
+
+const (
+	serving  duty = iota // the requests that wait
+	flushing             // the output, before those
+)
 
 const (
 	maxParked = 32          // workers; at some 16 KiB each
@@ -28,20 +36,25 @@ func (c *Conn) wake() {
 		return
 	}
 	c.waking = true
+	c.employ(serving)
+}
+
+// employ has a worker do d.
+func (c *Conn) employ(d duty) {
 	if n := len(c.parked); n > 0 {
 		w := c.parked[n-1] // the one whose stack is warm
 		c.parked[n-1] = nil
 		c.parked = c.parked[:n-1]
 		c.spare = min(c.spare, n-1)
-		w.wake <- struct{}{}
+		w.wake <- d
 		return
 	}
 	c.workers++
-	go c.work()
+	go c.work(d)
 }
 
-// work is the goroutine of a worker.
-func (c *Conn) work() {
+// work is the goroutine of a worker that begins with d.
+func (c *Conn) work(d duty) {
 	defer func() { // also after a runtime.Goexit of a handler
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -49,24 +62,25 @@ func (c *Conn) work() {
 		c.wake()
 		c.changed.Broadcast()
 	}()
-	w := &worker{wake: make(chan struct{}, 1)}
-	woken, ok := true, true
-	for ok {
-		st, parked := c.next(w, woken)
-		switch {
-		case st != nil:
+	w := &worker{wake: make(chan duty, 1)}
+	for ok := true; ok; d, ok = <-w.wake {
+		if d == flushing {
+			c.flush(false)
+		}
+		for woken := d == serving; ; woken = false {
+			st, parked := c.next(w, woken)
+			if st == nil && !parked {
+				return
+			}
+			if st == nil {
+				break
+			}
 			c.run(st)
-			woken = false
-		case parked:
-			_, ok = <-w.wake
-			woken = true
-		default:
-			return
 		}
 	}
 }
 
-// next returns a request for w, or parks it.
+// next returns a request for w, which was woken for one or not, or parks it.
 func (c *Conn) next(w *worker, woken bool) (st *stream, parked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
