@@ -46,9 +46,9 @@ const (
 )
 
 const (
-	// timeLimit is for one try: a server on the other side of the world answers
+	// postLimit is for one try: a server on the other side of the world answers
 	// within two seconds, one that takes ten is not well.
-	timeLimit = 10 * time.Second
+	postLimit = 10 * time.Second
 	// commandLimit is for a command, which may send a mail or talk to a modem.
 	commandLimit = time.Minute
 	// tries and the pauses between them reach over five minutes, the time in
@@ -67,18 +67,16 @@ const (
 type Options struct {
 	Log       *slog.Logger      // learns of notices that could not be sent; nil = nobody does
 	Transport http.RoundTripper // nil = the system's usual way out
-	TimeLimit time.Duration     // of one POST; 0 = 10 s
 }
 
 // Notifier sends notices. It has no goroutine while there is nothing to send.
 // It may be used by several goroutines at once.
 type Notifier struct {
-	log       *slog.Logger
-	client    *http.Client
-	timeLimit time.Duration
-	posts     *queue // apart, so that a server that hangs does not hold back the command
-	runs      *queue
-	cancel    context.CancelFunc
+	log    *slog.Logger
+	client *http.Client
+	posts  *queue // apart, so that a server that hangs does not hold back the command
+	runs   *queue
+	cancel context.CancelFunc
 }
 
 // New makes a Notifier. Close ends it.
@@ -86,11 +84,8 @@ func New(o Options) *Notifier {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.TimeLimit == 0 {
-		o.TimeLimit = timeLimit
-	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &Notifier{log: o.Log, timeLimit: o.TimeLimit, posts: newQueue(ctx), runs: newQueue(ctx), cancel: cancel}
+	n := &Notifier{log: o.Log, posts: newQueue(ctx), runs: newQueue(ctx), cancel: cancel}
 	n.client = &http.Client{
 		Transport: o.Transport,
 		// A POST that follows a 302 becomes a GET and tells nobody.

@@ -34,7 +34,7 @@ func (n *Notifier) post(t Target, notice Notice) func(context.Context) time.Dura
 // succeed. The URL, which may be all that protects a channel from strangers,
 // is not in the error.
 func (n *Notifier) postOnce(ctx context.Context, t Target, notice Notice) (hope bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, n.timeLimit)
+	ctx, cancel := context.WithTimeout(ctx, postLimit)
 	defer cancel()
 	body, contentType := []byte(notice.text()), "text/plain; charset=utf-8"
 	if t.Format == FormatJSON {
