@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -74,7 +75,7 @@ func (q *queue) work() {
 		if again := j.try(q.ctx); again > 0 {
 			q.mu.Lock()
 			j.due = time.Now().Add(again)
-			q.waits = append([]*job{j}, q.waits...) // older than all others of its host
+			q.waits = slices.Insert(q.waits, 0, j) // older than all others of its host
 			q.mu.Unlock()
 		}
 	}
@@ -102,7 +103,7 @@ func (q *queue) next() (_ *job, pause time.Duration, done bool) {
 	if pause = time.Until(j.due); pause > 0 {
 		return nil, pause, false
 	}
-	q.waits = append(q.waits[:first:first], q.waits[first+1:]...)
+	q.waits = slices.Delete(q.waits, first, first+1)
 	return j, 0, false
 }
 
