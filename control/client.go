@@ -132,7 +132,7 @@ func (c *Client) call(ctx context.Context, method, path string, body, answer any
 	}
 	limit := c.patience
 	if path == reloadPath {
-		limit = reloadTimeout + 2*requestTimeout // longer than the server's own, so that its answer comes first
+		limit = reloadTimeout
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrSilent)
 	defer cancel()

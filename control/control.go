@@ -4,7 +4,6 @@
 package control
 
 import (
-	"context"
 	"net/http"
 	"time"
 )
@@ -16,7 +15,7 @@ type Switchboard interface {
 	Status() Status
 	// Reload reads the configuration again and returns when the new state
 	// serves, or when it was refused.
-	Reload(ctx context.Context, o ReloadOptions) Report
+	Reload(o ReloadOptions) Report
 	// Bypass makes a link by which one person reaches the upstream of an
 	// offline host for d, counted from now. host is a key, a name, an alias, or a
 	// name below a wildcard; the link is for that name alone.

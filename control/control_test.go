@@ -23,7 +23,7 @@ import (
 // board is a Switchboard whose answers a test chooses.
 type board struct {
 	status control.Status
-	reload func(context.Context) control.Report
+	reload func() control.Report
 	root   []byte
 	err    error
 	retry  chan []string
@@ -35,9 +35,9 @@ type board struct {
 }
 
 func (b *board) Status() control.Status { return b.status }
-func (b *board) Reload(ctx context.Context, o control.ReloadOptions) control.Report {
+func (b *board) Reload(o control.ReloadOptions) control.Report {
 	b.options = o
-	return b.reload(ctx)
+	return b.reload()
 }
 func (b *board) Bypass(host string, d time.Duration) (string, error) {
 	b.bypass = host + " " + d.String()
@@ -50,9 +50,6 @@ func (b *board) Explain(r control.ExplainRequest) (control.Explanation, error) {
 func (b *board) RetryCertificates(names ...string) { b.retry <- names }
 func (b *board) LocalRoot() ([]byte, error)        { return b.root, b.err }
 func newServer(b *board) *control.Server           { return control.NewServer(b, slog.New(slog.DiscardHandler)) }
-func within(t *testing.T) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(t.Context(), 10*time.Second)
-}
 
 // serve starts a server for b and returns a client of it.
 func serve(t *testing.T, b *board) (*control.Client, string) {
@@ -105,7 +102,7 @@ func TestReload(t *testing.T) {
 		{Generation: 7, Offline: []string{"blog.example.org"}},
 		{Generation: 7, Problems: []string{"proxy.toml:3:1: hosts.blog.upstream: is empty"}},
 	} {
-		client, _ := serve(t, &board{reload: func(context.Context) control.Report { return want }})
+		client, _ := serve(t, &board{reload: func() control.Report { return want }})
 		got, err := client.Reload(t.Context(), control.ReloadOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -117,7 +114,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestReloadCarriesTheDrain(t *testing.T) {
-	b := &board{reload: func(context.Context) control.Report { return control.Report{} }}
+	b := &board{reload: func() control.Report { return control.Report{} }}
 	client, path := serve(t, b)
 	want := control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.org": 10 * time.Minute, "blog.example.org": 0}}
 	if _, err := client.Reload(t.Context(), want); err != nil {
@@ -165,28 +162,6 @@ func TestExplain(t *testing.T) {
 	b.err = errors.New("the URL has no host")
 	if _, err := client.Explain(t.Context(), request); err == nil || !strings.Contains(err.Error(), "the URL has no host") {
 		t.Errorf("Explain() = %v; want the gateway's reason", err)
-	}
-}
-
-// A flip edits the file before it asks for the reload, so a Ctrl-C in between
-// must not leave the gateway behind the file.
-func TestReloadOutlivesItsClient(t *testing.T) {
-	began, gone := make(chan struct{}), make(chan struct{})
-	result := make(chan error, 1)
-	client, _ := serve(t, &board{reload: func(ctx context.Context) control.Report {
-		close(began)
-		<-gone
-		result <- ctx.Err()
-		return control.Report{}
-	}})
-	ctx, cancel := within(t)
-	go func() { <-began; cancel() }()
-	if _, err := client.Reload(ctx, control.ReloadOptions{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Reload() = %v; want context.Canceled", err)
-	}
-	close(gone)
-	if err := <-result; err != nil {
-		t.Errorf("the reload's context = %v; want it alive", err)
 	}
 }
 
@@ -318,7 +293,7 @@ func rawClient(path string) *http.Client {
 
 func TestServerOverHTTP(t *testing.T) {
 	b := &board{
-		reload: func(context.Context) control.Report { return control.Report{Problems: []string{"x"}} },
+		reload: func() control.Report { return control.Report{Problems: []string{"x"}} },
 		retry:  make(chan []string, 1),
 	}
 	_, path := serve(t, b)
@@ -379,7 +354,7 @@ func TestClientExplainsAnAnswerItDoesNotKnow(t *testing.T) {
 func TestShutdownWaitsForARunningReload(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control.sock")
 	began, finish := make(chan struct{}), make(chan struct{})
-	s := newServer(&board{reload: func(context.Context) control.Report {
+	s := newServer(&board{reload: func() control.Report {
 		close(began)
 		<-finish
 		return control.Report{Generation: 9}
@@ -416,7 +391,7 @@ func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control.sock")
 	finish := make(chan struct{})
 	began := make(chan struct{})
-	s := newServer(&board{reload: func(context.Context) control.Report { close(began); <-finish; return control.Report{} }})
+	s := newServer(&board{reload: func() control.Report { close(began); <-finish; return control.Report{} }})
 	if err := s.Listen(path); err != nil {
 		t.Fatal(err)
 	}

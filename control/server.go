@@ -29,9 +29,9 @@ const (
 const reloadPath = "/v1/reload"
 
 const (
-	// reloadTimeout bounds a reload asked for by a client. A reload reads one
-	// file and dials nothing: a minute means that something hangs, and the
-	// operator should hear that before the patience of a terminal ends.
+	// reloadTimeout is how long a client waits for a reload. That reads one file
+	// and dials nothing: a minute means that something hangs, and the operator
+	// should hear that before the patience of a terminal ends.
 	reloadTimeout = time.Minute
 	// requestTimeout is for a whole request to arrive: it comes from the same
 	// machine, so ten seconds are generous, and a client that forgets to send
@@ -64,7 +64,7 @@ func NewServer(board Switchboard, log *slog.Logger) *Server {
 	s.http = &http.Server{
 		Handler:        http.MaxBytesHandler(mux, maxRequest),
 		ReadTimeout:    requestTimeout,
-		WriteTimeout:   requestTimeout + reloadTimeout, // counts from the request's header: an answer waits for the reload
+		WriteTimeout:   requestTimeout + reloadTimeout, // counts from the request's header, and outlasts every client
 		IdleTimeout:    requestTimeout,
 		MaxHeaderBytes: 8 << 10, // our client sends a few hundred bytes
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -161,16 +161,14 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	s.answer(w, http.StatusOK, s.board.Status())
 }
 
-// reload goes on when its client goes away: the file has been changed, so the
+// reload knows nothing of its client's context: the file has been changed, so the
 // gateway should follow it whoever still waits for the answer.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	var options ReloadOptions
 	if !s.read(w, r, &options) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), reloadTimeout)
-	defer cancel()
-	report := s.board.Reload(ctx, options)
+	report := s.board.Reload(options)
 	code := http.StatusOK
 	if report.Refused() {
 		code = http.StatusUnprocessableEntity

@@ -153,7 +153,7 @@ func reloadWithFewDescriptors(t *testing.T) {
 		log := r.process.String()
 		return strings.Contains(log, "too many open files") || strings.Contains(log, "all allowed connections are open")
 	})
-	if report := r.Reload(t.Context(), control.ReloadOptions{}); report.Problems != nil {
+	if report := r.Reload(control.ReloadOptions{}); report.Problems != nil {
 		t.Errorf("refused: %v", report.Problems)
 		return
 	}

@@ -214,7 +214,7 @@ wanted = { upstream = %q }
 	eventually(t, "the log says that it overran", func() bool {
 		return strings.Contains(r.process.String(), "maintenance overran")
 	})
-	r.Reload(t.Context(), control.ReloadOptions{Online: []string{"wanted.example.test"}})
+	r.Reload(control.ReloadOptions{Online: []string{"wanted.example.test"}})
 	if h := r.host(t, "wanted"); h.State != "online" {
 		t.Errorf("after the operator wanted it online: %+v", h)
 	}
@@ -291,7 +291,7 @@ func TestFlagDrain(t *testing.T) {
 	const drain = 5 * time.Second // for a slow machine to ask in it
 	r.write(t, strings.Replace(hosts, "{ upstream", "{ online = false, upstream", 1))
 	began := time.Now()
-	r.Reload(t.Context(), control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.test": drain}})
+	r.Reload(control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.test": drain}})
 	h := r.host(t, "shop")
 	if h.State != "draining" || h.Cause != "flag" || h.DrainUntil.Before(began.Add(drain)) || h.Streams != 1 {
 		t.Fatalf("after the flag went off with a drain: %+v", h)
@@ -348,7 +348,7 @@ func TestAllAndBack(t *testing.T) {
 	if err := config.SetAllFile(r.config, true, []string{"status"}); err != nil {
 		t.Fatal(err)
 	}
-	report := r.Reload(t.Context(), control.ReloadOptions{})
+	report := r.Reload(control.ReloadOptions{})
 	if want := []string{"shop.example.test"}; !cmp.Equal(report.Offline, want) {
 		t.Errorf("Report.Offline = %v; want %v", report.Offline, want)
 	}
@@ -408,7 +408,7 @@ func TestComingBackSparesWhatIsInFlight(t *testing.T) {
 	r.write(t, off)
 	r.reload(t)
 	r.becomes(t, "shop", "draining", "flag")
-	r.Reload(t.Context(), control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.test": 0}})
+	r.Reload(control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.test": 0}})
 	if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Fatalf("the WebSocket ended with %v; want close 1001", err)
 	}

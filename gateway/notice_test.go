@@ -98,7 +98,7 @@ func TestNoticesToAServerThatHangs(t *testing.T) {
 		if _, err := config.SetOnlineFile(r.config, []string{"shop"}, i%2 == 1); err != nil {
 			t.Fatal(err)
 		}
-		r.Reload(t.Context(), control.ReloadOptions{})
+		r.Reload(control.ReloadOptions{})
 		if _, err := get(t.Context(), client, "https://shop.example.test/"); err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"reflect"
 	"slices"
@@ -24,7 +23,7 @@ import (
 //
 // Nothing below the swap can fail, and nothing of a host that did not change
 // is touched.
-func (g *Gateway) Reload(_ context.Context, o control.ReloadOptions) control.Report {
+func (g *Gateway) Reload(o control.ReloadOptions) control.Report {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	old := g.current.Load()

@@ -38,7 +38,7 @@ three = { upstream = "` + a + `" }
 		t.Run(test.name, func(t *testing.T) {
 			r := start(t, before)
 			r.write(t, test.after)
-			got := r.Reload(t.Context(), control.ReloadOptions{})
+			got := r.Reload(control.ReloadOptions{})
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("Reload() (-want +got):\n%s", diff)
 			}
@@ -57,7 +57,7 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 		if err := os.WriteFile(r.config, []byte(data), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		report := r.Reload(t.Context(), control.ReloadOptions{})
+		report := r.Reload(control.ReloadOptions{})
 		if diff := cmp.Diff(report.Restart, r.Status().Restart); diff != "" {
 			t.Errorf("Status().Restart differs from the report's (-report +status):\n%s", diff)
 		}
@@ -90,7 +90,7 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 	client := r.client(t, "h1")
 	r.write(t, "[hosts]\none = { upstream = \"127.0.0.1:1/path\", onlin = false }\n")
 
-	report := r.Reload(t.Context(), control.ReloadOptions{})
+	report := r.Reload(control.ReloadOptions{})
 	if len(report.Problems) != 2 || report.Generation != 1 {
 		t.Errorf("Reload() = %+v; want two problems and generation 1", report)
 	}
@@ -120,7 +120,7 @@ func TestReloadRefusesHugeFile(t *testing.T) {
 	if err := os.Truncate(r.config, 1<<40); err != nil {
 		t.Skipf("no sparse file of 1 TiB here: %v", err)
 	}
-	report := r.Reload(t.Context(), control.ReloadOptions{})
+	report := r.Reload(control.ReloadOptions{})
 	if len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "larger than") {
 		t.Errorf("Reload() = %+v; want one problem, the size", report)
 	}

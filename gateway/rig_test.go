@@ -112,7 +112,7 @@ func (r *rig) write(t *testing.T, rest string) {
 // reload fails the test when the configuration is refused.
 func (r *rig) reload(t *testing.T) {
 	t.Helper()
-	if report := r.Reload(t.Context(), control.ReloadOptions{}); report.Refused() {
+	if report := r.Reload(control.ReloadOptions{}); report.Refused() {
 		t.Fatalf("Reload() was refused: %v", report.Problems)
 	}
 }

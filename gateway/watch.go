@@ -54,7 +54,7 @@ func (g *Gateway) watch(ctx context.Context) {
 			since = time.Time{}
 			watchDirectories(watcher, g.options.Config) // a link may lead elsewhere now
 			if g.current.Load().config.Watch && fingerprint(g.options.Config) != *g.seen.Load() {
-				g.Reload(ctx, control.ReloadOptions{})
+				g.Reload(control.ReloadOptions{})
 			}
 		}
 	}

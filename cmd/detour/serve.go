@@ -117,7 +117,7 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 			case <-ctx.Done():
 				return
 			case <-hangups:
-				gw.Reload(ctx, control.ReloadOptions{}) // reports to the process log
+				gw.Reload(control.ReloadOptions{}) // reports to the process log
 			}
 		}
 	})
