@@ -2,8 +2,8 @@ package gateway
 
 import (
 	"errors"
+	"maps"
 	"reflect"
-	"slices"
 	"time"
 
 	"detour/config"
@@ -43,7 +43,7 @@ func (g *Gateway) Reload(o control.ReloadOptions) control.Report {
 	}
 	g.refused.Store(nil)
 	defer g.files.Reopen() // last: a disk that hangs must not delay a flip
-	if config.Equal(old.config, cfg) && sameKeys(old.upstreams, next.upstreams) {
+	if config.Equal(old.config, cfg) && maps.Equal(old.upstreams, next.upstreams) {
 		same := *old
 		same.config = cfg // its lines may have moved
 		g.swap(old, &same, o)
@@ -196,17 +196,5 @@ func needRestart(boot, next *config.Config) []string {
 			keys = append(keys, k.name)
 		}
 	}
-	return slices.Clip(keys)
-}
-
-func sameKeys[K comparable, V any](a, b map[K]V) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k := range a {
-		if _, ok := b[k]; !ok {
-			return false
-		}
-	}
-	return true
+	return keys
 }
