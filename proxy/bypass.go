@@ -182,7 +182,7 @@ func (h *Handler) MintBypass(host string, until time.Time) (string, error) {
 	rt := t.Lookup(host)
 	switch {
 	case rt == nil:
-		return "", fmt.Errorf("host %s is not served here", host)
+		return "", fmt.Errorf("there is no host %q", host)
 	case strings.HasPrefix(host, "*"):
 		return "", fmt.Errorf("host %s stands for many names; ask for a link to one of them", host)
 	case rt.Online:
