@@ -35,7 +35,8 @@ func newBypassRig(t *testing.T) *bypassRig {
 	}), rigOptions{wrap: func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.handler.ServeHTTP(w, r) })
 	}})
-	b.handler = NewHandler(HandlerOptions{Table: b.handler.Table(), Now: b.now})
+	b.handler = NewHandler(HandlerOptions{Table: b.handler.Table()})
+	b.handler.bypass = newBypass(nil, b.now)
 	b.state(t, false)
 	return b
 }
@@ -347,7 +348,7 @@ func upstreamAt(t testing.TB, address string) *Upstream {
 // Whatever a stranger's query and cookies hold, ours goes, nothing else does,
 // and nobody is let in.
 func FuzzBypass(f *testing.F) {
-	good := newBypass(make([]byte, 32), nil)
+	good := newBypass(make([]byte, 32), time.Now)
 	token := good.seal(pass{kind: passCookie, minted: time.Now(), until: time.Now().Add(time.Hour)}, "elsewhere.test")
 	f.Add("/a?b=c", "a=b; c=d")
 	f.Add("//x?detour-bypass=t&a=%zz;&&=&detour-bypass=", "__Host-detour-bypass="+token)

@@ -31,13 +31,12 @@ type HandlerOptions struct {
 	// BypassKey signs bypass links and cookies; nil = a random one, so that
 	// they end with the process. 32 random bytes are right.
 	BypassKey []byte
-	Observer  Observer         // nil = none
-	Now       func() time.Time // by which bypasses end; nil = time.Now
+	Observer  Observer // nil = none
 }
 
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
-	h := &Handler{bypass: newBypass(o.BypassKey, o.Now), observe: o.Observer}
+	h := &Handler{bypass: newBypass(o.BypassKey, time.Now), observe: o.Observer}
 	h.warnings.log = o.Log
 	if o.Log == nil {
 		h.warnings.log = slog.New(slog.DiscardHandler)
