@@ -16,7 +16,7 @@ import (
 func (f *forwarding) answer(res *http.Response) {
 	defer res.Body.Close()
 	if res.StatusCode < 200 { // what no status may be, or a 101 that nobody asked for
-		fail(f.w, f.r, f.rt, f.rec, fmt.Errorf("upstream answered with status %q", res.Status))
+		f.fail(fmt.Errorf("upstream answered with status %q", res.Status))
 		return
 	}
 	header := f.w.Header()
@@ -175,7 +175,7 @@ func (f *forwarding) breakOff(err error) {
 		}
 	}
 	f.rt.editHeader(header)
-	fail(f.w, f.r, f.rt, f.rec, f.blame(err))
+	f.fail(f.blame(err))
 }
 
 // abort breaks an answer off whose header has been sent.

@@ -41,64 +41,66 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec
 		w.Header()["X-Detour"] = []string{actionBypass}
 	}
 	if !rt.Stats.exchanges.add(f) {
-		h.failUnsent(f, errCut)
+		f.failUnsent(errCut)
 		return
 	}
 	f.use(rt.Pool.pick(nil))
 
 	protocol, err := upgradeProtocol(r)
 	if err != nil {
-		fail(w, r, rt, rec, err)
+		f.fail(err)
 		return
 	}
 	h.requestHeader(f.header, f.values[:0], r, rt, from, rec.ClientIP, rec.RequestID)
 	if protocol != "" {
-		h.upgrade(f, protocol, f.header)
+		f.upgrade(protocol)
 		return
 	}
 	if rt.Compress {
 		stripETagSuffix(f.header)
 	}
-	out, err := f.request(f.header)
+	out, err := f.request()
 	if err != nil {
-		fail(w, r, rt, rec, err)
+		f.fail(err)
 		return
 	}
 	res, err := f.roundTrip(out)
 	if err != nil {
-		h.failHeld(f, err)
+		f.failHeld(err)
 		return
 	}
 	f.answer(res)
 }
 
+// fail answers f, of which nothing has been answered yet.
+func (f *forwarding) fail(err error) { fail(f.w, f.r, f.rt, f.rec, err) }
+
 // failHeld is fail for a request that may have waited.
-func (h *Handler) failHeld(f *forwarding, err error) {
+func (f *forwarding) failHeld(err error) {
 	if f.rt.Hold > 0 && !f.bypass && f.unsent() {
-		h.failUnsent(f, err)
+		f.failUnsent(err)
 	} else {
-		fail(f.w, f.r, f.rt, f.rec, err)
+		f.fail(err)
 	}
 }
 
 // failUnsent is fail for a request of which nothing was sent: when its host
 // went offline meanwhile, it gets that answer.
-func (h *Handler) failUnsent(f *forwarding, err error) {
-	if rt := h.Table().Lookup(f.rt.Host); rt != nil && !rt.Online {
+func (f *forwarding) failUnsent(err error) {
+	if rt := f.handler.Table().Lookup(f.rt.Host); rt != nil && !rt.Online {
 		answerOffline(f.w, f.r, rt, f.rec)
 	} else {
-		fail(f.w, f.r, f.rt, f.rec, err)
+		f.fail(err)
 	}
 }
 
 // request makes the request to the upstream.
-func (f *forwarding) request(header http.Header) (*http.Request, error) {
-	r := f.r
+func (f *forwarding) request() (*http.Request, error) {
+	r, out, header := f.r, f.out, f.header
 	body, length, err := newRequestBody(r, f.rt.MaxBody)
 	if err != nil {
 		return nil, err
 	}
-	out := f.out
 	out.Method, out.Header = r.Method, header
 	if !r.ProtoAtLeast(1, 1) {
 		delete(header, "Expect") // RFC 9110, 10.1.1: it sends its body at once, and knows no 100
@@ -223,7 +225,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		f.aim(out)
 		f.limitBody()
 		rt := f.member.transport
-		if f.upgrade {
+		if f.upgrading {
 			rt = f.member.upgrades
 		}
 		f.connecting.Store(false) // nor does it when the RoundTripper will not have it
@@ -261,7 +263,7 @@ func (f *forwarding) limitBody() {
 	if f.body == nil || limit == 0 && len(f.tried) == 0 {
 		return
 	}
-	if f.upgrade || isGRPC(f.r.Header) {
+	if f.upgrading || isGRPC(f.r.Header) {
 		limit = 0
 	}
 	f.body.limitPieces(limit, func() {

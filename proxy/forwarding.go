@@ -38,11 +38,11 @@ type journey struct {
 	rec  *logging.Record
 	body *requestBody // nil = none
 
-	member  *Member   // that works on it
-	upgrade bool      // it asks for another protocol
-	tried   []attempt // members that failed, of the last try
-	resent  bool      // it was sent once more to an upstream that was stopped
-	handler *Handler
+	member    *Member   // that works on it
+	upgrading bool      // it asks for another protocol
+	tried     []attempt // members that failed, of the last try
+	resent    bool      // it was sent once more to an upstream that was stopped
+	handler   *Handler
 
 	connecting atomic.Bool          // it waits for a connection, or did when the last attempt failed
 	connects   atomic.Int32         // attempts to get one
@@ -128,7 +128,7 @@ func (f *forwarding) end() {
 // when they like to, and so has the dialling of a connection. Engine/client's
 // goroutine that sends a body knows only that.
 func (f *forwarding) recyclable() bool {
-	return f.whole && !f.lasting && (f.body == nil || f.body.complete()) && !f.upgrade &&
+	return f.whole && !f.lasting && (f.body == nil || f.body.complete()) && !f.upgrading &&
 		f.connects.Load() == 1 && f.reused.Load()
 }
 

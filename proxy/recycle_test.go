@@ -201,7 +201,7 @@ func TestRecyclable(t *testing.T) {
 		{"transport of net/http", func(f *forwarding) { f.lasting = true }, false},
 		{"request body", func(f *forwarding) { f.body = &requestBody{whole: true} }, true},
 		{"rest of a request body", func(f *forwarding) { f.body = new(requestBody) }, false},
-		{"upgrade", func(f *forwarding) { f.upgrade = true }, false},
+		{"upgrade", func(f *forwarding) { f.upgrading = true }, false},
 		{"dialled", func(f *forwarding) { f.reused.Store(false) }, false},
 		{"second attempt", func(f *forwarding) { f.getConn("") }, false},
 		{"no connection", func(f *forwarding) { f.connects.Store(0) }, false},

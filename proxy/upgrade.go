@@ -53,16 +53,16 @@ func upgradeProtocol(r *http.Request) (string, error) {
 
 // upgrade forwards a request to change the protocol. When the upstream agrees,
 // the connections are joined; when it refuses, its answer passes like any other.
-func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
-	if h.tunnels.stopped() {
-		fail(f.w, f.r, f.rt, f.rec, errStopping)
+func (f *forwarding) upgrade(protocol string) {
+	if f.handler.tunnels.stopped() {
+		f.fail(errStopping)
 		return
 	}
-	header["Connection"] = []string{"Upgrade"}
-	header["Upgrade"] = []string{protocol}
-	out, err := f.request(header)
+	f.header["Connection"] = []string{"Upgrade"}
+	f.header["Upgrade"] = []string{protocol}
+	out, err := f.request()
 	if err != nil {
-		fail(f.w, f.r, f.rt, f.rec, err)
+		f.fail(err)
 		return
 	}
 	out.Close = false // its connection serves nobody else anyway
@@ -70,22 +70,22 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 	if f.r.Method == http.MethodConnect {
 		key = websocketKey()
 		out.Method = http.MethodGet
-		header["Sec-Websocket-Key"] = []string{key}
+		f.header["Sec-Websocket-Key"] = []string{key}
 	}
-	f.upgrade = true
+	f.upgrading = true
 	res, err := f.roundTrip(out)
 	if err != nil {
-		h.failHeld(f, err)
+		f.failHeld(err)
 		return
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		defer res.Body.Close()
-		h.switchProtocols(f, res, protocol, key)
+		f.switchProtocols(res, protocol, key)
 		return
 	}
 	if err := acceptRefusal(res, protocol); err != nil {
 		res.Body.Close()
-		fail(f.w, f.r, f.rt, f.rec, err)
+		f.fail(err)
 		return
 	}
 	f.answer(res)
@@ -93,13 +93,13 @@ func (h *Handler) upgrade(f *forwarding, protocol string, header http.Header) {
 
 // switchProtocols passes the upstream's 101 on and joins the connections until
 // both are done. The key is ours; "" = the client's.
-func (h *Handler) switchProtocols(f *forwarding, res *http.Response, protocol, key string) {
+func (f *forwarding) switchProtocols(res *http.Response, protocol, key string) {
 	upstream, err := switched(res, protocol, key)
 	if err == nil {
-		err = h.noTunnel(f)
+		err = f.noTunnel()
 	}
 	if err != nil {
-		fail(f.w, f.r, f.rt, f.rec, err)
+		f.fail(err)
 		return
 	}
 	extended := f.r.Method == http.MethodConnect
@@ -115,10 +115,10 @@ func (h *Handler) switchProtocols(f *forwarding, res *http.Response, protocol, k
 	t := newTunnel(client, upstream, hasToken([]string{protocol}, websocketToken))
 	// Whoever ends tunnels knows it before the client does: who was told that
 	// there is one is also told of its end.
-	if !h.tunnels.add(t) {
+	if !f.handler.tunnels.add(t) {
 		f.refuseTunnel(errStopping)
 	}
-	defer h.tunnels.remove(t)
+	defer f.handler.tunnels.remove(t)
 	if !f.rt.Stats.exchanges.upgraded(f, t) {
 		f.refuseTunnel(errCut)
 	}
@@ -151,9 +151,9 @@ func (f *forwarding) whyBroken(t *tunnel) error {
 }
 
 // noTunnel is why f gets no tunnel any more; nil = it does.
-func (h *Handler) noTunnel(f *forwarding) error {
+func (f *forwarding) noTunnel() error {
 	switch {
-	case h.tunnels.stopped():
+	case f.handler.tunnels.stopped():
 		return errStopping
 	case !f.rt.Stats.exchanges.mayUpgrade(f):
 		return errCut
