@@ -1,8 +1,8 @@
 package proxy
 
 import (
-	"container/list"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +26,7 @@ type holdQueue struct {
 	length atomic.Int32 // of waiting, for those who pass by
 
 	mu      sync.Mutex // guards what follows
-	waiting list.List  // of *held, the oldest first
+	waiting []*held    // the oldest first
 	closed  bool       // only those who stay may join
 }
 
@@ -35,9 +35,16 @@ type held struct {
 	arrived time.Time
 	stays   bool          // also when the host goes offline
 	turn    chan struct{} // closed when it is the first, or sent away
+	away    bool          // sent away; guarded by the queue's mu
+}
 
-	place *list.Element // nil when it left; guarded by the queue's mu
-	away  bool          // sent away; guarded by the queue's mu
+// wake closes turn, if it was not yet. The queue's mu is held.
+func (h *held) wake() {
+	select {
+	case <-h.turn:
+	default:
+		close(h.turn)
+	}
 }
 
 // join takes a place behind all who arrived earlier, unless h has one. It
@@ -46,23 +53,21 @@ func (q *holdQueue) join(h *held) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case h.place != nil:
+	case slices.Contains(q.waiting, h):
 		return true
-	case q.waiting.Len() >= holdAtMost, q.closed && !h.stays:
+	case len(q.waiting) >= holdAtMost, q.closed && !h.stays:
 		return false
 	}
-	earlier := q.waiting.Back()
-	for earlier != nil && earlier.Value.(*held).arrived.After(h.arrived) {
-		earlier = earlier.Prev()
+	at := len(q.waiting)
+	for at > 0 && q.waiting[at-1].arrived.After(h.arrived) {
+		at--
 	}
+	q.waiting = slices.Insert(q.waiting, at, h)
+	q.length.Store(int32(len(q.waiting)))
 	h.turn = make(chan struct{})
-	if earlier != nil {
-		h.place = q.waiting.InsertAfter(h, earlier)
-	} else {
-		h.place = q.waiting.PushFront(h)
-		close(h.turn) // who had the turn keeps it as well
+	if at == 0 {
+		h.wake() // who had the turn keeps it as well
 	}
-	q.length.Store(int32(q.waiting.Len()))
 	return true
 }
 
@@ -70,21 +75,14 @@ func (q *holdQueue) join(h *held) bool {
 func (q *holdQueue) leave(h *held) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if h.place == nil {
+	at := slices.Index(q.waiting, h)
+	if at < 0 {
 		return
 	}
-	first := q.waiting.Front() == h.place
-	q.waiting.Remove(h.place)
-	h.place = nil
-	q.length.Store(int32(q.waiting.Len()))
-	if !first || q.waiting.Len() == 0 {
-		return
-	}
-	next := q.waiting.Front().Value.(*held)
-	select {
-	case <-next.turn: // it has its turn already
-	default:
-		close(next.turn)
+	q.waiting = slices.Delete(q.waiting, at, at+1)
+	q.length.Store(int32(len(q.waiting)))
+	if at == 0 && len(q.waiting) > 0 {
+		q.waiting[0].wake()
 	}
 }
 
@@ -96,16 +94,10 @@ func (q *holdQueue) admit(all bool) {
 	if q.closed = !all; all {
 		return
 	}
-	for e := q.waiting.Front(); e != nil; e = e.Next() {
-		h := e.Value.(*held)
-		if h.stays || h.away {
-			continue
-		}
-		h.away = true
-		select {
-		case <-h.turn:
-		default:
-			close(h.turn)
+	for _, h := range q.waiting {
+		if !h.stays {
+			h.away = true
+			h.wake()
 		}
 	}
 }

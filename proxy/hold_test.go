@@ -492,7 +492,7 @@ func TestHoldQueue(t *testing.T) {
 	if !hasTurn(c) {
 		t.Error("the third has no turn after the others left")
 	}
-	if q.join(a); !hasTurn(a) || q.waiting.Front() != a.place {
+	if q.join(a); !hasTurn(a) || q.waiting[0] != a {
 		t.Error("who comes back is not before those that arrived later")
 	}
 	for i := 4; q.join(place(i)); i++ {
