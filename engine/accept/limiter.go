@@ -35,11 +35,11 @@ type Limiter struct {
 
 // Idler is a connection that may have nothing to do.
 type Idler interface {
-	// IdleSince returns since when there is no request; zero = there is one, or
-	// is about to be.
+	// IdleSince returns since when there is no request, as far as can be told at
+	// once, as all are asked; zero = there is one, or is about to be.
 	IdleSince() time.Time
 	// EndIdle tells the connection to end, and does not wait for that. false =
-	// it is not idle any more.
+	// it is not idle after all.
 	EndIdle() bool
 }
 
@@ -139,30 +139,27 @@ func (l *Limiter) makeRoom() (ended int) {
 	if waiting {
 		return 0
 	}
-	longest := make([]candidate, 0, batch) // in order
-	idle := 0
+	var idle []candidate
 	for _, conns := range servers {
 		for c := range conns {
-			since := c.IdleSince()
-			if since.IsZero() {
-				continue
-			}
-			idle++
-			i, _ := slices.BinarySearchFunc(longest, since, func(c candidate, t time.Time) int { return c.since.Compare(t) })
-			if i < batch {
-				longest = slices.Insert(longest[:min(len(longest), batch-1)], i, candidate{c, since})
+			if since := c.IdleSince(); !since.IsZero() {
+				idle = append(idle, candidate{c, since})
 			}
 		}
 	}
-	longest = longest[:min(len(longest), max(1, idle/8))]
+	slices.SortFunc(idle, func(a, b candidate) int { return a.since.Compare(b.since) })
+	wanted := min(batch, max(1, len(idle)/8))
 	l.mu.Lock()
-	l.asked, l.leaving = time.Now(), len(longest)
+	l.asked, l.leaving = time.Now(), wanted
 	l.mu.Unlock()
-	for _, c := range longest {
-		if c.EndIdle() {
+	for i := 0; i < len(idle) && ended < wanted; i++ {
+		if idle[i].EndIdle() {
 			ended++
 		}
 	}
+	l.mu.Lock()
+	l.leaving -= wanted - ended
+	l.mu.Unlock()
 	return ended
 }
 

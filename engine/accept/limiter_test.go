@@ -42,14 +42,16 @@ func (i *idler) EndIdle() bool {
 }
 
 // Those make room that have been idle longest, of all servers: an eighth, at least
-// one and at most 32.
+// one and at most 32, besides those that then are not idle.
 func TestLimiterEndsLongestIdle(t *testing.T) {
-	for _, tt := range []struct{ idle, busy, want int }{
+	for _, tt := range []struct{ idle, stay, busy, want int }{
 		{idle: 0, busy: 5, want: 0}, {idle: 1, want: 1}, {idle: 15, busy: 3, want: 1}, {idle: 80, want: 10}, {idle: 1000, busy: 10, want: 32},
+		{idle: 80, stay: 40, want: 50}, {idle: 1000, stay: 998, want: 1000}, {idle: 5, stay: 5, want: 5},
 	} {
 		var all []accept.Idler
 		for i := range tt.idle {
-			all = append(all, &idler{idle: time.Duration(1+i*7919%tt.idle) * time.Second}) // each once, in disorder
+			place := i * 7919 % tt.idle // each once, in disorder
+			all = append(all, &idler{idle: time.Duration(tt.idle-place) * time.Second, stays: place < tt.stay})
 		}
 		for range tt.busy {
 			all = append(all, &idler{})
@@ -67,7 +69,8 @@ func TestLimiterEndsLongestIdle(t *testing.T) {
 		slices.SortFunc(all, func(a, b accept.Idler) int { return -cmp.Compare(a.(*idler).idle, b.(*idler).idle) })
 		for i, c := range all {
 			if told := c.(*idler).told; told != (i < tt.want) {
-				t.Errorf("%d idle, %d busy: the one in place %d was told to end: %v; want the first %d", tt.idle, tt.busy, i, told, tt.want)
+				t.Errorf("%d idle, of which %d stay, %d busy: the one in place %d was told to end: %v; want the first %d", tt.idle, tt.stay, tt.busy, i, told, tt.want)
+				break
 			}
 		}
 	}

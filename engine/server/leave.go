@@ -105,7 +105,7 @@ func (c *conn) IdleSince() time.Time {
 	} else if p != fresh {
 		return time.Time{}
 	}
-	if !asked && time.Since(since) < accept.Newcomer || socket.Busy(c.raw) { // an answer may be long on its way, and a request not read yet
+	if !asked && time.Since(since) < accept.Newcomer {
 		return time.Time{}
 	}
 	return since
@@ -115,11 +115,11 @@ func (c *conn) IdleSince() time.Time {
 func (c *conn) EndIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if socket.Busy(c.raw) { // an answer may be long on its way, and a request not read yet
+		return false
+	}
 	if c.http2 != nil {
 		return c.http2.EndIdle()
-	}
-	if socket.Busy(c.raw) { // a request has come since
-		return false
 	}
 	return c.endIn(idle) || c.endIn(fresh)
 }
