@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -64,7 +65,14 @@ func (p *program) demo(ctx context.Context, once bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	d := &demo{program: p, dir: dir, config: filepath.Join(dir, "proxy.toml"), root: filepath.Join(dir, "root.pem")}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	// The reader of a pipe may leave: `detour demo | head`. The write fails then,
+	// where it would end us with the directory still there.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
+	show := &program{stdout: audience{p.stdout, stop}, stderr: p.stderr}
+	d := &demo{program: show, dir: dir, config: filepath.Join(dir, "proxy.toml"), root: filepath.Join(dir, "root.pem")}
 
 	if d.log, err = os.Create(filepath.Join(dir, "process.log")); err != nil {
 		return err
@@ -77,25 +85,42 @@ func (p *program) demo(ctx context.Context, once bool) (err error) {
 	if err := d.startGateway(); err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- d.gateway.Run(ctx) }()
 	defer func() { stop(); err = errors.Join(err, <-ended) }()
 
-	if err := d.show(ctx); err != nil {
+	err = d.show(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil // asked to end, or left alone: not what broke thereby
+	case err != nil || once:
 		return err
-	}
-	if once {
-		return nil
 	}
 	d.invite()
 	select {
 	case <-ctx.Done():
-		return nil
 	case err := <-ended:
 		ended <- err
+	}
+	if ctx.Err() == nil {
 		return errors.New("the gateway ended by itself")
 	}
+	return nil
+}
+
+// audience is who reads what the demonstration prints; it is over when they have
+// left.
+type audience struct {
+	io.Writer
+	left func()
+}
+
+func (a audience) Write(p []byte) (int, error) {
+	n, err := a.Writer.Write(p)
+	if err != nil {
+		a.left()
+	}
+	return n, err
 }
 
 // startGateway writes the configuration, and again with other ports while

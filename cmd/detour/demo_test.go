@@ -80,3 +80,30 @@ func TestDemoLinesWorkAsPrinted(t *testing.T) {
 		t.Errorf("after Ctrl-C: Stat(%q) = %v; want it gone", dir, err)
 	}
 }
+
+// `detour demo | head` ends when head has, and leaves nothing behind.
+func TestDemoEndsWithItsReader(t *testing.T) {
+	tmp := t.TempDir()
+	demo := exec.Command("detour", "demo")
+	demo.Env = append(os.Environ(), "GORACE="+noPause, "TMPDIR="+tmp)
+	demo.Stderr = os.Stderr
+	out, err := demo.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(time.Minute, func() { demo.Process.Kill() })
+	defer watchdog.Stop()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Errorf("the demo's first line is %q, %v", line, err)
+	}
+	out.Close()
+	if err := demo.Wait(); err != nil {
+		t.Errorf("after its reader left: %v; want a clean end", err)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("after its reader left: ReadDir() = %v, %v; want nothing", left, err)
+	}
+}
