@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"io"
+	"math"
 	"net/http"
 	"runtime"
 	"sync"
@@ -35,7 +36,7 @@ func TestUnreadPings(t *testing.T) {
 			g := startTuned(t, func(w http.ResponseWriter, r *http.Request) {},
 				Options{Limits: Limits{WriteTimeout: 500 * time.Millisecond}}, func(c *Conn) {
 					conn.Store(c)
-					c.in.guard.left = 1 << 40 // it would notice first
+					c.in.guard.left = math.MaxInt // it would notice first
 				})
 			r := g.dial(t)
 			_, _ = io.WriteString(r.conn, ping[:cut])
