@@ -61,6 +61,36 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// Nor is it in the way of a request that waits for a handler.
+func TestSlowReaderFreesHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := map[string]chan struct{}{"/reset": make(chan struct{}), "/answered": make(chan struct{})}
+		defer close(release["/reset"])
+		served := false
+		r, _ := pipe(t, func(w http.ResponseWriter, r *http.Request) {
+			if wait := release[r.URL.Path]; wait != nil {
+				<-wait
+			} else {
+				served = true
+			}
+		}, Options{Limits: Limits{Streams: 2}})
+		r.greet()
+		r.headers(1, path("GET", "/reset"), true)
+		r.headers(3, path("GET", "/answered"), true)
+		r.WriteRSTStream(1, http2.ErrCodeCancel) // its handler does not look
+		r.headers(5, path("GET", "/waits"), true)
+		synctest.Wait()
+		if served {
+			t.Fatal("more handlers than streams")
+		}
+		close(release["/answered"]) // which nobody reads
+		synctest.Wait()
+		if !served {
+			t.Error("the request waits for an answer to be read")
+		}
+	})
+}
+
 // What is written at once of a long body fills TLS records: otherwise each write
 // would end with a record of a few bytes.
 func TestWritesFillRecords(t *testing.T) {

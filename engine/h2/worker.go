@@ -182,6 +182,7 @@ func (c *Conn) handlerDone(st *stream, returned bool) {
 	flush := !c.flushing && len(c.out) > 0
 	if flush {
 		c.flushing = true // this goroutine has nothing better to do
+		c.wake()          // but may be long at it: another one takes its place
 	}
 	alone := c.handlers == 0 && len(c.waiting) == 0 && c.in.asleep.Load()
 	c.mu.Unlock()
