@@ -31,7 +31,7 @@ func prose(n int) string { return longProse()[:n] }
 var longProse = sync.OnceValue(func() string {
 	var b strings.Builder
 	for i := 0; b.Len() < 2<<20; i++ {
-		fmt.Fprintf(&b, "<li class=entry><a href=/post/%d>Entry number %d</a> of the list, %x</li>\n", i, i*i, i*2654435761)
+		fmt.Fprintf(&b, "<li class=entry><a href=/post/%d>Entry number %d</a> of the list, %x</li>\n", i, i*i, int64(i)*2654435761)
 	}
 	return b.String()
 })
