@@ -22,16 +22,14 @@ func preferredFormat(accept []string) format {
 	type rank struct{ q, exact, at int }
 	var ranks [formats]rank
 	at := 0
-	for _, v := range accept {
-		for item, q, rest, ok := nextItem(v); ok; item, q, rest, ok = nextItem(rest) {
-			for f := range formats {
-				// A more exact range overrules a wider one (RFC 9110, 12.5.1).
-				if exact := f.exactness(item); exact > ranks[f].exact {
-					ranks[f] = rank{q, exact, at}
-				}
+	for item, q := range items(accept) {
+		for f := range formats {
+			// A more exact range overrules a wider one (RFC 9110, 12.5.1).
+			if exact := f.exactness(item); exact > ranks[f].exact {
+				ranks[f] = rank{q, exact, at}
 			}
-			at++
 		}
+		at++
 	}
 	best := formatText
 	for f := range formats {
@@ -64,7 +62,7 @@ func (f format) exactness(mediaRange string) int {
 		switch {
 		case is("application/problem+json"), is("application/json"):
 			return 4
-		case len(mediaRange) > 5 && strings.EqualFold(mediaRange[len(mediaRange)-5:], "+json"):
+		case hasSuffixFold(mediaRange, "+json"):
 			return 3
 		case is("application/*"):
 			return 2
@@ -83,16 +81,14 @@ func (f format) exactness(mediaRange string) int {
 // wantsJSON reports whether Accept names JSON and not HTML: a program asks.
 func wantsJSON(accept []string) bool {
 	json := false
-	for _, v := range accept {
-		for item, q, rest, ok := nextItem(v); ok; item, q, rest, ok = nextItem(rest) {
-			if q == 0 {
-				continue
-			}
-			if formatHTML.exactness(item) >= 3 {
-				return false
-			}
-			json = json || formatJSON.exactness(item) >= 3
+	for item, q := range items(accept) {
+		if q == 0 {
+			continue
 		}
+		if formatHTML.exactness(item) >= 3 {
+			return false
+		}
+		json = json || formatJSON.exactness(item) >= 3
 	}
 	return json
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"iter"
 	"log/slog"
 	"net/http"
 	"net/textproto"
@@ -40,21 +39,17 @@ func fieldKindOf(name string) fieldKind {
 // hopByHop reports whether a field ends at each hop.
 func hopByHop(name string) bool { return fieldKindOf(name) == hopField }
 
-// listed are the canonical names of the fields that a Connection field says end
-// here, but for Keep-Alive, which does so anyway and is named in most of them.
-// It is walked once: looking each field of a message up in a hostile list
+// dropListed removes from h the fields that a Connection field says end here, but
+// for those that do so anyway: they are not passed on, and an upgrade needs them.
+// The list is walked once: looking each field of a message up in a hostile one
 // would take its length times its length.
-func listed(connection []string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, v := range connection {
-			for item, _, rest, ok := nextItem(v); ok; item, _, rest, ok = nextItem(rest) {
-				if strings.EqualFold(item, "keep-alive") {
-					continue
-				}
-				if !yield(textproto.CanonicalMIMEHeaderKey(item)) {
-					return
-				}
-			}
+func dropListed(h http.Header, connection []string) {
+	if len(connection) == 1 && strings.EqualFold(connection[0], "keep-alive") {
+		return // nearly always
+	}
+	for item := range items(connection) {
+		if name := textproto.CanonicalMIMEHeaderKey(item); !hopByHop(name) {
+			delete(h, name)
 		}
 	}
 }
@@ -91,11 +86,7 @@ func copyFields(out, in http.Header, trusted bool) (underscore bool) {
 		underscore = underscore || strings.IndexByte(name, '_') >= 0
 		out[name] = values
 	}
-	if connection := in["Connection"]; connection != nil {
-		for name := range listed(connection) {
-			delete(out, name)
-		}
-	}
+	dropListed(out, in["Connection"])
 	return underscore
 }
 
@@ -201,13 +192,7 @@ func (w *warnings) underscore(host, name, twin string) {
 // responseHeader copies the upstream's header into dst, the client's, which
 // holds what the gateway and the route set already.
 func responseHeader(dst http.Header, res *http.Response, rt *Route) {
-	if connection := res.Header["Connection"]; connection != nil {
-		for name := range listed(connection) {
-			if !hopByHop(name) { // those are dropped anyway, and an upgrade needs them
-				delete(res.Header, name)
-			}
-		}
-	}
+	dropListed(res.Header, res.Header["Connection"])
 	for name, values := range res.Header {
 		if hopByHop(name) || name == "Server" || name == "X-Detour" {
 			continue

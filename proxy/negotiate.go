@@ -1,25 +1,30 @@
 package proxy
 
-import "strings"
+import (
+	"iter"
+	"strings"
+)
 
 // certain is the weight of an item without a q parameter, in thousandths.
 const certain = 1000
 
-// nextItem splits the first item off a comma-separated header field value and
-// reads its weight (RFC 9110, 12.4.2) in thousandths. The item comes without
-// parameters and surrounding space, in the client's spelling; ok is false at
-// the end of the list. A weight that cannot be read counts as 0: what a client
-// asked for in a broken way is not forced on it.
-func nextItem(list string) (item string, q int, rest string, ok bool) {
-	for list != "" {
-		item, list, _ = strings.Cut(list, ",")
-		var params string
-		item, params, _ = strings.Cut(item, ";")
-		if item = strings.Trim(item, " \t"); item != "" {
-			return item, weight(params), list, true
+// items are those of a comma-separated header field, each with its weight
+// (RFC 9110, 12.4.2) in thousandths. They come without parameters and
+// surrounding space, in the client's spelling. A weight that cannot be read
+// counts as 0: what a client asked for in a broken way is not forced on it.
+func items(values []string) iter.Seq2[string, int] {
+	return func(yield func(item string, q int) bool) {
+		for _, list := range values {
+			for list != "" {
+				var item, params string
+				item, list, _ = strings.Cut(list, ",")
+				item, params, _ = strings.Cut(item, ";")
+				if item = strings.Trim(item, " \t"); item != "" && !yield(item, weight(params)) {
+					return
+				}
+			}
 		}
 	}
-	return "", 0, "", false
 }
 
 // weight finds q among the parameters of an item.
@@ -55,11 +60,9 @@ func parseWeight(s string) int {
 // hasToken reports whether one of the comma-separated values names token,
 // whatever its case; parameters ("max-age=0", "gzip;q=1") are not looked at.
 func hasToken(values []string, token string) bool {
-	for _, v := range values {
-		for item, _, rest, ok := nextItem(v); ok; item, _, rest, ok = nextItem(rest) {
-			if strings.EqualFold(item, token) {
-				return true
-			}
+	for item := range items(values) {
+		if strings.EqualFold(item, token) {
+			return true
 		}
 	}
 	return false
@@ -100,18 +103,16 @@ func readCodings(values []string) codingWeights {
 	const unsaid = -1
 	w := codingWeights{unsaid, unsaid, unsaid}
 	other := unsaid
-	for _, v := range values {
-		for item, q, rest, ok := nextItem(v); ok; item, q, rest, ok = nextItem(rest) {
-			switch {
-			case strings.EqualFold(item, "gzip"), strings.EqualFold(item, "x-gzip"):
-				w.gzip = q
-			case strings.EqualFold(item, "zstd"):
-				w.zstd = q
-			case strings.EqualFold(item, "identity"):
-				w.identity = q
-			case item == "*":
-				other = q
-			}
+	for item, q := range items(values) {
+		switch {
+		case strings.EqualFold(item, "gzip"), strings.EqualFold(item, "x-gzip"):
+			w.gzip = q
+		case strings.EqualFold(item, "zstd"):
+			w.zstd = q
+		case strings.EqualFold(item, "identity"):
+			w.identity = q
+		case item == "*":
+			other = q
 		}
 	}
 	if w.gzip == unsaid {

@@ -60,18 +60,18 @@ func TestIdentityForbidden(t *testing.T) {
 }
 
 // No list can confuse the reader: it ends, and weights stay in range.
-func FuzzNextItem(f *testing.F) {
+func FuzzItems(f *testing.F) {
 	for _, s := range []string{"gzip, br;q=0.5", ",,;;q", "a;q=1.0000, b;Q=0.333", "*;q=0", "\"a,b\";q=0.2"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		items := 0
-		for item, q, rest, ok := nextItem(s); ok; item, q, rest, ok = nextItem(rest) {
-			if items++; items > len(s) {
-				t.Fatalf("nextItem(%q) gives more items than bytes", s)
+		n := 0
+		for item, q := range items([]string{s}) {
+			if n++; n > len(s) {
+				t.Fatalf("items(%q) are more than its bytes", s)
 			}
 			if item == "" || strings.ContainsAny(item, ",;") || q < 0 || q > certain {
-				t.Errorf("nextItem(%q) = %q, %d; want an item and a weight of 0 to %d", s, item, q, certain)
+				t.Errorf("items(%q) has %q, %d; want an item and a weight of 0 to %d", s, item, q, certain)
 			}
 		}
 		if c := readCodings([]string{s}).best(); c > zstdCoding {
