@@ -189,7 +189,7 @@ func (c *Client) unreachable(err error) error {
 	case isAbsent(err):
 		return fmt.Errorf("%w: nobody answers on %s", ErrNotRunning, c.path)
 	case errors.Is(err, fs.ErrPermission):
-		return &PermissionError{Path: c.path, Group: groupOf(c.path), Err: err}
+		return &PermissionError{Path: c.path, Group: GroupOf(c.path), Err: err}
 	}
 	// The url.Error around it says `Get "http://detour/v1/status"`, which
 	// means nothing to an operator.
@@ -205,9 +205,9 @@ func isAbsent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// groupOf names the group that owns path, or the nearest directory above it
-// that can be seen.
-func groupOf(path string) string {
+// GroupOf names the group that owns path, or the nearest directory above it
+// that can be seen; "" = unknown.
+func GroupOf(path string) string {
 	for {
 		info, err := os.Stat(path)
 		if err == nil {

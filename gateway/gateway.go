@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -142,7 +143,11 @@ func (g *Gateway) load() (*config.Config, error) {
 	// Before reading it: a change in between is found by the watcher then.
 	seen := fingerprint(g.options.Config)
 	g.seen.Store(&seen)
-	return config.Load(g.options.Config)
+	cfg, err := config.Load(g.options.Config)
+	if errors.Is(err, fs.ErrPermission) { // detour check finds nothing wrong: it runs as the operator
+		err = fmt.Errorf("%w; it must be readable for the gateway's user", err)
+	}
+	return cfg, err
 }
 
 // makeServers puts the request's way behind each listener. key is secret and the

@@ -129,6 +129,21 @@ func TestReloadRefusesHugeFile(t *testing.T) {
 	}
 }
 
+// The operator who wrote the file can read it; that the gateway cannot is news.
+func TestReloadSaysWhoMustRead(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	r := start(t, "[hosts]\none = { upstream = \""+says(t, "one")+"\" }\n")
+	if err := os.Chmod(r.config, 0); err != nil {
+		t.Fatal(err)
+	}
+	report := r.Reload(control.ReloadOptions{})
+	if len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "readable for the gateway's user") {
+		t.Errorf("Reload() = %+v; want one problem, who must be able to read the file", report)
+	}
+}
+
 // A host that is added is served at once, with a certificate; one that is
 // removed is refused at once.
 func TestHostsComeAndGo(t *testing.T) {

@@ -39,7 +39,7 @@ for all names of its host is only warned of.`,
 			}
 			cfg, err := config.Load(path)
 			if err != nil {
-				return err
+				return notRead(path, err)
 			}
 			for _, foreign := range gateway.CheckCertificates(cfg) {
 				fmt.Fprintf(p.stderr, "Warning: %s\n", printable(foreign))

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 
 	"detour/config"
 	"detour/control"
@@ -70,9 +72,17 @@ func remedyFor(err error) *operatorError {
 	case errors.As(err, &denied):
 		return &operatorError{err, joinGroup(denied.Group), exitFailed}
 	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
-		return &operatorError{err, fmt.Sprintf("the same command with sudo, or let user %d use %s", os.Getuid(), path.Path), exitFailed}
+		return &operatorError{err, fmt.Sprintf("the same command with sudo, or let the user %s use %s", userName(), path.Path), exitFailed}
 	}
 	return &operatorError{err, "", exitFailed}
+}
+
+func userName() string {
+	me, err := user.Current()
+	if err != nil {
+		return strconv.Itoa(os.Getuid())
+	}
+	return me.Username
 }
 
 func joinGroup(group string) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,10 +24,19 @@ var socketLine = regexp.MustCompile(`(?m)^[^#\n]*\bsocket\s*=\s*["']([^"'\n]+)["
 func parse(path string) (*config.Config, []byte, error) {
 	data, err := config.Read(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, notRead(path, err)
 	}
 	cfg, err := config.Parse(path, data)
 	return cfg, data, err
+}
+
+// notRead is the error of reading a configuration, with how to be one of those who
+// may.
+func notRead(path string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return &operatorError{err, joinGroup(control.GroupOf(path)), exitFailed}
+	}
+	return err
 }
 
 // asking makes a command of what is done with a client of the gateway.
