@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"os/user"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -92,6 +94,9 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 	signal.Notify(stops, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(stops)
 
+	if err := mayServe(path); err != nil {
+		return err
+	}
 	process := logging.NewProcess(p.stderr, isTerminal(p.stderr), level)
 	defer zap.RedirectStdLog(process.Zap)() // net/http's transport and certmagic have no other way to say some things
 	gw, err := gateway.New(gateway.Options{
@@ -141,6 +146,40 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 			}
 		}
 	}
+}
+
+// serviceUser is who detour.service runs as.
+const serviceUser = "detour"
+
+// mayServe keeps root from writing certificates and logs where the service does:
+// it could not read them at its next start, and its visitors would be warned.
+func mayServe(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	cfg, _, err := parse(path)
+	if err != nil {
+		return nil // the gateway says all that is wrong
+	}
+	if owns(serviceUser, cfg.ACME.Storage) {
+		return usageError(fmt.Errorf("%s belongs to the user %s, who could not read what root writes there", cfg.ACME.Storage, serviceUser),
+			"sudo systemctl start detour; to try things out beside it, a configuration with [acme] storage, [log] dir and [control] socket of its own")
+	}
+	return nil
+}
+
+// owns reports whether dir is there and belongs to the user of that name.
+func owns(name, dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return false
+	}
+	owner, err := user.LookupId(strconv.FormatUint(uint64(stat.Uid), 10))
+	return err == nil && owner.Username == name
 }
 
 // notifier speaks sd_notify(3); nil when no service manager listens.

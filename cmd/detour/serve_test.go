@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -67,5 +68,25 @@ socket = "control.sock"
 	hears(`^STOPPING=1`)
 	if status := <-ended; status != exitOK || stdout.Len() > 0 {
 		t.Errorf("run = %d with %q on stdout; want 0 and nothing\n%s", status, &stdout, &stderr)
+	}
+}
+
+func TestOwns(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name, dir string
+		want      bool
+	}{
+		{me.Username, dir, true},
+		{me.Username + "2", dir, false},
+		{me.Username, filepath.Join(dir, "absent"), false},
+	} {
+		if got := owns(tt.name, tt.dir); got != tt.want {
+			t.Errorf("owns(%q, %q) = %t; want %t", tt.name, tt.dir, got, tt.want)
+		}
 	}
 }
