@@ -309,8 +309,7 @@ func (d *document) syntaxError(err error, p *unstable.Parser, base, done int) in
 	data := d.places.data
 	d.broken = true
 	at := base
-	var pe *unstable.ParserError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*unstable.ParserError](err); ok {
 		at = base + int(p.Range(pe.Highlight).Offset)
 	}
 	start := d.nextExpression(done, done > base)

@@ -162,13 +162,13 @@ func contents(path string) ([]byte, error) {
 
 // withoutPath says why a file cannot be read, but not which.
 func withoutPath(err error) error {
-	var cause syscall.Errno
+	cause, ok := errors.AsType[syscall.Errno](err)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return errors.New("there is no such file")
 	case errors.Is(err, fs.ErrPermission):
 		return errors.New("the file cannot be read: permission denied; it must be readable for the gateway's user")
-	case errors.As(err, &cause):
+	case ok:
 		return fmt.Errorf("the file cannot be read: %w", cause)
 	}
 	return errors.New("the file cannot be read")

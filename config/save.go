@@ -188,8 +188,7 @@ func syncDir(dir string) error {
 
 // cause leaves out the name of a file that nobody knows.
 func cause(err error) error {
-	var at *fs.PathError
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		return at.Err
 	}
 	return err

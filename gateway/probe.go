@@ -193,10 +193,9 @@ func (k *keeper) observe(host string, u *proxy.Upstream, err error) {
 // success that takes these back. Anything else may be a single path's fault,
 // which a stranger knows how to ask for: then a probe decides.
 func (c *check) heeds(err error) bool {
-	var status *proxy.StatusError
-	counts := errors.Is(err, syscall.ECONNREFUSED) ||
-		errors.Is(err, fs.ErrNotExist) || // no unix socket
-		errors.As(err, &status)
+	_, status := errors.AsType[*proxy.StatusError](err)
+	counts := status || errors.Is(err, syscall.ECONNREFUSED) ||
+		errors.Is(err, fs.ErrNotExist) // no unix socket
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {

@@ -110,8 +110,8 @@ func (g *Gateway) refuse(old *snapshot, err error) control.Report {
 }
 
 func problemLines(err error) []string {
-	var problems config.Problems
-	if !errors.As(err, &problems) {
+	problems, ok := errors.AsType[config.Problems](err)
+	if !ok {
 		return []string{err.Error()}
 	}
 	lines := make([]string, len(problems))

@@ -68,8 +68,7 @@ func (n *Notifier) postOnce(ctx context.Context, t Target, notice Notice) (hope 
 
 // withoutURL takes the URL off an error of net/http.
 func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

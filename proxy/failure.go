@@ -37,7 +37,7 @@ var (
 
 // failureStatus is the one place where a failure becomes a status.
 func failureStatus(err error) int {
-	var timeout net.Error
+	network, ok := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, errMalformed), errors.Is(err, errClientBody):
 		return http.StatusBadRequest
@@ -53,7 +53,7 @@ func failureStatus(err error) int {
 		return logging.StatusClientGone
 	case errors.Is(err, errStopping), errors.Is(err, errStopped), errors.Is(err, errCut):
 		return http.StatusServiceUnavailable
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), ok && network.Timeout():
 		return http.StatusGatewayTimeout // dial, TLS handshake, response header
 	}
 	return http.StatusBadGateway // refused, reset, DNS, an answer that is not HTTP
@@ -124,9 +124,9 @@ const (
 // gRPC servers do when a call's deadline passes; "" = that is not what err
 // says. It is not the upstream's failure.
 func cancelledCall(r *http.Request, err error) string {
-	var reset http2.StreamError
+	reset, ok := errors.AsType[http2.StreamError](err)
 	switch {
-	case !isGRPC(r.Header) || !errors.As(err, &reset) || reset.Code != http2.ErrCodeCancel:
+	case !isGRPC(r.Header) || !ok || reset.Code != http2.ErrCodeCancel:
 		return ""
 	case r.Header["Grpc-Timeout"] != nil:
 		return grpcDeadlineExceeded

@@ -358,14 +358,14 @@ func (f *forwarding) brokenOff() error {
 // tell: net/http's HTTP/1 server ends it with any failed read, so there the
 // error has to say whether the connection broke or its bytes are no body.
 func clientError(r *http.Request, err error) error {
-	var broken *net.OpError
+	_, broken := errors.AsType[*net.OpError](err)
 	switch {
 	case err == errBodyTooLarge:
 		return err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errClientSlow
-	case r.ProtoMajor > 1 && r.Context().Err() != nil,
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &broken):
+	case broken, r.ProtoMajor > 1 && r.Context().Err() != nil,
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errClientGone
 	}
 	return fmt.Errorf("%w: %w", errClientBody, err)

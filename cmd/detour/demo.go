@@ -133,8 +133,7 @@ func (d *demo) startGateway() error {
 			return err
 		}
 		d.gateway, err = gateway.New(gateway.Options{Config: d.config, Process: process, Version: programVersion()})
-		var taken *gateway.ListenError
-		if !errors.As(err, &taken) {
+		if _, taken := errors.AsType[*gateway.ListenError](err); !taken {
 			break
 		}
 	}

@@ -243,8 +243,8 @@ func (p *program) tellAll(f *flip, st control.Status, how string) {
 // refusedEdit is the error of an edit that would make a mistake of a valid
 // file. Its places are of a file that nobody will see, so they are left out.
 func refusedEdit(err error) error {
-	var problems config.Problems
-	if !errors.As(err, &problems) {
+	problems, ok := errors.AsType[config.Problems](err)
+	if !ok {
 		return usageError(err, "")
 	}
 	var why []string
