@@ -193,8 +193,7 @@ func (c *Client) unreachable(err error) error {
 	}
 	// The url.Error around it says `Get "http://detour/v1/status"`, which
 	// means nothing to an operator.
-	var request *url.Error
-	if errors.As(err, &request) {
+	if request, ok := errors.AsType[*url.Error](err); ok {
 		err = request.Err
 	}
 	return fmt.Errorf("ask the gateway on %s: %w", c.path, err)

@@ -38,8 +38,7 @@ func usageError(err error, try string) error {
 // fail prints err as one `Error:` line, after the configuration's problems if
 // it is made of them, then what to try, and returns the exit status.
 func (p *program) fail(err error) int {
-	var problems config.Problems
-	if errors.As(err, &problems) {
+	if problems, ok := errors.AsType[config.Problems](err); ok {
 		for _, problem := range problems {
 			fmt.Fprintln(p.stderr, printable(problem.Error()))
 		}
@@ -56,12 +55,11 @@ func (p *program) fail(err error) int {
 
 // remedyFor finds the remedy for an error that does not carry one.
 func remedyFor(err error) *operatorError {
-	var known *operatorError
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*operatorError](err); ok {
 		return known
 	}
-	var denied *control.PermissionError
-	var path *fs.PathError
+	socket, denied := errors.AsType[*control.PermissionError](err)
+	file, ofFile := errors.AsType[*fs.PathError](err)
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
 		return &operatorError{err, "detour run, or as a service: sudo systemctl start detour; restart it if control.socket was changed while it ran", exitFailed}
@@ -69,10 +67,10 @@ func remedyFor(err error) *operatorError {
 		return &operatorError{err, "journalctl -u detour for the cause, then sudo systemctl restart detour", exitFailed}
 	case errors.Is(err, control.ErrInUse):
 		return &operatorError{err, "detour status; to let the running one read its file again: detour reload", exitFailed}
-	case errors.As(err, &denied):
-		return &operatorError{err, joinGroup(denied.Group), exitFailed}
-	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
-		return &operatorError{err, fmt.Sprintf("the same command with sudo, or let the user %s use %s", userName(), path.Path), exitFailed}
+	case denied:
+		return &operatorError{err, joinGroup(socket.Group), exitFailed}
+	case ofFile && errors.Is(err, fs.ErrPermission):
+		return &operatorError{err, fmt.Sprintf("the same command with sudo, or let the user %s use %s", userName(), file.Path), exitFailed}
 	}
 	return &operatorError{err, "", exitFailed}
 }

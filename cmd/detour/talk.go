@@ -58,11 +58,10 @@ func (p *program) asking(f func(context.Context, *control.Client, []string) erro
 // mistakes by now: after a refused reload is just when an operator asks.
 func client(path string) (*control.Client, error) {
 	cfg, data, err := parse(path)
-	var problems config.Problems
-	switch {
-	case err == nil:
+	if err == nil {
 		return control.NewClient(cfg.Control.Socket), nil
-	case !errors.As(err, &problems):
+	}
+	if _, mistaken := errors.AsType[config.Problems](err); !mistaken {
 		return nil, err
 	}
 	socket := defaultSocket()
