@@ -107,5 +107,6 @@ func (k kind) String() string {
 		kindDAV:       "dav",
 		kindProbe:     "nextcloud status probe",
 		kindBot:       "bot",
+		kindFetch:     "git or container registry",
 	}[k]
 }

@@ -18,6 +18,7 @@ const (
 	kindDAV                   // WebDAV, CalDAV, CardDAV; Nextcloud's and ownCloud's apps
 	kindProbe                 // Nextcloud's /status.php, asked by an app
 	kindBot                   // search engines, link previews
+	kindFetch                 // git, and whoever fetches images of containers
 )
 
 // kindOf classifies r by its header alone; the body is not touched.
@@ -45,6 +46,8 @@ func kindOf(r *http.Request) kind {
 		return kindSubmit
 	case agent == agentBot:
 		return kindBot
+	case isFetchPath(r.URL.Path) && mode == "" && preferredFormat(r.Header["Accept"]) != formatHTML:
+		return kindFetch
 	}
 	return kindPage
 }
@@ -99,6 +102,13 @@ func isDAVPath(path string) bool {
 		strings.HasPrefix(path, "/ocs/") || strings.Contains(path, "/ocs/v1.php/") || strings.Contains(path, "/ocs/v2.php/") ||
 		strings.HasSuffix(path, "/index.php/204") ||
 		path == "/.well-known/caldav" || path == "/.well-known/carddav"
+}
+
+// isFetchPath recognises where git begins (gitprotocol-http), and the API of
+// registries (OCI distribution). Both follow a redirect: git takes the place it
+// leads to for the repository, docker for the registry.
+func isFetchPath(path string) bool {
+	return strings.HasSuffix(path, "/info/refs") || strings.HasPrefix(path, "/v2/")
 }
 
 // agent is what a User-Agent tells about its program.

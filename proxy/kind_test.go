@@ -100,12 +100,23 @@ func TestKindOf(t *testing.T) {
 		{"Facebook's preview", "GET /", "User-Agent: facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)\r\n", kindBot},
 		{"Slack's preview", "HEAD /", "User-Agent: Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)\r\n", kindBot},
 		{"a crawler", "GET /", "User-Agent: my crawler\r\n", kindBot},
+
+		{"git clones", "GET /a/b.git/info/refs?service=git-upload-pack", "User-Agent: git/2.50.1\r\nAccept: */*\r\nPragma: no-cache\r\nGit-Protocol: version=2\r\n", kindFetch},
+		{"docker looks for a registry", "GET /v2/", "User-Agent: docker/28.3.0 go/go1.24.4 git-commit/265f709 kernel/6.12 os/linux arch/amd64\r\nAccept-Encoding: gzip\r\n", kindFetch},
+		{"docker fetches a layer", "GET /v2/a/b/blobs/sha256:9f", "User-Agent: docker/28.3.0 go/go1.24.4\r\nAccept-Encoding: identity\r\n", kindFetch},
+		{"docker fetches a manifest", "GET /v2/a/b/manifests/1", "User-Agent: docker/28.3.0\r\nAccept: application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, */*\r\n", kindPart},
+		{"a page below the same path", "GET /v2/", firefox + acceptPage, kindPage},
+		{"a page of that name", "GET /info/refs", chrome + acceptPage + navigation, kindPage},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := readRequest(t, tt.line+" HTTP/1.1\r\nHost: blog.example\r\n"+strings.TrimSuffix(tt.fields, "\r\n"))
-			if got := kindOf(r); got != tt.want {
-				t.Errorf("kindOf(%s %q) = %d; want %d", tt.line, tt.fields, got, tt.want)
+			got := kindOf(r)
+			if got.String() == "" {
+				t.Errorf("kind %d has no name", uint8(got))
+			}
+			if got != tt.want {
+				t.Errorf("kindOf(%s %q) = %v; want %v", tt.line, tt.fields, got, tt.want)
 			}
 		})
 	}

@@ -60,7 +60,7 @@ func answerOffline(w http.ResponseWriter, r *http.Request, rt *Route, rec *loggi
 		o.page("", "")
 	case kindSubmit:
 		o.page("This was not submitted", "The service is offline for the moment, so nothing was sent to it. Wait a little, then reload this page to send it again.")
-	case kindBot:
+	case kindBot, kindFetch:
 		o.page("", "")
 	}
 }

@@ -109,6 +109,7 @@ func TestOfflineAnswers(t *testing.T) {
 			plus(plus(unavailable, text...), "X-Nextcloud-Maintenance-Mode", "1"), "offline", "unavailable"},
 		{"Nextcloud probes", "GET", "/status.php", "User-Agent: mirall/3.16\r\n", 200,
 			http.Header{"Cache-Control": {"no-store"}, "Content-Type": {"application/json"}, "Access-Control-Allow-Origin": {"*"}}, nextcloudMaintenance, "maintenance"},
+		{"git", "GET", "/a.git/info/refs?service=git-upload-pack", "User-Agent: git/2.50.1\r\nAccept: */*\r\n", 503, plus(unavailable, text...), "offline", "unavailable"},
 		{"Googlebot", "GET", "/", "User-Agent: Googlebot/2.1\r\n" + acceptPage, 503, plus(unavailable, html...), "Back soon", "unavailable"},
 	}
 	r := offlineRig(t, nil)
