@@ -36,11 +36,11 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 			return p.flippable(cmd.Context(), given, true), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-	cmd.RunE = p.asking(func(ctx context.Context, gw *control.Client, hosts []string) error {
+	cmd.RunE = p.asking(func(ctx context.Context, path string, gw *control.Client, hosts []string) error {
 		if length.Duration <= 0 {
 			return usageError(errors.New("--for must be longer than nothing"), "detour bypass --help")
 		}
-		name, err := p.nameFor(ctx, gw, hosts[0])
+		name, err := nameFor(ctx, path, gw, hosts[0])
 		if err != nil {
 			return err
 		}
@@ -53,12 +53,7 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 			return p.printJSON(bypassLink{name, link, until.Truncate(time.Second)})
 		}
 		fmt.Fprintln(p.stdout, printable(link))
-		path, err := p.configPath()
-		if err != nil {
-			return err
-		}
-		c := clockOf(path)
-		fmt.Fprintf(p.stderr, "Open it once: that browser then reaches %s until %s.\n", printable(name), c.show(until))
+		fmt.Fprintf(p.stderr, "Open it once: that browser then reaches %s until %s.\n", printable(name), clockOf(path).show(until))
 		return nil
 	})
 	cmd.Flags().Var(&length, "for", "let it work for `DURATION`, at most 7d (default 1h)")
@@ -68,12 +63,12 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 
 // nameFor is the full name that the link is for: a cookie is of use for the name
 // it was set by alone, so an alias stays one.
-func (p *program) nameFor(ctx context.Context, gw *control.Client, named string) (string, error) {
+func nameFor(ctx context.Context, path string, gw *control.Client, named string) (string, error) {
 	st, err := gw.Status(ctx)
 	if err != nil {
 		return "", err
 	}
-	name := p.fullName(named)
+	name := fullName(path, named)
 	_, zone, _ := strings.Cut(name, ".")
 	switch h := hostNamed(st, named, name); {
 	case h != nil && h.Key == named:

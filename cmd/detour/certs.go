@@ -20,7 +20,7 @@ func (p *program) certsCommand() *cobra.Command {
 		Short:   "List the certificates of the running gateway",
 		Example: "  detour certs\n  detour certs retry blog.example.org\n  detour certs root > root.pem",
 		Args:    cobra.NoArgs,
-		RunE: p.asking(func(ctx context.Context, gw *control.Client, _ []string) error {
+		RunE: p.asking(func(ctx context.Context, _ string, gw *control.Client, _ []string) error {
 			st, err := gw.Status(ctx)
 			if err != nil {
 				return err
@@ -42,7 +42,7 @@ certificate of ca = "local", and the ones that answer until the first real
 certificate has arrived.`,
 			Example: "  detour certs root > root.pem\n  curl --cacert root.pem https://blog.example.org/",
 			Args:    cobra.NoArgs,
-			RunE: p.asking(func(ctx context.Context, gw *control.Client, _ []string) error {
+			RunE: p.asking(func(ctx context.Context, _ string, gw *control.Client, _ []string) error {
 				root, err := gw.LocalRoot(ctx)
 				if err != nil {
 					return err
@@ -58,8 +58,8 @@ certificate has arrived.`,
 token was repaired, say. HOST is a name as in [hosts], a full name or an alias;
 without one all are tried.`,
 			Example: "  detour certs retry\n  detour certs retry blog.example.org",
-			RunE: p.asking(func(ctx context.Context, gw *control.Client, hosts []string) error {
-				names, err := p.namesServed(ctx, gw, hosts)
+			RunE: p.asking(func(ctx context.Context, path string, gw *control.Client, hosts []string) error {
+				names, err := namesServed(ctx, path, gw, hosts)
 				if err != nil {
 					return err
 				}
@@ -76,14 +76,14 @@ without one all are tried.`,
 
 // namesServed finds the names that the gateway serves for the hosts named, of
 // which none may be unknown: no name at all would mean every one.
-func (p *program) namesServed(ctx context.Context, gw *control.Client, hosts []string) ([]string, error) {
+func namesServed(ctx context.Context, path string, gw *control.Client, hosts []string) ([]string, error) {
 	st, err := gw.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, named := range hosts {
-		h := hostNamed(st, named, p.fullName(named))
+		h := hostNamed(st, named, fullName(path, named))
 		if h == nil {
 			return nil, noSuchHost(named)
 		}

@@ -36,7 +36,7 @@ sent to the upstream. Without a scheme the URL is https.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	cmd.RunE = p.asking(func(ctx context.Context, gw *control.Client, args []string) error {
+	cmd.RunE = p.asking(func(ctx context.Context, path string, gw *control.Client, args []string) error {
 		var err error
 		if request.URL, err = absolute(args[0]); err == nil {
 			request.Header, err = parseHeaders(headers)
@@ -53,10 +53,6 @@ sent to the upstream. Without a scheme the URL is https.`,
 			return err
 		case asJSON:
 			return p.printJSON(explanation)
-		}
-		path, err := p.configPath()
-		if err != nil {
-			return err
 		}
 		writeExplanation(p.stdout, cmp.Or(request.Method, http.MethodGet)+" "+request.URL, explanation, clockOf(path))
 		return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,16 +30,8 @@ since, or the health of the upstream. Without a running gateway it shows what
 the configuration says, and the exit status is 1.`,
 		Example: "  detour status\n  detour status --json | jq -r '.hosts[] | select(.state == \"offline\").host'",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := p.configPath()
-			if err != nil {
-				return err
-			}
-			gw, err := client(path)
-			if err != nil {
-				return err
-			}
-			st, err := gw.Status(cmd.Context())
+		RunE: p.asking(func(ctx context.Context, path string, gw *control.Client, _ []string) error {
+			st, err := gw.Status(ctx)
 			switch {
 			case errors.Is(err, control.ErrNotRunning) && !asJSON:
 				return p.statusOfFile(path, err)
@@ -52,7 +45,7 @@ the configuration says, and the exit status is 1.`,
 			}
 			writeStatus(p.stdout, st, clockOf(path))
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
 	return cmd

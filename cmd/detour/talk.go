@@ -39,8 +39,9 @@ func notRead(path string, err error) error {
 	return err
 }
 
-// asking makes a command of what is done with a client of the gateway.
-func (p *program) asking(f func(context.Context, *control.Client, []string) error) func(*cobra.Command, []string) error {
+// asking makes a command of what is done with the configuration's path and a
+// client of its gateway.
+func (p *program) asking(f func(ctx context.Context, path string, gw *control.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		path, err := p.configPath()
 		if err != nil {
@@ -50,7 +51,7 @@ func (p *program) asking(f func(context.Context, *control.Client, []string) erro
 		if err != nil {
 			return err
 		}
-		return f(cmd.Context(), gw, args)
+		return f(cmd.Context(), path, gw, args)
 	}
 }
 
@@ -85,11 +86,7 @@ func defaultSocket() string {
 
 // fullName is the canonical name of a host as an operator writes it; what the
 // file cannot complete, because it has mistakes, is taken as it is.
-func (p *program) fullName(named string) string {
-	path, err := p.configPath()
-	if err != nil {
-		return named
-	}
+func fullName(path, named string) string {
 	cfg, _, err := parse(path)
 	if err != nil {
 		return named
