@@ -29,11 +29,11 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
   detour bypass shop --for 15m
   xdg-open "$(detour bypass shop)"`,
 		Args: cobra.ExactArgs(1),
-		ValidArgsFunction: func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, given []string, begun string) ([]string, cobra.ShellCompDirective) {
 			if len(given) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
-			return p.flippable(cmd.Context(), given, true), cobra.ShellCompDirectiveNoFileComp
+			return p.completeHosts(true)(cmd, given, begun)
 		},
 	}
 	cmd.RunE = p.asking(func(ctx context.Context, path string, gw *control.Client, hosts []string) error {

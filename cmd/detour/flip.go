@@ -12,6 +12,8 @@ import (
 
 	"detour/config"
 	"detour/control"
+
+	"github.com/spf13/cobra"
 )
 
 // peer is the running gateway as far as a configuration file concerns it.
@@ -254,8 +256,14 @@ func refusedEdit(err error) error {
 	return usageError(fmt.Errorf("nothing was changed: %s", strings.Join(why, "; ")), "")
 }
 
-// flippable are the hosts that completion offers: those not yet as wanted and
-// not named yet.
+// completeHosts offers the hosts that are not yet as wanted.
+func (p *program) completeHosts(online bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return p.flippable(cmd.Context(), given, online), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// flippable are the hosts that are neither as wanted nor among those given.
 func (p *program) flippable(ctx context.Context, given []string, online bool) []string {
 	path, err := p.configPath()
 	if err != nil {

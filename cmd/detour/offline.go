@@ -56,9 +56,7 @@ changed and counts from the next start.`,
   detour offline shop --for 2h --reason "database upgrade"
   detour offline shop --from 22:00 --until 23:30 --drain 10m
   detour offline --all --except status,mail`,
-		ValidArgsFunction: func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return p.flippable(cmd.Context(), given, false), cobra.ShellCompDirectiveNoFileComp
-		},
+		ValidArgsFunction: p.completeHosts(false),
 		RunE: func(cmd *cobra.Command, hosts []string) error {
 			if err := o.check(hosts); err != nil {
 				return usageError(err, "detour offline --help")
@@ -91,9 +89,7 @@ changed and counts from the next start.`,
 	flags.BoolVar(&o.wait, "wait", false, "until nothing is in flight any more; Ctrl-C ends only the waiting")
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON for programs")
 	// Its only error is a flag that does not exist.
-	_ = cmd.RegisterFlagCompletionFunc("except", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return p.flippable(cmd.Context(), nil, false), cobra.ShellCompDirectiveNoFileComp
-	})
+	_ = cmd.RegisterFlagCompletionFunc("except", p.completeHosts(false))
 	return cmd
 }
 

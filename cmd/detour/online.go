@@ -27,10 +27,8 @@ The file is changed where it says so, every other byte stays; then the running
 gateway reads it, and the command returns when the new state serves. A host
 whose upstream is unhealthy may stay offline (auto_offline): then the exit
 status is 1.`,
-		Example: "  detour online blog\n  detour online blog shop.example.org\n  detour online --all",
-		ValidArgsFunction: func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return p.flippable(cmd.Context(), given, true), cobra.ShellCompDirectiveNoFileComp
-		},
+		Example:           "  detour online blog\n  detour online blog shop.example.org\n  detour online --all",
+		ValidArgsFunction: p.completeHosts(true),
 		RunE: func(cmd *cobra.Command, hosts []string) error {
 			if err := hostsOrAll(hosts, all); err != nil {
 				return usageError(err, "detour online --help")
