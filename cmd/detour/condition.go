@@ -2,39 +2,10 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"detour/control"
 )
-
-// hostOf finds a host by its canonical name; nil = the gateway has none.
-func hostOf(st control.Status, name string) *control.Host {
-	i := slices.IndexFunc(st.Hosts, func(h control.Host) bool { return h.Host == name })
-	if i < 0 {
-		return nil
-	}
-	return &st.Hosts[i]
-}
-
-// hostNamed is the host of a key, or the one that has a full name or alias; nil =
-// the gateway has none.
-func hostNamed(st control.Status, key, name string) *control.Host {
-	for i := range st.Hosts {
-		if st.Hosts[i].Key == key {
-			return &st.Hosts[i]
-		}
-	}
-	i := slices.IndexFunc(st.Hosts, func(h control.Host) bool { return h.Host == name || slices.Contains(h.Aliases, name) })
-	if i < 0 {
-		return nil
-	}
-	return &st.Hosts[i]
-}
-
-func noSuchHost(named string) error {
-	return usageError(fmt.Errorf("the running gateway has no host %q", named), "detour status, which lists them")
-}
 
 func state(online bool) string {
 	if online {

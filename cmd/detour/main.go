@@ -3,8 +3,8 @@
 // says how a running gateway is.
 //
 // Each command has a file of its own name, but run, which is in serve.go. What
-// several share: talk.go finds the gateway and failure.go the remedy for an
-// error; flip.go takes an edit of the file to the gateway, with plan.go for
+// several share: talk.go finds the gateway and its hosts, failure.go the remedy
+// for an error; flip.go takes an edit of the file to the gateway, with plan.go for
 // windows and wait.go for --wait; condition.go, human.go and clock.go put states,
 // numbers and times into words.
 package main

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"detour/config"
@@ -95,6 +98,32 @@ func fullName(path, named string) string {
 		return name
 	}
 	return named
+}
+
+// hostOf finds a host by its canonical name; nil = the gateway has none.
+func hostOf(st control.Status, name string) *control.Host {
+	return hostWhere(st, func(h *control.Host) bool { return h.Host == name })
+}
+
+// hostNamed is the host of a key, or the one that has a full name or alias; nil =
+// the gateway has none.
+func hostNamed(st control.Status, key, name string) *control.Host {
+	return cmp.Or(
+		hostWhere(st, func(h *control.Host) bool { return h.Key == key }),
+		hostWhere(st, func(h *control.Host) bool { return h.Host == name || slices.Contains(h.Aliases, name) }))
+}
+
+func hostWhere(st control.Status, is func(*control.Host) bool) *control.Host {
+	for i := range st.Hosts {
+		if h := &st.Hosts[i]; is(h) {
+			return h
+		}
+	}
+	return nil
+}
+
+func noSuchHost(named string) error {
+	return usageError(fmt.Errorf("the running gateway has no host %q", named), "detour status, which lists them")
 }
 
 // sameFile reports whether two paths lead to one file; paths that cannot be
