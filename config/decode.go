@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -281,11 +280,11 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// enumerate joins words: "a, b and c".
+// enumerate joins words: "a, b and c", with last "and".
 func enumerate(words []string, last string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
 	}
 	n := len(words) - 1
-	return strings.Join(words[:n], ", ") + " " + cmp.Or(last, "and") + " " + words[n]
+	return strings.Join(words[:n], ", ") + " " + last + " " + words[n]
 }

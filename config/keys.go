@@ -34,17 +34,16 @@ const (
 // Reference returns every key of the file, in the order of the documentation.
 func Reference() []Key {
 	c := Config{ACME: ACME{Fallback: &Issuer{}}}
-	var ks []Key
-	for _, k := range c.keys() {
-		ks = append(ks, Key{Name: k.name, Type: k.value.typ, Default: k.def, Doc: k.doc})
+	var all []Key
+	add := func(prefix string, keys []key) {
+		for _, k := range keys {
+			all = append(all, Key{Name: prefix + k.name, Type: k.value.typ, Default: k.def, Doc: k.doc})
+		}
 	}
-	for _, k := range new(maintenanceEntry).keys() {
-		ks = append(ks, Key{Name: maintenancePrefix + k.name, Type: k.value.typ, Default: k.def, Doc: k.doc})
-	}
-	for _, k := range new(hostEntry).keys() {
-		ks = append(ks, Key{Name: hostPrefix + k.name, Type: k.value.typ, Default: k.def, Doc: k.doc})
-	}
-	return ks
+	add("", c.keys())
+	add(maintenancePrefix, new(maintenanceEntry).keys())
+	add(hostPrefix, new(hostEntry).keys())
+	return all
 }
 
 // keys are all keys but those of the hosts and of [[maintenance]]. c.ACME.Fallback must not be nil.
