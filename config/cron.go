@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func leastGap(line string) time.Duration {
 		return 0
 	}
 	const enough = 400 // a year of days: whatever a line does in turns it has done by then
-	least := time.Duration(1<<63 - 1)
+	least := time.Duration(math.MaxInt64)
 	at := schedule.Next(cronEpoch())
 	for range enough {
 		next := schedule.Next(at)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,14 +84,8 @@ func (n *node) path() string {
 		}
 		parts = append(parts, key)
 	}
-	var b strings.Builder
-	for i := len(parts) - 1; i >= 0; i-- {
-		b.WriteString(parts[i])
-		if i > 0 {
-			b.WriteByte('.')
-		}
-	}
-	return b.String()
+	slices.Reverse(parts)
+	return strings.Join(parts, ".")
 }
 
 func newTable(o origin) *node {

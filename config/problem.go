@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 	"unicode/utf8"
 )
@@ -59,7 +58,8 @@ func newPlaces(data []byte, start int) *places {
 }
 
 func (p *places) line(offset int) int {
-	return max(1, sort.SearchInts(p.lines, offset+1))
+	after, _ := slices.BinarySearch(p.lines, offset+1)
+	return max(1, after)
 }
 
 func (p *places) column(offset int) int {
