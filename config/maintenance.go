@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"detour/state"
@@ -136,18 +135,6 @@ func (d *decoder) readEnded(c *Config, m *maintenanceEntry, n *node) {
 			m.Ended[name] = t
 		}
 	}
-}
-
-// short is a duration without units of zero: "1h", not "1h0m0s".
-func short(v time.Duration) string {
-	s := v.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // end is when a one-shot window is over for a host.

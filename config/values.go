@@ -7,6 +7,7 @@ import (
 	"net/textproto"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,10 +87,8 @@ func choice[T ~string](to *T, values ...T) value {
 	}
 	words := strings.Join(quoted, " or ")
 	return text(words, to, func(s string) (T, error) {
-		for _, v := range values {
-			if s == string(v) {
-				return v, nil
-			}
+		if slices.Contains(values, T(s)) {
+			return T(s), nil
 		}
 		return "", fmt.Errorf("is %s; must be %s", quote(s), words)
 	})
@@ -165,6 +164,18 @@ func ParseDuration(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("%s is too long", quote(s))
 	}
 	return long + v, nil
+}
+
+// short is a duration without units of zero: "1h", not "1h0m0s".
+func short(v time.Duration) string {
+	s := v.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // minRetryAfter: Retry-After counts whole seconds (RFC 9110, 10.2.3).
