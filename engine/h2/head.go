@@ -1,9 +1,5 @@
 package h2
 
-import (
-	"golang.org/x/net/http2/hpack"
-)
-
 // head is a header block while it arrives. It is used again for the next.
 type head struct {
 	stream uint32
@@ -22,13 +18,7 @@ type head struct {
 	size    int    // decoded, as RFC 9113, section 6.5.2, counts
 	parts   []byte // of a block that is not whole yet
 	frames  int
-	begun   bool // a field came
-	decoder *hpack.Decoder
-	nothing [1]byte // see forget
-
-	table  table
-	came   tableField // the last one that decoder emitted
-	hasOne bool       // it did
+	decoder decoder
 }
 
 // field is a regular field of a request.
@@ -55,9 +45,7 @@ const maxBlockFrames = 32
 
 func (h *head) init(limit int) {
 	h.limit = limit
-	h.decoder = hpack.NewDecoder(tableBytes, h.emit)
-	h.table.max = tableBytes
-	h.nothing[0] = 0x82
+	h.decoder.max = tableBytes
 }
 
 // begin makes h ready for a block.
@@ -66,13 +54,11 @@ func (h *head) begin(stream uint32, ends bool) {
 	h.stream, h.ends = stream, ends
 	h.seen = [pseudoCount]bool{}
 	h.malformed, h.tooLarge, h.padded, h.opens, h.refuse = "", false, false, false, false
-	h.size, h.frames, h.begun = 0, 0, false
-	h.decoder.SetEmitEnabled(true)
+	h.size, h.frames = 0, 0
 }
 
 // write takes a part of the block; last says that there is no more. Only a whole
-// block is decoded: of one in parts the decoder would keep a copy, and room for
-// it for good. It must be decoded whatever is wrong with it, for the sake of the
+// block is decoded, and it must be, whatever is wrong with it, for the sake of the
 // table.
 func (h *head) write(part []byte, last bool) error {
 	h.frames++
@@ -90,38 +76,21 @@ func (h *head) write(part []byte, last bool) error {
 	if err := h.decode(part); err != nil {
 		return connError{codeCompression, "header block cannot be decoded"}
 	}
-	if err := h.decoder.Close(); err != nil {
-		return connError{codeCompression, "header block breaks off"}
-	}
 	return nil
 }
 
 // forget lets go of what a connection that falls idle would keep of the block.
-// The decoder holds on to the last bytes it was given, and so to a whole buffer: it
-// gets a field of the static table instead, of which nobody is told.
 func (h *head) forget() {
 	if clear(h.fields); cap(h.fields) > maxFields {
 		h.fields = nil
 	}
-	h.pseudo, h.came = [pseudoCount]string{}, tableField{}
-	h.decoder.SetEmitEnabled(false)
-	_, _ = h.decoder.Write(h.nothing[:])
-	_ = h.decoder.Close()
-}
-
-// emit takes a field from the decoder.
-func (h *head) emit(f hpack.HeaderField) {
-	h.came, h.hasOne = judge(f.Name, f.Value), true
-	h.take(&h.came)
+	h.pseudo, h.decoder.literal = [pseudoCount]string{}, tableField{}
 }
 
 // take takes a field.
 func (h *head) take(f *tableField) {
 	if h.size += f.size(); h.size > h.limit {
-		if !h.tooLarge {
-			h.tooLarge = true
-			h.decoder.SetEmitEnabled(false)
-		}
+		h.tooLarge = true
 		return
 	}
 	switch f.kind {

@@ -12,22 +12,31 @@ const (
 
 // history remembers how the last streams ended.
 type history struct {
-	past [128]struct { // as many as may end within a round trip, more or less
-		id  uint32
-		how ending
-	}
+	past []ended // the oldest is the next to be forgotten, once there are maxPast
 	next int
 }
 
+type ended struct {
+	id  uint32
+	how ending
+}
+
+// maxPast is as many as may end within a round trip, more or less.
+const maxPast = 128
+
 func (h *history) add(id uint32, how ending) {
-	h.past[h.next].id, h.past[h.next].how = id, how
-	h.next = (h.next + 1) % len(h.past)
+	if len(h.past) < maxPast {
+		h.past = append(h.past, ended{id, how})
+		return
+	}
+	h.past[h.next] = ended{id, how}
+	h.next = (h.next + 1) % maxPast
 }
 
 func (h *history) of(id uint32) ending {
-	for i := range h.past {
-		if h.past[i].id == id {
-			return h.past[i].how
+	for _, e := range h.past {
+		if e.id == id {
+			return e.how
 		}
 	}
 	return notKnown

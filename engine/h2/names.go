@@ -1,6 +1,11 @@
 package h2
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+
+	"golang.org/x/net/http2/hpack"
+)
 
 // The classes a byte can belong to.
 const (
@@ -95,7 +100,7 @@ func canonical(name string) string {
 type wireName struct {
 	name  string
 	once  bool  // its values hardly come again, or are better kept out of tables
-	index uint8 // of such a name in the static table (RFC 7541, appendix A); 0 = it is not there
+	index uint8 // the first in the static table that has the name; 0 = none has, or the name is not a common one
 }
 
 // wireNameOf is the name on the wire of a canonical name; its name is "" if it is not
@@ -138,24 +143,22 @@ var commonNames = []string{
 	"x-requested-with", "x-robots-tag", "x-xss-protection",
 }
 
-// onceNames are fields whose values hardly come again on the same connection,
-// with their index in the static table. Others would be pushed out of the client's
-// table by them that do come again.
-var onceNames = map[string]uint8{
-	"age": 21, "content-disposition": 25, "content-range": 30, "etag": 34, "expires": 36, "last-modified": 44,
-	"link": 45, "location": 46, "set-cookie": 55,
-	"x-request-id": 0, "cf-ray": 0, "server-timing": 0, "grpc-message": 0,
+// onceNames are fields whose values hardly come again on the same connection.
+// Others would be pushed out of the client's table by them that do come again.
+var onceNames = []string{
+	"age", "content-disposition", "content-range", "etag", "expires", "last-modified", "link", "location", "set-cookie",
+	"x-request-id", "cf-ray", "server-timing", "grpc-message",
 }
 
-// canonicalNames and wireNames are commonNames and onceNames, from the wire and to
-// it.
+// canonicalNames and wireNames are commonNames, from the wire and to it.
 var canonicalNames, wireNames = func() (canonical map[string]string, wire map[string]wireName) {
 	canonical = make(map[string]string, len(commonNames))
 	wire = make(map[string]wireName, len(commonNames))
 	for _, name := range commonNames {
 		key := http.CanonicalHeaderKey(name)
-		index, once := onceNames[name]
-		canonical[name], wire[key] = key, wireName{name, once, index}
+		canonical[name] = key
+		index := slices.IndexFunc(staticFields[:], func(f hpack.HeaderField) bool { return f.Name == name })
+		wire[key] = wireName{name, slices.Contains(onceNames, name), uint8(max(index, 0))}
 	}
 	return canonical, wire
 }()

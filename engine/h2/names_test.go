@@ -17,7 +17,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("wireNameOf(%q) = %q; want %q", key, got.name, name)
 		}
 	}
-	for name := range onceNames {
+	for _, name := range onceNames {
 		if !wireNameOf(http.CanonicalHeaderKey(name)).once {
 			t.Errorf("%q is put into tables; want not", name)
 		}

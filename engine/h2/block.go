@@ -2,7 +2,6 @@ package h2
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -19,7 +18,7 @@ func (c *Conn) appendBlock(stream uint32, status int, fields []answerField, leng
 	start := len(c.out)
 	c.out = appendFrame(c.out, frameHeaders, 0, stream, 0)
 	if status != 0 {
-		c.encoder.encode(wireName{name: ":status"}, statusText(status))
+		c.encoder.status(status)
 	}
 	for i := range fields {
 		f := &fields[i]
@@ -70,18 +69,4 @@ func (c *Conn) dateText() string {
 		c.dateUntil = now.Add(time.Second - time.Duration(t.Nanosecond()))
 	}
 	return c.date
-}
-
-func statusText(status int) string {
-	switch status {
-	case http.StatusOK:
-		return "200"
-	case http.StatusFound:
-		return "302"
-	case http.StatusNotModified:
-		return "304"
-	case http.StatusNotFound:
-		return "404"
-	}
-	return strconv.Itoa(status)
 }

@@ -80,3 +80,25 @@ func TestEncoderRemembers(t *testing.T) {
 		t.Errorf("it takes %v allocations; want none", n)
 	}
 }
+
+// So it does with as many fields as the client's table holds.
+func TestEncoderRemembersMany(t *testing.T) {
+	var out []byte
+	var e encoder
+	e.init(func(int) *[]byte { return &out })
+	const fields = 40
+	block := func() int {
+		out = out[:0]
+		for i := range fields {
+			e.encode(named(fmt.Sprintf("x-%c-%d", 'a'+i%7, i)), fmt.Sprintf("%d.%d", i*i, i))
+		}
+		return len(out)
+	}
+	first := block()
+	for range 5 {
+		block()
+	}
+	if n := block(); n > fields+10 {
+		t.Errorf("a block of %d fields takes %d bytes, and %d when it comes again; want hardly more than one a field", fields, first, n)
+	}
+}
