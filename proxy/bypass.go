@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -259,12 +260,8 @@ func redirectToClean(w http.ResponseWriter, r *http.Request, host string) {
 
 // withoutBypassCookie is a request's Cookie field as the upstream gets it.
 func withoutBypassCookie(fields []string) []string {
-	found := false
-	for _, cookies := range fields {
-		found = found || strings.Contains(cookies, bypassCookie)
-	}
-	if !found { // nearly always
-		return fields
+	if !slices.ContainsFunc(fields, func(cookies string) bool { return strings.Contains(cookies, bypassCookie) }) {
+		return fields // nearly always
 	}
 	var kept []string
 	for _, cookies := range fields {

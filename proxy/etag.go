@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -51,7 +52,7 @@ func cutSuffixes(values []string, accepted codingWeights) []string {
 			continue
 		}
 		if &cut[0] == &values[0] {
-			cut = append([]string(nil), values...)
+			cut = slices.Clone(values)
 		}
 		cut[i] = bare
 	}
@@ -69,13 +70,8 @@ func (c *compressWriter) notModified(h http.Header) {
 	if tag == "" {
 		return
 	}
-	knows := func(tag string) bool {
-		for _, v := range c.ifNoneMatch {
-			if strings.Contains(v, tag) { // both quotes are in it: no partial match
-				return true
-			}
-		}
-		return false
+	knows := func(tag string) bool { // both quotes are in it: no partial match
+		return slices.ContainsFunc(c.ifNoneMatch, func(v string) bool { return strings.Contains(v, tag) })
 	}
 	// A cache may know several forms: ours to choose is the one a GET gets now.
 	best := c.weights.best()

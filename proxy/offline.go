@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -149,7 +150,7 @@ func (o offline) preflight() {
 	asked := o.r.Header
 	h.Set("Access-Control-Allow-Methods", asked.Get("Access-Control-Request-Method"))
 	if fields := asked["Access-Control-Request-Headers"]; fields != nil {
-		h["Access-Control-Allow-Headers"] = append([]string(nil), fields...)
+		h["Access-Control-Allow-Headers"] = slices.Clone(fields)
 	}
 	h.Set("Access-Control-Max-Age", "0")
 	if origin := asked.Get("Origin"); origin != "" {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -49,10 +50,7 @@ func NewTable(o TableOptions) (*Table, error) {
 		t.trusted = NewTrusted(TrustedOptions{})
 	}
 	const https = 443
-	port := o.AdvertisePort
-	if port == 0 {
-		port = https
-	}
+	port := cmp.Or(o.AdvertisePort, https)
 	if port != https {
 		t.port = ":" + strconv.Itoa(port)
 	}
