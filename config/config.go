@@ -84,7 +84,7 @@ type Listen struct {
 	HTTP3          bool
 	AdvertisePort  int // port in Alt-Svc and redirects; never 0 after Load
 	TrustedProxies TrustedProxies
-	MaxConnections int // open at the same time on HTTP and HTTPS together, over TCP; 0 = only that of descriptors
+	MaxConnections int // open at the same time on HTTP and HTTPS together; 0 = only that of descriptors
 	Engine         Engine
 	Grace          time.Duration // how long SIGTERM drains
 }

@@ -49,7 +49,7 @@ func TestFloodOfIdleConnections(t *testing.T) {
 	ws := dial(t, r, "shop")
 	defer ws.CloseNow()
 	var downloads []io.ReadCloser
-	for _, protocol := range []string{"h1", "h2"} {
+	for _, protocol := range protocols {
 		res, err := r.client(t, protocol).Get("https://shop.example.test/download")
 		if err != nil {
 			t.Fatal(err)
@@ -77,6 +77,7 @@ func TestFloodOfIdleConnections(t *testing.T) {
 		ask("h2")
 		say()
 	}
+	ask("h3")
 	for range places { // silent from the beginning
 		c, err := net.Dial("tcp", r.HTTPSAddr().String())
 		if err != nil {

@@ -2,8 +2,10 @@ package gateway_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -14,6 +16,9 @@ import (
 
 	"detour/engine/accept"
 	"detour/gateway"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 )
 
 // limitedTo has a server bound its connections.
@@ -119,6 +124,75 @@ func TestLimitWaitsForBusyConnections(t *testing.T) {
 	for range 2 {
 		if err := receive(t, "a slow answer", answered); err != nil {
 			t.Errorf("a slow request got %v", err)
+		}
+	}
+}
+
+// Connections over QUIC have their places, too: idle ones make room, busy ones are
+// waited for.
+func TestQUICServerLimit(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	log := &syncBuffer{}
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			arrived <- struct{}{}
+			<-release
+		}
+		describe(w, r)
+	}), limitedTo(3), func(o *gateway.ServerOptions) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	answered := make(chan error, 10)
+	get := func(tr *http3.Transport, path string) {
+		defer tr.Close()
+		res, err := (&http.Client{Transport: tr}).Get("https://" + name + path)
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+		answered <- err
+	}
+	dial := func() *quic.Conn {
+		c, err := quic.DialAddr(t.Context(), s.addr, clientTLS(http3.NextProtoH3), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.CloseWithError(0, "") })
+		return c
+	}
+
+	go get(s.transport(t), "/slow")
+	receive(t, "a slow request", arrived)
+	silent, half := dial(), dial()
+	if stream, err := half.OpenStream(); err != nil {
+		t.Fatal(err)
+	} else if _, err := stream.Write([]byte("\x01\x40")); err != nil { // HEADERS, and half of its length
+		t.Fatal(err)
+	}
+	for range 2 {
+		go get(s.transport(t), "/slow")
+		receive(t, "a newcomer's request", arrived)
+	}
+	for _, c := range []*quic.Conn{silent, half} {
+		receive(t, "the end of an idle connection", c.Context().Done())
+		var e *quic.ApplicationError
+		if err := context.Cause(c.Context()); !errors.As(err, &e) || e.ErrorCode != quic.ApplicationErrorCode(http3.ErrCodeNoError) {
+			t.Errorf("an idle connection ended with %v; want H3_NO_ERROR", err)
+		}
+	}
+	if n := strings.Count(log.String(), `msg="all allowed connections are open" limit=3`); n != 1 {
+		t.Errorf("%d lines about the limit; want 1\n%s", n, log)
+	}
+
+	go get(s.transport(t), "/")
+	select {
+	case err := <-answered:
+		t.Errorf("a request got %v while all were busy; want it to wait", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	dial().CloseWithError(0, "") // who leaves while waiting takes no place
+	close(release)
+	for range 4 {
+		if err := receive(t, "an answer", answered); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
+	"detour/engine/accept"
 	"detour/proxy"
 )
 
@@ -62,6 +63,7 @@ type QUICServer struct {
 	closed    bool
 	listener  *quic.EarlyListener
 	transport *quic.Transport
+	visits    map[*visit]struct{}
 }
 
 // NewQUICServer returns an HTTP/3 server on quic-go. o.TLS must be set.
@@ -75,7 +77,11 @@ func NewQUICServer(o ServerOptions) *QUICServer {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &QUICServer{ServerOptions: o, finished: make(chan struct{}, 1)}
+	if o.Limiter == nil {
+		o.Limiter = new(accept.Limiter)
+	}
+	s := &QUICServer{ServerOptions: o, finished: make(chan struct{}, 1), visits: make(map[*visit]struct{})}
+	o.Limiter.Join(s.idlers)
 	s.h3 = &http3.Server{
 		Handler:        standard(s.counted(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
 		MaxHeaderBytes: o.Limits.HeaderBytes,
@@ -112,7 +118,28 @@ func (s *QUICServer) Serve(c net.PacketConn) error {
 	if err != nil {
 		return err
 	}
-	return s.h3.ServeListener(l)
+	return s.h3.ServeListener(limited{l, s})
+}
+
+// limited is a listener whose connections wait for a place. Of those behind them
+// quic-go keeps 32; more are refused, and browsers come over TCP.
+type limited struct {
+	*quic.EarlyListener
+	server *QUICServer
+}
+
+// Accept is called by one goroutine.
+func (l limited) Accept(ctx context.Context) (*quic.Conn, error) {
+	c, err := l.EarlyListener.Accept(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !l.server.Limiter.Enter(ctx, l.server.Log) {
+		_ = c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+		return nil, context.Cause(ctx)
+	}
+	context.AfterFunc(c.Context(), l.server.Limiter.Leave)
+	return c, nil
 }
 
 func (s *QUICServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {

@@ -2,12 +2,16 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"detour/engine/accept"
 )
 
 const (
@@ -33,6 +37,7 @@ type visit struct {
 
 	mu       sync.Mutex // guards the rest; never held while closing
 	idle     *time.Timer
+	since    time.Time // when requests became 0
 	requests int
 	over     bool
 	resets   float64 // how many more are allowed
@@ -44,10 +49,49 @@ type visitKey struct{}
 
 // visited is for http3.Server.ConnContext.
 func (s *QUICServer) visited(ctx context.Context, c *quic.Conn) context.Context {
-	v := &visit{conn: c, limit: s.Limits.IdleTimeout, resets: quicResets, counted: time.Now()}
+	now := time.Now()
+	v := &visit{conn: c, limit: s.Limits.IdleTimeout, since: now, resets: quicResets, counted: now}
 	v.idle = time.AfterFunc(v.limit, func() { v.close(http3.ErrCodeNoError, "idle") })
-	context.AfterFunc(c.Context(), v.end)
+	s.mu.Lock()
+	s.visits[v] = struct{}{}
+	s.mu.Unlock()
+	context.AfterFunc(c.Context(), func() {
+		v.end()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.visits, v)
+	})
 	return context.WithValue(ctx, visitKey{}, v)
+}
+
+// idlers are the connections, for the Limiter.
+func (s *QUICServer) idlers(yield func(accept.Idler) bool) {
+	s.mu.Lock()
+	visits := slices.Collect(maps.Keys(s.visits))
+	s.mu.Unlock()
+	for _, v := range visits {
+		if !yield(v) {
+			return
+		}
+	}
+}
+
+// IdleSince is for the Limiter. Nothing says whether the last answer is still on
+// its way; it gets as long as a newcomer does.
+func (v *visit) IdleSince() time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.over || v.requests > 0 || time.Since(v.since) < accept.Newcomer {
+		return time.Time{}
+	}
+	return v.since
+}
+
+// EndIdle is for the Limiter.
+func (v *visit) EndIdle() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return !v.over && v.requests == 0 && v.idle.Reset(0) // false: it ends already
 }
 
 func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }
@@ -74,14 +118,15 @@ func (v *visit) requestEnds(reset bool) {
 func (v *visit) countEnd(reset bool) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	now := time.Now()
 	if v.requests--; v.requests == 0 && !v.over {
+		v.since = now
 		v.idle.Reset(v.limit)
 	}
 	if !reset {
 		v.resets = min(v.resets+quicEarned, quicResets)
 		return false
 	}
-	now := time.Now()
 	v.resets = min(v.resets+now.Sub(v.counted).Seconds()*quicResetsSecond, quicResets) - 1
 	v.counted = now
 	return v.resets < 0

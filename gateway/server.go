@@ -37,7 +37,7 @@ type ServerOptions struct {
 	TLS     *tls.Config  // from TLSConfig; nil = plaintext, HTTP/1 only
 	Log     *slog.Logger // nil = silent
 	Limits  engine.Limits
-	Limiter *accept.Limiter // of open TCP connections; nil = there is no limit
+	Limiter *accept.Limiter // of open connections; nil = there is no limit
 
 	// QUICResetKey lets HTTP/3 clients of the process before, which died or
 	// whose farewell they missed, know at once that their connection is gone:

@@ -68,26 +68,35 @@ func (l *Limiter) Join(conns iter.Seq[Idler]) {
 	l.servers = append(l.servers, conns)
 }
 
-// admit waits until there is a place for c, which is given back when c is closed.
-// Meanwhile the next ones wait with the kernel. nil = ctx ended first.
-func (l *Limiter) admit(ctx context.Context, c net.Conn, log *slog.Logger) net.Conn {
-	if _, ok := c.(interface{ ConnectionState() tls.ConnectionState }); ok {
-		return c // servers want to see it as it is; who listens so counts for himself
-	}
+// Enter waits until there is a place for one more connection, which Leave gives
+// back. false = ctx ended first.
+func (l *Limiter) Enter(ctx context.Context, log *slog.Logger) bool {
 	for {
 		freed := l.take()
 		if freed == nil {
-			return &guest{Conn: c, limiter: l}
+			return true
 		}
 		l.report(log, l.makeRoom())
 		select {
 		case <-freed:
 		case <-time.After(farewell):
 		case <-ctx.Done():
-			_ = c.Close()
-			return nil
+			return false
 		}
 	}
+}
+
+// admit is Enter for c, which leaves when it is closed. Meanwhile the next ones
+// wait with the kernel. nil = ctx ended first.
+func (l *Limiter) admit(ctx context.Context, c net.Conn, log *slog.Logger) net.Conn {
+	if _, ok := c.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		return c // servers want to see it as it is; who listens so counts for himself
+	}
+	if !l.Enter(ctx, log) {
+		_ = c.Close()
+		return nil
+	}
+	return &guest{Conn: c, limiter: l}
 }
 
 // take takes a place, or returns what is closed when there may be one.
@@ -104,8 +113,8 @@ func (l *Limiter) take() (freed <-chan struct{}) {
 	return l.freed
 }
 
-// giveBack is the reverse of take.
-func (l *Limiter) giveBack() {
+// Leave is the reverse of Enter.
+func (l *Limiter) Leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open--
@@ -189,7 +198,7 @@ type guest struct {
 
 func (g *guest) Close() error {
 	err := g.Conn.Close()
-	g.left.Do(g.limiter.giveBack)
+	g.left.Do(g.limiter.Leave)
 	return err
 }
 
