@@ -231,8 +231,8 @@ func (g *Gateway) drain() {
 	g.reloading.Lock()
 	g.stopping = true
 	g.reloading.Unlock()
-	g.options.Notify("STOPPING=1")
 	grace := g.current.Load().config.Listen.Grace
+	g.notifyStopping(grace)
 	g.log.Info("draining", "grace", grace)
 	ctx, cancel := context.WithTimeout(g.open, grace)
 	defer cancel()

@@ -44,6 +44,16 @@ func (g *Gateway) notifyReloading() {
 	g.options.Notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
+// closingTime is what the end may take once nothing is in flight: Close gives up
+// after a few seconds, and a slow disk takes the last lines of the logs.
+const closingTime = 20 * time.Second
+
+// notifyStopping begins the drain. TimeoutStopSec= of the service is no longer
+// than most need; a longer grace asks for more, or would end in a kill.
+func (g *Gateway) notifyStopping(grace time.Duration) {
+	g.options.Notify(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping, (grace + closingTime).Microseconds()))
+}
+
 // beat feeds the service's watchdog while reloads get through: a gateway that
 // is stuck in one would otherwise look alive.
 func (g *Gateway) beat(ctx context.Context) {

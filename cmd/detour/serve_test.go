@@ -40,6 +40,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 [listen]
 http = ""
 https = "127.0.0.1:0"
+grace = "2m"
 [acme]
 ca = "local"
 storage = "state"
@@ -65,7 +66,7 @@ socket = "control.sock"
 	hears(`^RELOADING=1\nMONOTONIC_USEC=[0-9]+\n?$`)
 	hears(`^READY=1\n`)
 	cancel()
-	hears(`^STOPPING=1`)
+	hears(`^STOPPING=1\nEXTEND_TIMEOUT_USEC=140000000$`) // the grace and some
 	if status := <-ended; status != exitOK || stdout.Len() > 0 {
 		t.Errorf("run = %d with %q on stdout; want 0 and nothing\n%s", status, &stdout, &stderr)
 	}
