@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,7 +19,7 @@ import (
 func seedFile(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "proxy.toml")
-	if err := os.WriteFile(path, readSeed(t), 0o640); err != nil {
+	if err := errors.Join(os.WriteFile(path, readSeed(t), 0o640), os.Chmod(path, 0o640)); err != nil { // whatever the umask
 		t.Fatal(err)
 	}
 	return path
