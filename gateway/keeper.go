@@ -86,7 +86,7 @@ func (k *keeper) look(ctx context.Context) time.Time {
 		k.tell(old, next)
 		k.g.notifyState()
 	}
-	k.watch(ctx, next, now)
+	k.updateChecks(ctx, next, now)
 	k.cutDrained(ctx, next)
 	return earliest(again, k.remind(next, now))
 }

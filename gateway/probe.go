@@ -43,9 +43,9 @@ var anyAnswer = config.Health{
 	StatusMin: 100, StatusMax: 599, Fails: 1, Passes: 1,
 }
 
-// watch starts and ends checks so that they are what snap asks for at now. The
+// updateChecks starts and ends checks so that they are what snap asks for at now. The
 // caller is run, and holds reloading.
-func (k *keeper) watch(ctx context.Context, snap *snapshot, now time.Time) {
+func (k *keeper) updateChecks(ctx context.Context, snap *snapshot, now time.Time) {
 	before := *k.checks.Load()
 	wanted := make(map[checkKey]*check)
 	changed := false

@@ -310,7 +310,7 @@ func TestWatchInABusyDirectory(t *testing.T) {
 	writer.Go(func() {
 		for n := 0; busy.Err() == nil; n++ {
 			os.WriteFile(filepath.Join(r.dir, "noise"), []byte{byte(n)}, 0o644)
-			time.Sleep(10 * time.Millisecond) // the noise's rhythm, well below the time to settle
+			time.Sleep(10 * time.Millisecond) // the noise's rhythm, well below savePause
 		}
 	})
 	if err := os.WriteFile(r.config, []byte(watched+"two = { upstream = \"127.0.0.1:1\" }\n"), 0o644); err != nil {

@@ -12,13 +12,14 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long a changed file must be left alone before it is read:
-// editors save in several steps, and half a file is a mistake nobody made.
-const settle = 100 * time.Millisecond
-
-// patience is how long it is waited for: in a directory where other programs
-// write all the time it is never quiet.
-const patience = time.Second
+const (
+	// savePause is how long a changed file must be left alone before it is read:
+	// editors save in several steps, and half a file is a mistake nobody made.
+	savePause = 100 * time.Millisecond
+	// longestSave is how long that is waited for: in a directory where other
+	// programs write all the time it is never quiet.
+	longestSave = time.Second
+)
 
 // watch reloads when the configuration file changes, while the configuration
 // in force says watch = true. The directories are watched, not the file:
@@ -38,7 +39,7 @@ func (g *Gateway) watch(ctx context.Context) {
 		if since.IsZero() {
 			since = time.Now()
 		}
-		quiet.Reset(min(settle, patience-time.Since(since)))
+		quiet.Reset(min(savePause, longestSave-time.Since(since)))
 	}
 	for {
 		select {
