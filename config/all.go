@@ -23,13 +23,13 @@ func SetAll(name string, data []byte, all bool, except []string) ([]byte, error)
 	if err := d.err(); err != nil {
 		return nil, err
 	}
-	chosen, err := c.choose(except)
+	chosen, err := c.Choose(except)
 	if err != nil {
 		return nil, err
 	}
 	var keys, names []string
-	for _, i := range chosen {
-		keys, names = append(keys, c.Hosts[i].Key), append(names, c.Hosts[i].Name)
+	for _, h := range chosen {
+		keys, names = append(keys, h.Key), append(names, h.Name)
 	}
 	want := c.meaning()
 	table := d.root.member("offline")

@@ -21,8 +21,8 @@ type Change struct {
 }
 
 // SetOnline returns data with the flag of the given hosts set, and every other
-// byte as it was. Hosts are named by key, short or full name, or alias. A flag
-// that is absent and has to be false is inserted behind the host's upstream.
+// byte as it was. Hosts are named as for Choose. A flag that is absent and has to
+// be false is inserted behind the host's upstream.
 //
 // Nothing is changed, and the error says why, when data is not valid or would
 // not be afterwards (Problems), or when a host is unknown.
@@ -49,18 +49,17 @@ func newHostEdit(name string, data []byte, hosts []string, online bool, now time
 	if err := d.err(); err != nil {
 		return nil, nil, err
 	}
-	chosen, err := c.choose(hosts)
+	chosen, err := c.Choose(hosts)
 	if err != nil {
 		return nil, nil, err
 	}
 	e := &hostEdit{document: d.document, config: c, want: c.meaning(), now: now.Round(0)} // without the monotonic clock, as in a file
 	changes := make([]Change, len(chosen))
-	for i, at := range chosen {
-		h := &c.Hosts[at]
+	for i, h := range chosen {
 		changes[i] = Change{Host: h.Name, Key: h.Key, From: h.Online, To: online}
 		if h.Online != online {
 			e.edits = append(e.edits, flagEdit(data, d.root.member("hosts", h.Key), online))
-			e.want.Hosts[at].Online = online
+			e.want.Hosts[c.index(h.Key)].Online = online
 		}
 	}
 	return e, changes, nil
@@ -90,17 +89,17 @@ func revise(name string, data []byte, edits []edit, want *Config) ([]byte, error
 	return edited, nil
 }
 
-// choose returns the indexes of the hosts named, each once, in the order named.
-func (c *Config) choose(hosts []string) ([]int, error) {
-	var chosen []int
+// Choose returns the hosts that are named by key, short or full name, or alias,
+// each once, in the order named. The error says which of the names are nobody's.
+func (c *Config) Choose(named []string) ([]*Host, error) {
+	var chosen []*Host
 	var unknown []string
-	for _, s := range hosts {
+	for _, s := range named {
 		i := c.index(s)
-		switch {
-		case i < 0:
+		if i < 0 {
 			unknown = append(unknown, s)
-		case !slices.Contains(chosen, i):
-			chosen = append(chosen, i)
+		} else if h := &c.Hosts[i]; !slices.Contains(chosen, h) {
+			chosen = append(chosen, h)
 		}
 	}
 	if len(unknown) > 0 {

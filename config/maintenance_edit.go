@@ -32,13 +32,12 @@ func AddMaintenance(name string, data []byte, m Maintenance) ([]byte, error) {
 			m.Hosts = append(m.Hosts, c.Hosts[i].Name)
 		}
 	} else {
-		chosen, err := c.choose(m.Hosts)
+		chosen, err := c.Choose(m.Hosts)
 		if err != nil {
 			return nil, err
 		}
 		m.Hosts = nil
-		for _, i := range chosen {
-			h := &c.Hosts[i]
+		for _, h := range chosen {
 			key := h.Key
 			if key == "*" { // would be all hosts
 				key = h.Name

@@ -17,9 +17,9 @@ func (p *program) plan(ctx context.Context, path string, hosts []string, o *outa
 		return err
 	}
 	c := clock{time.Now().Truncate(time.Second), cfg.TimeZone} // the file has whole seconds
-	_, found, err := config.BringOnline(path, data, hosts, c.now)
+	chosen, err := cfg.Choose(hosts)
 	if err != nil {
-		return refusedEdit(err) // no such host; otherwise this only names them
+		return usageError(err, "")
 	}
 	from, until, err := o.times(c)
 	if err != nil {
@@ -29,10 +29,7 @@ func (p *program) plan(ctx context.Context, path string, hosts []string, o *outa
 	if f.gateway, err = meet(ctx, path, cfg); err != nil {
 		return err
 	}
-	w := planner{outage: o, clock: c, config: cfg, gateway: f.gateway, path: path}
-	for _, ch := range found {
-		w.hosts = append(w.hosts, entry(cfg, ch.Host))
-	}
+	w := planner{outage: o, clock: c, config: cfg, gateway: f.gateway, path: path, hosts: chosen}
 	now := !from.After(c.now)
 	edit := func(data []byte) ([]byte, error) { return w.later(data, from, until) }
 	if now {
