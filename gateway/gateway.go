@@ -257,7 +257,7 @@ const closeGoingAway = 1001
 
 // Close ends everything at once, in the reverse order of birth. It may be
 // called at any time, also on a Gateway that New could not finish.
-func (g *Gateway) Close() error {
+func (g *Gateway) Close() {
 	g.closed.Do(func() {
 		g.shut()
 		if g.quic != nil {
@@ -292,5 +292,4 @@ func (g *Gateway) Close() error {
 			g.files.Close()
 		}
 	})
-	return nil
 }
