@@ -2,11 +2,10 @@
 // checks the configuration, takes hosts offline and brings them back, and
 // says how a running gateway is.
 //
-// Each command has a file of its own name, but run, which is in serve.go. What
-// several share: talk.go finds the gateway and its hosts, failure.go the remedy
-// for an error; flip.go takes an edit of the file to the gateway, with plan.go for
-// windows and wait.go for --wait; condition.go, human.go and clock.go put states,
-// numbers and times into words.
+// Each command has a file of its own name. What several share: talk.go finds the
+// gateway and its hosts, failure.go the remedy for an error; flip.go takes an edit
+// of the file to the gateway, with plan.go for windows and wait.go for --wait;
+// condition.go, human.go and clock.go put states, numbers and times into words.
 package main
 
 import (
