@@ -259,10 +259,12 @@ func (s *QUICServer) counted(next http.Handler) http.Handler {
 	})
 }
 
-// standard has trailers, answers to HEAD, the end of bodies that were given up,
-// and the rest of those that nobody read be as net/http's servers have them.
+// standard has values of fields, trailers, answers to HEAD, the end of bodies that
+// were given up, and the rest of those that nobody read be as net/http's servers
+// have them.
 func standard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		trimValues(r.Header)
 		if r.ContentLength < 0 && r.Method != http.MethodConnect {
 			server := r
 			r = r.WithContext(r.Context())

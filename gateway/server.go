@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/textproto"
 	"strings"
 
 	"detour/engine/accept"
@@ -117,9 +118,13 @@ func withGuard(ctx context.Context, c net.Conn) context.Context {
 }
 
 // guarded tells the connection's Guard when next takes the connection over:
-// what follows an upgrade is not HTTP. Only requests that ask for one can.
+// what follows an upgrade is not HTTP. Only requests that ask for one can. Over
+// HTTP/2 there is no Guard, and no parser that leaves white space out.
 func guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor > 1 {
+			trimValues(r.Header)
+		}
 		if r.ProtoMajor == 1 && (r.Method == http.MethodConnect || r.Header["Upgrade"] != nil) {
 			if g, ok := r.Context().Value(guardKey{}).(*wire.Guard); ok {
 				w = hijackable{ResponseWriter: w, guard: g}
@@ -127,6 +132,16 @@ func guarded(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// trimValues removes the white space around values, which is not part of them (RFC
+// 9110, 5.5): upstreams of HTTP/1 leave it out, so nobody may be fooled by it before.
+func trimValues(h http.Header) {
+	for _, values := range h {
+		for i, v := range values {
+			values[i] = textproto.TrimString(v)
+		}
+	}
 }
 
 // hijackable is net/http's response writer of an upgrade request.
