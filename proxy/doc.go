@@ -22,8 +22,8 @@
 //   - upgrade.go changes the protocol instead, tunnel.go joins the connections,
 //     frames.go finds where a WebSocket may be ended; copybuffer.go is what both
 //     ways of passing on copy through
-//   - failure.go is where what went wrong becomes a status, page.go where it
-//     becomes words, in the format that accept.go chooses
+//   - failure.go says whose fault it is when something went wrong, and makes a
+//     status of it, page.go words, in the format that accept.go chooses
 //
 // Not in the course of a request:
 //

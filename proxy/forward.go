@@ -2,13 +2,9 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"os"
 	"strings"
 
 	"detour/engine/wire"
@@ -319,56 +315,6 @@ func idempotent(out *http.Request) bool {
 		return out.Body == nil
 	}
 	return false
-}
-
-// blame says whose failure err is when an exchange with the upstream ended early.
-func (f *forwarding) blame(err error) error {
-	if ours := f.brokenOff(); ours != nil {
-		return ours
-	}
-	if f.body != nil {
-		if cause := f.body.failure(); cause != nil {
-			return clientError(f.r, cause)
-		}
-		if f.stuck.Load() {
-			return errNotTaken
-		}
-	}
-	if f.r.Context().Err() != nil {
-		return errClientGone
-	}
-	if _, ok := errors.AsType[wire.Unsendable](err); ok {
-		return fmt.Errorf("%w: %w", errMalformed, err) // its server let it pass, as other protocols can carry it
-	}
-	return err
-}
-
-// brokenOff is why we broke f off ourselves; nil = we did not.
-func (f *forwarding) brokenOff() error {
-	switch {
-	case f.cut.Load():
-		return errCut
-	case f.handler.tunnels.over():
-		return errStopped
-	}
-	return nil
-}
-
-// clientError names what went wrong while reading r's body. The context cannot
-// tell: net/http's HTTP/1 server ends it with any failed read, so there the
-// error has to say whether the connection broke or its bytes are no body.
-func clientError(r *http.Request, err error) error {
-	_, broken := errors.AsType[*net.OpError](err)
-	switch {
-	case err == errBodyTooLarge:
-		return err
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errClientSlow
-	case broken, r.ProtoMajor > 1 && r.Context().Err() != nil,
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errClientGone
-	}
-	return fmt.Errorf("%w: %w", errClientBody, err)
 }
 
 // maxInterims bounds the 1xx of one answer: far over what an upload gets that is
