@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -130,11 +129,14 @@ func flock(f *os.File) error {
 
 // replace puts data in the place of target, with the mode and owner in before,
 // if unchanged still says nil when all is ready.
-func replace(target string, before fs.FileInfo, data []byte, unchanged func() error) (err error) {
+func replace(target string, before fs.FileInfo, data []byte, unchanged func() error) error {
 	dir := filepath.Dir(target)
+	unmade := func(err error) error {
+		return fmt.Errorf("edit configuration: the new file is made in %s: %w%s", dir, cause(err), remedy(err))
+	}
 	f, err := renameio.NewPendingFile(target, renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
 	if err != nil {
-		return fmt.Errorf("edit configuration: the new file is made in %s: %w%s", dir, cause(err), remedy(err))
+		return unmade(err)
 	}
 	defer f.Cleanup()
 	if err := keepOwner(f.File, before); err != nil {
@@ -143,11 +145,11 @@ func replace(target string, before fs.FileInfo, data []byte, unchanged func() er
 	if err := f.Chmod(before.Mode().Perm()); err != nil {
 		return fmt.Errorf("edit configuration: %w", err)
 	}
-	if _, err := io.Copy(f, bytes.NewReader(data)); err != nil {
-		return fmt.Errorf("edit configuration: the new file is made in %s: %w%s", dir, cause(err), remedy(err))
+	if _, err := f.Write(data); err != nil {
+		return unmade(err)
 	}
 	if err := f.Sync(); err != nil { // before the check, so that little time passes after it
-		return fmt.Errorf("edit configuration: the new file is made in %s: %w%s", dir, cause(err), remedy(err))
+		return unmade(err)
 	}
 	if err := unchanged(); err != nil {
 		return err
