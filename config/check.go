@@ -151,8 +151,9 @@ func (d *decoder) names(c *Config, hosts []*hostEntry) map[string]*hostEntry {
 // checkHost checks one host's keys together and inherits what it leaves open.
 func (d *decoder) checkHost(c *Config, h *hostEntry) {
 	n := h.node
+	var first Upstream // zero: there is none that is right
 	if len(h.Upstreams) > 0 {
-		h.Upstream = h.Upstreams[0]
+		first = h.Upstreams[0]
 	}
 	if h.StatusPage == "" {
 		h.StatusPage = c.StatusPage
@@ -169,18 +170,18 @@ func (d *decoder) checkHost(c *Config, h *hostEntry) {
 	case key.given() && !cert.given() && !d.broken:
 		d.fail(key, errors.New("is useless without cert"))
 	}
-	if t := n.member("upstream_tls"); t != nil && h.Upstream.Scheme != "" && h.Upstream.Scheme != "https" {
+	if t := n.member("upstream_tls"); t != nil && first.Scheme != "" && first.Scheme != "https" {
 		d.failKey(t, errors.New("is only for https:// upstreams"))
 	}
-	d.checkUpstreams(h)
+	d.checkUpstreams(h, first)
 	d.checkHealth(h)
 	if i, ca := n.member("upstream_tls", "insecure"), h.UpstreamTLS.CA; h.UpstreamTLS.Insecure && ca != "" {
 		d.fail(i, errors.New("contradicts ca: either the certificate is verified or it is not"))
 	}
 }
 
-// checkUpstreams compares the upstreams of one host.
-func (d *decoder) checkUpstreams(h *hostEntry) {
+// checkUpstreams compares the upstreams of one host with the first.
+func (d *decoder) checkUpstreams(h *hostEntry, first Upstream) {
 	check := func(key string, us []Upstream, wrong func(Upstream) error) {
 		n := h.node.member(key)
 		if n == nil || n.kind != kindList || len(n.members) != len(us) {
@@ -193,8 +194,8 @@ func (d *decoder) checkUpstreams(h *hostEntry) {
 		}
 	}
 	scheme := func(u Upstream) error {
-		if u.Scheme != h.Upstream.Scheme && h.Upstream.Scheme != "" {
-			return fmt.Errorf("is reached by %s, the first upstream by %s; all upstreams of a host are reached alike", u.Scheme, h.Upstream.Scheme)
+		if u.Scheme != first.Scheme && first.Scheme != "" {
+			return fmt.Errorf("is reached by %s, the first upstream by %s; all upstreams of a host are reached alike", u.Scheme, first.Scheme)
 		}
 		return nil
 	}

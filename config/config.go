@@ -189,7 +189,6 @@ type Host struct {
 	Name            string     // canonical full name: "blog.udance.com.au"; may start with "*."
 	Aliases         []string   // further canonical full names
 	Line            int        // line of the entry in the file
-	Upstream        Upstream   // the first of Upstreams
 	Upstreams       []Upstream // all that share the requests, at least one
 	Standby         []Upstream // used while every one of Upstreams is out; all are of one scheme
 	Online          bool

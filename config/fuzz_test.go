@@ -54,7 +54,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("accepted, but not TOML: %v", err)
 		}
 		for _, h := range c.Hosts {
-			if h.Upstream.Address == "" || h.StatusPage == "" || h.Answer == "" {
+			if len(h.Upstreams) == 0 || h.Upstreams[0].Address == "" || h.StatusPage == "" || h.Answer == "" {
 				t.Errorf("incomplete host %+v", h)
 			}
 		}

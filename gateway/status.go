@@ -61,7 +61,7 @@ func (g *Gateway) hostStatus(snap *snapshot, h *config.Host, now time.Time) cont
 		Reason:     c.Reason,
 		Next:       nextWindow(snap.plans[h.Name], now),
 		StatusPage: h.StatusPage,
-		Upstream:   h.Upstream.String(),
+		Upstream:   h.Upstreams[0].String(),
 		InFlight:   stats.InFlight.Load(),
 		Bypassed:   stats.Bypassed.Load(),
 		Streams:    stats.Streams.Load(),
