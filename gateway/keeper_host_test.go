@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net/http/httptest"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -255,8 +256,9 @@ shop = { upstream = "127.0.0.1:1", log = false }
 			if c.Serving == state.Offline {
 				got += " " + string(c.Cause)
 			}
-			if rt := g.handler.Table().Lookup("shop.example.test"); got != step.want || rt.Online != (step.want == "online") || rt.Draining != (step.want == "draining") {
-				t.Errorf("at %s (%s) the host is %s; want %s", step.at, time.Now().In(sydney), got, step.want)
+			request := httptest.NewRequest("GET", "https://shop.example.test/", nil)
+			if served := g.handler.Explain(request, true).State; got != step.want || served != c.Serving.String() {
+				t.Errorf("at %s (%s) the host is %s, and served as %s; want %s", step.at, time.Now().In(sydney), got, served, step.want)
 			}
 		}
 	})

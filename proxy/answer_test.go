@@ -669,7 +669,7 @@ func TestSwap(t *testing.T) {
 		answers <- body
 	}()
 	<-inFirst
-	first.handler.Swap(second.handler.Table())
+	first.handler.Swap(second.handler.table.Load())
 	if _, body := get(t, c, "https://"+host+"/"); body != "second" {
 		t.Errorf("after the swap: %q; want second", body)
 	}

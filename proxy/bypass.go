@@ -176,7 +176,7 @@ func (b *bypass) admits(r *http.Request, host string, since time.Time) bool {
 // canonical name, until then or until the host comes back. The error says in
 // words for an operator why there is none.
 func (h *Handler) MintBypass(host string, until time.Time) (string, error) {
-	t := h.Table()
+	t := h.table.Load()
 	rt := t.Lookup(host)
 	switch {
 	case rt == nil:

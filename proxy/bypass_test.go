@@ -35,7 +35,7 @@ func newBypassRig(t *testing.T) *bypassRig {
 	}), rigOptions{wrap: func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.handler.ServeHTTP(w, r) })
 	}})
-	b.handler = NewHandler(HandlerOptions{Table: b.handler.Table()})
+	b.handler = NewHandler(HandlerOptions{Table: b.handler.table.Load()})
 	b.handler.bypass = newBypass(nil, b.now)
 	b.state(t, false)
 	return b

@@ -159,7 +159,7 @@ func (e *exchanges) abort(l leaving) {
 // requests stay. Cut returns when nothing is left, all has been aborted, or ctx
 // is cancelled. It may be called from several goroutines.
 func (h *Handler) Cut(ctx context.Context, host string, code int) {
-	rt := h.Table().Lookup(host)
+	rt := h.table.Load().Lookup(host)
 	if rt == nil {
 		return
 	}

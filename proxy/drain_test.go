@@ -16,7 +16,7 @@ func (r *rig) reroute(t testing.TB, change func(rt *Route)) {
 	t.Helper()
 	rt := *r.route
 	change(&rt)
-	table, err := NewTable(TableOptions{Generation: r.handler.Table().Generation() + 1, Routes: []*Route{&rt}, Trusted: r.handler.Table().trusted, Bypass: r.handler.Table().bypass})
+	table, err := NewTable(TableOptions{Generation: r.handler.table.Load().Generation() + 1, Routes: []*Route{&rt}, Trusted: r.handler.table.Load().trusted, Bypass: r.handler.table.Load().bypass})
 	if err != nil {
 		t.Fatal(err)
 	}

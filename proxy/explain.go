@@ -28,7 +28,7 @@ type Explanation struct {
 // nothing, counts nothing and uses no bypass link up. RemoteAddr may be empty:
 // a client of no known network.
 func (h *Handler) Explain(r *http.Request, tls bool) Explanation {
-	t := h.Table()
+	t := h.table.Load()
 	d := h.decide(t, r, t.trusted.origin(r))
 	e := Explanation{Why: d.course.String(), Kind: kindOf(d.r).String()}
 	if rt := d.rt; rt != nil {

@@ -83,7 +83,7 @@ func (f *forwarding) failHeld(err error) {
 // failUnsent is fail for a request of which nothing was sent: when its host
 // went offline meanwhile, it gets that answer.
 func (f *forwarding) failUnsent(err error) {
-	if rt := f.handler.Table().Lookup(f.rt.Host); rt != nil && !rt.Online {
+	if rt := f.handler.table.Load().Lookup(f.rt.Host); rt != nil && !rt.Online {
 		answerOffline(f.w, f.r, rt, f.rec)
 	} else {
 		f.fail(err)

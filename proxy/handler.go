@@ -66,9 +66,6 @@ func (h *Handler) Swap(t *Table) {
 	}
 }
 
-// Table is the table in force.
-func (h *Handler) Table() *Table { return h.table.Load() }
-
 // course is what becomes of a request.
 type course uint8
 

@@ -248,7 +248,7 @@ func TestObserver(t *testing.T) {
 	pool := NewPool([]*Upstream{dead}, []*Upstream{alive})
 	r := poolRig(t, pool, nil)
 	r.reroute(t, func(rt *Route) { rt.PassiveStatus = true })
-	h := NewHandler(HandlerOptions{Table: r.handler.Table(), Observer: func(host string, u *Upstream, err error) {
+	h := NewHandler(HandlerOptions{Table: r.handler.table.Load(), Observer: func(host string, u *Upstream, err error) {
 		heard = append(heard, told{host, u, err})
 	}})
 	c := serve(t, usual(t), h).client(t, "h1") // one request after the other

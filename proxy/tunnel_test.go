@@ -346,7 +346,7 @@ func TestDrainClosesWebSockets(t *testing.T) {
 	}), rigOptions{})
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
-			h := NewHandler(HandlerOptions{Table: r.handler.Table()})
+			h := NewHandler(HandlerOptions{Table: r.handler.table.Load()})
 			e := serve(t, serverKinds[0], h)
 			c := openWebSocket(t, e, protocol, "/")
 			drained := make(chan struct{})
