@@ -15,6 +15,7 @@ type conn struct {
 	ready  func(fd uintptr) bool
 	abort  func()    // closes nc from another goroutine
 	reused bool      // it has served a request
+	asked  time.Time // when its last request began
 	usable time.Time // not for another request from then on; zero = the last answer did not say
 
 	idle     int       // sweeps that met it since it is kept; guarded by Transport.mu
@@ -54,11 +55,18 @@ func (c *conn) keepFor(seconds int64) {
 	c.usable = time.Now().Add(keep - min(closeMargin, keep/2))
 }
 
-// stillUsable reports whether a kept connection may be used again, as far as its
-// last answer says. It forgets that: the next answer counts then.
-func (c *conn) stillUsable() bool {
+// maxRest is how long a connection may have rested for a request that must not be
+// sent twice, if its upstream does not say how long it keeps it. Of the servers that
+// do not, gunicorn is the quickest to close by default, after two seconds. A new
+// connection a second is felt by nobody.
+const maxRest = time.Second
+
+// stillUsable reports whether a kept connection may be used again, for a request
+// that must be sent once only or for another, as far as its last answer and its age
+// say. It forgets the former: the next answer counts then.
+func (c *conn) stillUsable(once bool) bool {
 	if c.usable.IsZero() {
-		return true
+		return !once || time.Since(c.asked) < maxRest
 	}
 	until := c.usable
 	c.usable = time.Time{}

@@ -73,6 +73,7 @@ func (x *exchange) prepare() error {
 func (x *exchange) run(ctx context.Context, c *conn) error {
 	x.c = c
 	x.start = time.Now()
+	c.asked = x.start
 	x.stop = lifetime.AfterFunc(ctx, c.abort)
 	err := x.receive()
 	if err == nil {

@@ -108,6 +108,48 @@ func TestConnectionAboutToCloseIsNotUsed(t *testing.T) {
 	}
 }
 
+// Nor is one that has rested, if what is sent on it must not be sent twice and the
+// upstream does not say when it closes.
+func TestRestedConnection(t *testing.T) {
+	const rested, fresh = -maxRest, time.Hour // the latter however slow the machine is
+	tests := []struct {
+		name, method string
+		body         io.Reader
+		answer       string
+		asked        time.Duration // from now
+		want         int32         // connections
+	}{
+		{"POST", http.MethodPost, strings.NewReader("x"), okAB, rested, 2},
+		{"POST without a body", http.MethodPost, nil, okAB, rested, 2},
+		{"PUT", http.MethodPut, strings.NewReader("x"), okAB, rested, 2},
+		{"POST at once", http.MethodPost, strings.NewReader("x"), okAB, fresh, 1},
+		{"POST to whom says how long", http.MethodPost, strings.NewReader("x"), okABKept("timeout=600"), rested, 1},
+		{"GET", http.MethodGet, nil, okAB, rested, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			noLeaks(t)
+			var conns atomic.Int32
+			addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+				conns.Add(1)
+				serveAll(tt.answer)(c, r)
+			})
+			rt := newClient(t, addr, nil).(*Transport)
+			mustGet(t, rt, addr, "ab")
+			if n := idleCount(rt); n != 1 {
+				t.Fatalf("%d connections are kept; want 1", n)
+			}
+			rt.idle[0].asked = time.Now().Add(tt.asked)
+			if _, body, err := roundTrip(t, rt, request(t, tt.method, addr, tt.body)); err != nil || body != "ab" {
+				t.Fatalf("%s = %q, %v; want ab", tt.method, body, err)
+			}
+			if n := conns.Load(); n != tt.want {
+				t.Errorf("%d connections for 2 requests; want %d", n, tt.want)
+			}
+		})
+	}
+}
+
 // The upstream counts from its answer, however long it took over it.
 func TestSlowAnswerKeepsItsConnection(t *testing.T) {
 	noLeaks(t)

@@ -63,7 +63,8 @@ type Options struct {
 //     body.
 //   - A connection whose last answer has a "Keep-Alive: timeout=N", as those of
 //     Apache and Node have, is not used again once its upstream may be about to
-//     close it: what is sent then is lost, and may not be sent twice.
+//     close it: what is sent then is lost, and may not be sent twice. Without the
+//     field, one that has rested for a second is not used for what may not.
 //   - When a kept connection brings nothing in time, the unused ones are closed
 //     too: a machine that vanished, or a name that moved, would let a request
 //     wait on each of them.
@@ -121,7 +122,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if x.trace != nil && x.trace.GetConn != nil {
 			x.trace.GetConn(req.URL.Host)
 		}
-		c, err := t.conn(ctx, retried)
+		c, err := t.conn(ctx, req, retried)
 		if err != nil {
 			x.buf.release()
 			closeBody(req)
@@ -134,7 +135,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return &x.res, nil
 		case err == errStale && reused:
 			continue
-		case reused && !retried && repeatable(req, err) && !x.began && ctx.Err() == nil:
+		case reused && !retried && !x.began && idempotent(req) && !isTimeout(err) && ctx.Err() == nil:
 			retried = true
 			continue
 		}
@@ -145,17 +146,19 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// conn returns a connection: a kept one unless fresh is wanted.
-func (t *Transport) conn(ctx context.Context, fresh bool) (*conn, error) {
+// conn returns a connection for req: a kept one unless fresh is wanted.
+func (t *Transport) conn(ctx context.Context, req *http.Request, fresh bool) (*conn, error) {
+	once := !idempotent(req)
 	for !fresh {
 		c := t.take()
 		if c == nil {
 			break
 		}
-		if c.stillUsable() {
+		if c.stillUsable(once) {
 			return c, nil
 		}
 		c.close()
+		fresh = once // the others have rested for longer, but will do for who may try again
 	}
 	nc, err := t.o.Dial(ctx)
 	if err != nil {
@@ -164,13 +167,10 @@ func (t *Transport) conn(ctx context.Context, fresh bool) (*conn, error) {
 	return newConn(nc), nil
 }
 
-// repeatable reports whether req, whose kept connection broke with err before
-// any byte of the answer, may be sent once more.
-func repeatable(req *http.Request, err error) bool {
+// idempotent reports whether req may be sent once more, when its kept connection
+// broke before any byte of the answer.
+func idempotent(req *http.Request) bool {
 	if hasBody(req) {
-		return false
-	}
-	if isTimeout(err) {
 		return false
 	}
 	switch req.Method {
