@@ -29,6 +29,7 @@ var (
 	errClientGone   = errors.New("client went away")
 	errStopping     = errors.New("shutting down, no new upgrades")
 	errCut          = errors.New("cut because the host went offline")
+	errBrokenOff    = errors.New("one end broke off")
 	errStuck        = errors.New("cut because one end took nothing any more")
 	errStopped      = errors.New("cut because the gateway stopped")
 

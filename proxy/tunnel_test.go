@@ -394,6 +394,31 @@ func TestDrainDoesNotBlameTheClient(t *testing.T) {
 	}
 }
 
+// Of a tunnel that broke off the log says so, by whatever protocol.
+func TestBrokenTunnelIsLogged(t *testing.T) {
+	opened := make(chan struct{})
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\nSec-WebSocket-Accept: %s\r\n\r\n", websocketAccept(r.Header.Get("Sec-WebSocket-Key")))
+		<-opened
+		conn.(*net.TCPConn).SetLinger(0) // so that it is reset
+	}), rigOptions{})
+	lines := 0
+	eachWebSocket(t, func(t *testing.T, protocol string) {
+		openWebSocket(t, r.edge, protocol, "/")
+		opened <- struct{}{}
+		lines += 2
+		if line := r.accessLog(t, lines)[lines-1]; line["connection"] != "closed" || line["error"] != errBrokenOff.Error() {
+			t.Errorf("the last line is %v; want the error %q", line, errBrokenOff)
+		}
+	})
+}
+
 // inContext sends all requests in one context.
 type inContext struct {
 	http.RoundTripper

@@ -136,7 +136,7 @@ func (f *forwarding) switchProtocols(res *http.Response, protocol, key string) {
 	}
 }
 
-// whyBroken is why t did not end cleanly, if it was us; nil = an end broke off.
+// whyBroken is why t did not end cleanly.
 func (f *forwarding) whyBroken(t *tunnel) error {
 	if err := f.brokenOff(); err != nil {
 		return err
@@ -147,7 +147,7 @@ func (f *forwarding) whyBroken(t *tunnel) error {
 	case t.stuck.Load():
 		return errStuck
 	}
-	return nil
+	return errBrokenOff
 }
 
 // noTunnel is why f gets no tunnel any more; nil = it does.
