@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -122,11 +121,11 @@ func idleMemory(t *testing.T, block []byte, want string) (heap int) {
 		}
 		r.until("its end", endOf(1))
 	}
-	time.Sleep(3 * parkTime) // the workers go
+	synctest.Wait()
 	for _, c := range conns {
 		c.mu.Lock()
-		if c.workers > 0 {
-			t.Errorf("an idle connection has %d workers; want none", c.workers)
+		if c.working > 0 {
+			t.Errorf("an idle connection has %d workers; want none", c.working)
 		}
 		c.mu.Unlock()
 	}

@@ -13,11 +13,14 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"detour/engine/workers"
 )
 
 // Options is what a connection is served with.
 type Options struct {
 	Handler http.Handler
+	Workers *workers.Pool // who run it; stopped by who made them, after the Conns
 	Limits  Limits
 	Log     *slog.Logger // panics of the handler; nil = silent
 
@@ -39,6 +42,7 @@ type Options struct {
 type Conn struct {
 	conn    net.Conn
 	handler http.Handler
+	workers *workers.Pool
 	limits  Limits
 	log     *slog.Logger
 	refused func(reason, client string)
@@ -55,10 +59,8 @@ type Conn struct {
 	streams  map[uint32]*stream
 	waiting  []*stream // have a request, but no handler yet
 	handlers int       // running
-	workers  int       // goroutines for them
+	working  int       // workers, for them
 	waking   bool      // one of these was woken, and has not looked what for
-	parked   []*worker // those that have nothing to do
-	spare    int       // how many of those nobody has needed lately
 	past     history
 	lastID   uint32    // the highest the client used
 	idle     time.Time // since when there is no stream
@@ -101,7 +103,7 @@ type Conn struct {
 func New(c net.Conn, o Options) *Conn {
 	conn := &Conn{
 		born: time.Now(),
-		conn: c, handler: o.Handler, limits: o.Limits.withDefaults(), log: o.Log, refused: o.Refused, tls: o.TLS, paced: o.Paced,
+		conn: c, handler: o.Handler, workers: o.Workers, limits: o.Limits.withDefaults(), log: o.Log, refused: o.Refused, tls: o.TLS, paced: o.Paced,
 		remote:       c.RemoteAddr().String(),
 		streams:      make(map[uint32]*stream),
 		peerMaxFrame: maxFrame,
@@ -218,9 +220,7 @@ func (c *Conn) end(err error) error {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.spare = len(c.parked)
-	c.dismiss(time.Time{})
-	for c.workers > 0 || c.flushing {
+	for c.working > 0 || c.flushing {
 		c.changed.Wait()
 	}
 	giveBack(c.out)
@@ -278,7 +278,7 @@ func (c *Conn) hangUp(write, linger time.Duration) {
 	}
 	if !c.flushing && c.serving {
 		c.flushing = true
-		c.employ(flushing) // it ends with the farewell
+		c.workers.Do((*flushing)(c)) // it ends with the farewell
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"detour/engine/workers"
 )
 
 // early answers without a look at the body: the path is the status.
@@ -167,10 +169,12 @@ func TestEarlyAnswerUnacknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		done := make(chan error)
-		go func() { done <- New(ours, Options{Handler: http.HandlerFunc(early)}).Serve(context.Background()) }()
+		o := Options{Handler: http.HandlerFunc(early), Workers: new(workers.Pool)}
+		go func() { done <- New(ours, o).Serve(context.Background()) }()
 		defer func() {
 			theirs.Close()
 			<-done
+			o.Workers.Stop()
 		}()
 		r := &raw{t: t, conn: theirs, Framer: http2.NewFramer(theirs, theirs)}
 		go func() {

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"detour/engine/workers"
 )
 
 // Whatever frames come: no panic, no handler left behind, an end soon after the
@@ -60,9 +62,10 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const goAway = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 		tape := &tapeConn{in: strings.NewReader(http2.ClientPreface + string(b) + goAway)}
-		conn := New(tape, Options{Handler: handler, TLS: &tls.ConnectionState{}, Limits: Limits{Streams: 5}})
+		conn := New(tape, Options{Handler: handler, Workers: new(workers.Pool), TLS: &tls.ConnectionState{}, Limits: Limits{Streams: 5}})
 		conn.in.guard.onePause, conn.in.guard.maxPauses = time.Microsecond, 3
 		_ = conn.Serve(context.Background())
+		conn.workers.Stop()
 		if len(conn.streams) > 0 || conn.handlers > 0 || len(conn.waiting) > 0 || len(conn.turns) > 0 {
 			t.Errorf("%q leaves %d streams, %d handlers, %d waiting, %d turns",
 				b, len(conn.streams), conn.handlers, len(conn.waiting), len(conn.turns))

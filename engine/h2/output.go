@@ -44,9 +44,14 @@ func (c *Conn) room(n int) {
 func (c *Conn) kick() {
 	if !c.flushing && len(c.out) > 0 && c.serving {
 		c.flushing = true
-		c.employ(flushing)
+		c.workers.Do((*flushing)(c))
 	}
 }
+
+// flushing is the workers.Job to write the output.
+type flushing Conn
+
+func (f *flushing) Do() { (*Conn)(f).flush(false) }
 
 // flush writes the output until there is none. Whoever calls it has set
 // c.flushing. The streams that are ready may add theirs first, unless it is said

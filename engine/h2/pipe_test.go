@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"detour/engine/workers"
 )
 
 // pipe is a client of a connection in memory, for tests in a bubble of synctest:
@@ -17,7 +19,7 @@ import (
 func pipe(t *testing.T, h http.HandlerFunc, o Options) (*raw, *Conn) {
 	ours, theirs := net.Pipe()
 	theirs.SetDeadline(time.Now().Add(time.Hour)) // who waits in vain
-	o.Handler = h
+	o.Handler, o.Workers = h, new(workers.Pool)
 	c := New(ours, o)
 	served := make(chan struct{})
 	go func() {
@@ -27,6 +29,8 @@ func pipe(t *testing.T, h http.HandlerFunc, o Options) (*raw, *Conn) {
 	t.Cleanup(func() {
 		theirs.Close()
 		<-served
+		o.Workers.Stop()
+		o.Workers.Wait()
 	})
 	return &raw{t: t, conn: theirs, Framer: http2.NewFramer(theirs, theirs)}, c
 }

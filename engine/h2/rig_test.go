@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"detour/engine/workers"
 )
 
 // rig is a server of this package on a loopback port, over TLS.
@@ -52,7 +54,7 @@ func startTuned(t testing.TB, h http.HandlerFunc, o Options, tune func(*Conn)) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Handler = h
+	o.Handler, o.Workers = h, new(workers.Pool)
 	g := &rig{addr: l.Addr().String(), conf: client, conns: map[*Conn]struct{}{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	g.work.Go(func() {
@@ -84,6 +86,8 @@ func startTuned(t testing.TB, h http.HandlerFunc, o Options, tune func(*Conn)) *
 		l.Close()
 		cancel()
 		g.work.Wait()
+		o.Workers.Stop()
+		o.Workers.Wait()
 	})
 	return g
 }

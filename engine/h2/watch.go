@@ -12,7 +12,7 @@ func (c *Conn) watch() {
 		return
 	}
 	now := time.Now()
-	next := earlier(now.Add(c.limits.IdleTimeout), c.dismiss(now))
+	next := now.Add(c.limits.IdleTimeout)
 	if limit := c.limits.ProgressTimeout; limit > 0 {
 		next = earlier(next, now.Add(limit)) // what waits from now on may stall then
 	}

@@ -4,27 +4,6 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
-	"time"
-)
-
-// worker is a goroutine that runs handlers, one after the other, or writes the
-// output. One that finds nothing to do waits a moment to be needed again, as its
-// stack has grown by then: a new one would have to be copied several times.
-type worker struct {
-	wake chan duty // room for one; closed when nothing more comes
-}
-
-// duty is what a worker is woken for.
-type duty int
-
-const (
-	serving  duty = iota // the requests that wait
-	flushing             // the output, before those
-)
-
-const (
-	maxParked = 32          // workers; at some 16 KiB each
-	parkTime  = time.Second // that nobody has needed them for
 )
 
 // wake has a worker take the first of c.waiting, if there is one and none is on
@@ -36,61 +15,49 @@ func (c *Conn) wake() {
 		return
 	}
 	c.waking = true
-	c.employ(serving)
+	c.working++
+	c.workers.Do((*answering)(c))
 }
 
-// employ has a worker do d.
-func (c *Conn) employ(d duty) {
-	if n := len(c.parked); n > 0 {
-		w := c.parked[n-1] // the one whose stack is warm
-		c.parked[n-1] = nil
-		c.parked = c.parked[:n-1]
-		c.spare = min(c.spare, n-1)
-		w.wake <- d
-		return
-	}
-	c.workers++
-	go c.work(d)
-}
+// answering is the workers.Job to run the handlers of requests that wait.
+type answering Conn
 
-// work is the goroutine of a worker that begins with d.
-func (c *Conn) work(d duty) {
-	defer func() { // also after a runtime.Goexit of a handler
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.workers--
-		c.wake()
-		c.changed.Broadcast()
+func (a *answering) Do() {
+	c := (*Conn)(a)
+	over := false
+	defer func() {
+		if !over { // runtime.Goexit of a handler
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.stopWorking()
+			c.wake()
+		}
 	}()
-	w := &worker{wake: make(chan duty, 1)}
-	for ok := true; ok; d, ok = <-w.wake {
-		if d == flushing {
-			c.flush(false)
-		}
-		for woken := d == serving; ; woken = false {
-			st, parked := c.next(w, woken)
-			if st == nil && !parked {
-				return
-			}
-			if st == nil {
-				break
-			}
-			c.run(st)
-		}
+	for st := c.next(true); st != nil; st = c.next(false) {
+		c.run(st)
 	}
+	over = true
 }
 
-// next returns a request for w, which was woken for one or not, or parks it.
-func (c *Conn) next(w *worker, woken bool) (st *stream, parked bool) {
+// next returns a request for a worker, which was woken for it or not; nil = there
+// is none, and the worker is done.
+func (c *Conn) next(woken bool) *stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if woken {
 		c.waking = false
 	}
-	if st = c.take(); st == nil {
-		parked = c.park(w)
+	st := c.take()
+	if st == nil {
+		c.stopWorking()
 	}
-	return st, parked
+	return st
+}
+
+func (c *Conn) stopWorking() {
+	if c.working--; c.ended {
+		c.changed.Broadcast()
+	}
 }
 
 // take returns the request that waits longest for a handler; nil = none does, or
@@ -105,33 +72,6 @@ func (c *Conn) take() *stream {
 	c.handlers++
 	c.wake()
 	return st
-}
-
-// park has w wait for the next request, if that is worth it.
-func (c *Conn) park(w *worker) bool {
-	if c.ended || c.closing || len(c.parked) >= maxParked {
-		return false
-	}
-	if len(c.parked) == 0 {
-		c.watchBy(c.now().Add(parkTime))
-	}
-	c.parked = append(c.parked, w)
-	return true
-}
-
-// dismiss ends the workers that nobody has needed since it was called last, and
-// returns when to call it again; zero = never.
-func (c *Conn) dismiss(now time.Time) (next time.Time) {
-	for _, w := range c.parked[:c.spare] {
-		close(w.wake)
-	}
-	n := copy(c.parked, c.parked[c.spare:])
-	clear(c.parked[n:])
-	c.parked = c.parked[:n]
-	if c.spare = n; n > 0 {
-		return now.Add(parkTime)
-	}
-	return time.Time{}
 }
 
 // run runs the handler of a request.

@@ -9,39 +9,17 @@ import (
 	"detour/engine/h2"
 )
 
-// maxGreeters is how many greeters wait for the next connection, at 32 KiB of
-// stack each. More arrive at once only when a crowd comes.
-const maxGreeters = 16
-
-// greet takes nc on, and has it started by a greeter who waits, else by a new one.
+// greet takes nc on, and has it started.
 func (s *Server) greet(nc net.Conn) {
 	c := s.newConn(nc)
 	s.began(c)
-	select {
-	case s.arrivals <- c:
-	default:
-		s.greeters.Go(func() { s.greeter(c) })
-	}
+	s.workers.Do((*greeting)(c))
 }
 
-// greeter starts connections, one after the other. A handshake needs a deep
-// stack: a goroutine that had one has it already, a new one would have to
-// copy its stack four times as it grows.
-func (s *Server) greeter(c *conn) {
-	for {
-		c.start()
-		if s.waiting.Add(1) > maxGreeters {
-			s.waiting.Add(-1)
-			return
-		}
-		select {
-		case c = <-s.arrivals:
-			s.waiting.Add(-1)
-		case <-s.ctx.Done():
-			return
-		}
-	}
-}
+// greeting is the workers.Job to start a connection.
+type greeting conn
+
+func (g *greeting) Do() { (*conn)(g).start() }
 
 // start does the handshake, where there is one, and has the connection served.
 func (c *conn) start() {
@@ -96,7 +74,7 @@ func (c *conn) runHTTP2() {
 	defer c.server.ended(c)
 	l := c.server.Limits
 	served := h2.New(c.stream(), h2.Options{
-		Handler: c.server.Handler, TLS: c.tls, Log: c.server.ErrorLog, Refused: c.server.refusals.note, Paced: l.ProgressTimeout > 0,
+		Handler: c.server.Handler, Workers: &c.server.workers, TLS: c.tls, Log: c.server.ErrorLog, Refused: c.server.refusals.note, Paced: l.ProgressTimeout > 0,
 		Limits: h2.Limits{Streams: l.Streams, HeaderBytes: l.HeaderBytes, HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, ProgressTimeout: l.ProgressTimeout},
 	})
 	c.mu.Lock()

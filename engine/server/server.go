@@ -17,6 +17,7 @@ import (
 	"detour/engine/accept"
 	"detour/engine/h2"
 	"detour/engine/socket"
+	"detour/engine/workers"
 )
 
 // Options is what a Server is made of.
@@ -97,10 +98,8 @@ type Server struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	loops    sync.WaitGroup // accept loops
-	greeters sync.WaitGroup // which these start; what they start is in conns
-	arrivals chan *conn     // from accept loops to greeters that wait
-	waiting  atomic.Int32   // greeters that wait
+	loops   sync.WaitGroup // accept loops
+	workers workers.Pool   // start connections, and do HTTP/2's work; what they start is in conns
 
 	mu        sync.Mutex // guards the rest; not held during I/O
 	listeners map[*listener]struct{}
@@ -123,7 +122,6 @@ func New(o Options) *Server {
 		refusals:  tally{log: o.ErrorLog},
 		listeners: make(map[*listener]struct{}),
 		conns:     make(map[*conn]struct{}),
-		arrivals:  make(chan *conn),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	o.Limiter.Join(s.idlers)
@@ -178,7 +176,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	s.greeters.Wait() // with no connection left, all of them just end
+	s.workers.Wait() // with no connection left, all of them just end
 	return err
 }
 
@@ -197,6 +195,7 @@ func (s *Server) Close() error {
 func (s *Server) quit() error {
 	s.stopping.Store(true)
 	s.stop()
+	s.workers.Stop()
 	s.mu.Lock()
 	open := slices.Collect(maps.Keys(s.listeners))
 	s.mu.Unlock()
