@@ -77,7 +77,9 @@ func scenarios() []scenario {
 		{name: "h", rows: perRequest("WebSocket echo of 64 bytes, 64 connections"),
 			measure: measureEcho},
 		{name: "i", rows: []row{{"idle TLS connection that made one request, memory", kib}},
-			measure: measureIdleConnections},
+			measure: memoryPerConnection(overH1(getSmall))},
+		{name: "i-h2", rows: []row{{"the same, HTTP/2", kib}},
+			measure: memoryPerConnection(overH2(getSmall, 1))},
 		{name: "k", rows: []row{{"added delay of a server-sent event", microseconds}, {"added time to the first byte, one quiet connection", microseconds}},
 			measure: measureDelay},
 		{name: "m", rows: perRequest("1 KiB, HTTP/3, 8 × 8"), needs: hasHTTP3,
@@ -134,6 +136,7 @@ func goals() []goal {
 		{scenario: "g-res", caddy: 1.5, best: 1},
 		{scenario: "h", caddy: 0.95, best: 0.95},
 		{scenario: "i", most: 25},
+		{scenario: "i-h2", most: 25},
 		{scenario: "m", caddy: 2.2},
 		{scenario: "n1000", best: 1, most: 1.1, of: "a"},
 		{scenario: "a-rate", caddy: 2, best: 0.8},
@@ -334,35 +337,38 @@ func measureEcho(t *trial) ([]float64, error) {
 // it frees soon after work is not held against it.
 const settling = time.Second
 
-func measureIdleConnections(t *trial) ([]float64, error) {
+func memoryPerConnection(dial dialer) func(*trial) ([]float64, error) {
 	// Many, so that what the proxy takes once does not count; few enough for
 	// 20,000 files in this process and in HAProxy, which wants two each.
 	const conns = 4000
-	if err := t.pause(settling); err != nil {
-		return nil, err
-	}
-	before, err := t.process.memory()
-	if err != nil {
-		return nil, err
-	}
-	l, err := openLoad(t.ctx, conns, func(ctx context.Context, i int) (conn, error) {
-		c, err := dialH1(ctx, t.target, t.host(i), getSmall)
+	return func(t *trial) ([]float64, error) {
+		if err := t.pause(settling); err != nil {
+			return nil, err
+		}
+		before, err := t.process.memory()
 		if err != nil {
 			return nil, err
 		}
-		var n tally
-		return c, c.run(once()(i), &n)
-	})
-	if err != nil {
-		return nil, err
+		open := dial(t)
+		l, err := openLoad(t.ctx, conns, func(ctx context.Context, i int) (conn, error) {
+			c, err := open(ctx, i)
+			if err != nil {
+				return nil, err
+			}
+			var n tally
+			return c, c.run(once()(i), &n)
+		})
+		if err != nil {
+			return nil, err
+		}
+		defer l.close()
+		t.requests += conns
+		if err := t.pause(settling); err != nil {
+			return nil, err
+		}
+		after, err := t.process.memory()
+		return []float64{float64(after-before) / 1024 / conns}, err
 	}
-	defer l.close()
-	t.requests += conns
-	if err := t.pause(settling); err != nil {
-		return nil, err
-	}
-	after, err := t.process.memory()
-	return []float64{float64(after-before) / 1024 / conns}, err
 }
 
 func measureStart(t *trial) ([]float64, error) {
