@@ -333,9 +333,12 @@ func measureEcho(t *trial) ([]float64, error) {
 	return []float64{w.perRequest()}, err
 }
 
-// settling is how long a proxy is left alone before its memory is read: what
-// it frees soon after work is not held against it.
-const settling = time.Second
+// How long a proxy is left alone before its memory is read, when it has started and
+// after work: what it frees soon is not held against it.
+const (
+	settling = time.Second
+	resting  = 5 * time.Second
+)
 
 func memoryPerConnection(dial dialer) func(*trial) ([]float64, error) {
 	// Many, so that what the proxy takes once does not count; few enough for
@@ -363,7 +366,7 @@ func memoryPerConnection(dial dialer) func(*trial) ([]float64, error) {
 		}
 		defer l.close()
 		t.requests += conns
-		if err := t.pause(settling); err != nil {
+		if err := t.pause(resting); err != nil {
 			return nil, err
 		}
 		after, err := t.process.memory()

@@ -75,15 +75,6 @@ const echo = 200 * time.Millisecond
 // requests in flight.
 var errImpatient = errors.New("stopped by a second signal before the requests in flight were done")
 
-// heapFloor is memory that is never touched, and so takes none of the machine's,
-// but that the garbage collector counts as in use: it lets as much more garbage
-// come together before it runs. What lives here is 1 to 3 MiB, and the least
-// heap of a Go program is 4, so that handshakes made it run 60 times a second
-// and throw the pooled buffers away each time (bench's g and g-res, some 5 %).
-// What grows by it is the memory of a gateway that is busy, by this much; a small
-// machine still has it, and idle connections barely show it (bench's i).
-const heapFloor = 8 << 20
-
 // serve runs a gateway until ctx ends or a signal does it.
 func (p *program) serve(ctx context.Context, path string, level slog.Level) error {
 	// From the first moment on: SIGHUP would end a program that is starting.
@@ -115,8 +106,11 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 
 	ctx, drain := context.WithCancel(ctx)
 	defer drain()
-	var reloads sync.WaitGroup
-	reloads.Go(func() {
+	look := time.NewTicker(memoryLook)
+	defer look.Stop()
+	var helpers sync.WaitGroup
+	helpers.Go(func() { giveMemoryBack(ctx, look.C) })
+	helpers.Go(func() {
 		for {
 			select {
 			case <-ctx.Done():
@@ -134,7 +128,7 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 		select {
 		case err := <-ended:
 			drain()
-			reloads.Wait()
+			helpers.Wait()
 			return err
 		case <-stops:
 			if stopping.IsZero() {
