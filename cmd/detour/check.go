@@ -49,7 +49,7 @@ for all names of its host is only warned of.`,
 				ctx, cancel := context.WithTimeout(cmd.Context(), onlineTimeout)
 				defer cancel()
 				if err := gateway.CheckOnline(ctx, cfg); err != nil {
-					return usageError(err, "detour check --online again after a change at Cloudflare; the token needs Zone:Read and DNS:Edit on each zone")
+					return usageError(err, "detour check --online again when that is mended; the token needs Zone:Read and DNS:Edit on each zone")
 				}
 			}
 			up := 0

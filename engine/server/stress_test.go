@@ -218,7 +218,7 @@ func (l guarded) Accept() (net.Conn, error) {
 // nobody knows.
 var loose = func() *regexp.Regexp {
 	const tokens = "(100-continue|close|keep-alive)"
-	return regexp.MustCompile(`(?i)[^\s,:][ \t]+` + tokens + `|` + tokens + `[ \t]+[^\s,]`)
+	return regexp.MustCompile(`(?i)([^\s,:]|:[^\r\n]*:)[ \t]+` + tokens + `|` + tokens + `[ \t]+[^\s,]`)
 }()
 
 // FuzzConnection sends bytes in pieces to a server of ours and to net/http's
