@@ -18,6 +18,7 @@ type encoder struct {
 	inserted uint32       // entries, ever
 	sizes    []uint32     // of the entries that are there, oldest first
 	size     uint32       // of all of them
+	gone     uint32       // of those that were evicted, and may still be in known
 	max      uint32
 	least    uint32 // what max was set to since the last block
 	resized  bool   // the next block must begin with a table size update
@@ -55,13 +56,24 @@ func (e *encoder) resize(n uint32) {
 	e.resized = true
 }
 
-// evict removes the oldest entries until the others fit.
+// evict removes the oldest entries until the others fit. Their fields are forgotten
+// once they have come to as much as a table: an idle connection would keep them.
 func (e *encoder) evict() {
 	n := 0
 	for ; e.size > e.max; n++ {
 		e.size -= e.sizes[n]
+		e.gone += e.sizes[n]
 	}
 	e.sizes = e.sizes[:copy(e.sizes, e.sizes[n:])]
+	if e.gone < tableBytes {
+		return
+	}
+	e.gone = 0
+	for i := range e.known {
+		if k := &e.known[i]; !e.there(k) {
+			*k = knownField{}
+		}
+	}
 }
 
 // sayResized appends the table size updates (RFC 7541, section 4.2).

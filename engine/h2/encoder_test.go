@@ -102,3 +102,23 @@ func TestEncoderRemembersMany(t *testing.T) {
 		t.Errorf("a block of %d fields takes %d bytes, and %d when it comes again; want hardly more than one a field", fields, first, n)
 	}
 }
+
+// What the client's table has no more is not kept either: an upstream that repeats
+// what a client says would have each connection hold as much as known has room for.
+func TestEncoderForgets(t *testing.T) {
+	var out []byte
+	var e encoder
+	e.init(func(int) *[]byte { return &out })
+	origin := named("access-control-allow-origin")
+	for i := range 1000 {
+		out = out[:0]
+		e.encode(origin, strings.Repeat("a", i*i%3000))
+	}
+	kept := 0
+	for i := range e.known {
+		kept += len(e.known[i].value)
+	}
+	if kept > 2*tableBytes {
+		t.Errorf("%d bytes of values are kept for a table of %d; want as much twice at most", kept, tableBytes)
+	}
+}
