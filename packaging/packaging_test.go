@@ -120,6 +120,23 @@ func TestServiceReloadsWhatItRuns(t *testing.T) {
 	}
 }
 
+// An upgrade asks the version that it restarts into, not what the PATH has first.
+func TestUpgradeChecksWhatTheServiceRuns(t *testing.T) {
+	unit, err := os.ReadFile("detour.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := os.ReadFile("postinst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := regexp.MustCompile(`(?m)^ExecStart=(.*) run (.*)$`).FindStringSubmatch(string(unit))
+	check := regexp.MustCompile(`runuser -u detour -- (.*) check (--config \S+)`).FindStringSubmatch(string(script))
+	if start == nil || check == nil || start[1] != check[1] || start[2] != check[2] {
+		t.Errorf("ExecStart = %q, postinst checks with %q; want the same program and configuration", start, check)
+	}
+}
+
 func TestScriptsParse(t *testing.T) {
 	tool(t, "sh")
 	for _, script := range []string{"build", "postinst", "prerm", "postrm"} {
