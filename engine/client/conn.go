@@ -15,7 +15,7 @@ type conn struct {
 	ready  func(fd uintptr) bool
 	abort  func()    // closes nc from another goroutine
 	reused bool      // it has served a request
-	asked  time.Time // when its last request began
+	asked  time.Time // when its last request began; of the end nobody knows without another look at the clock
 	usable time.Time // not for another request from then on; zero = the last answer did not say
 
 	idle     int       // sweeps that met it since it is kept; guarded by Transport.mu
@@ -57,8 +57,9 @@ func (c *conn) keepFor(seconds int64) {
 
 // maxRest is how long a connection may have rested for a request that must not be
 // sent twice, if its upstream does not say how long it keeps it. Of the servers that
-// do not, gunicorn is the quickest to close by default, after two seconds. A new
-// connection a second is felt by nobody.
+// do not, gunicorn is the quickest to close by default, after two seconds. The rest
+// is counted from when the last request began, so one behind an answer that took a
+// second gets a new connection, too: beside that second nobody feels it.
 const maxRest = time.Second
 
 // stillUsable reports whether a kept connection may be used again, for a request

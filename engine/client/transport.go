@@ -64,7 +64,7 @@ type Options struct {
 //   - A connection whose last answer has a "Keep-Alive: timeout=N", as those of
 //     Apache and Node have, is not used again once its upstream may be about to
 //     close it: what is sent then is lost, and may not be sent twice. Without the
-//     field, one that has rested for a second is not used for what may not.
+//     field, one whose last request began a second ago is not used for what may not.
 //   - When a kept connection brings nothing in time, the unused ones are closed
 //     too: a machine that vanished, or a name that moved, would let a request
 //     wait on each of them.
