@@ -157,7 +157,7 @@ func mayServe(path string) error {
 	}
 	if owns(serviceUser, cfg.ACME.Storage) {
 		return usageError(fmt.Errorf("%s belongs to the user %s, who could not read what root writes there", cfg.ACME.Storage, serviceUser),
-			"sudo systemctl start detour; to try things out beside it, a configuration with [acme] storage, [log] dir and [control] socket of its own")
+			"sudo systemctl start detour, or where there is no systemd, runuser -u detour -- detour run; to try things out beside it, a configuration with [acme] storage, [log] dir and [control] socket of its own")
 	}
 	return nil
 }
