@@ -51,7 +51,7 @@ type visitKey struct{}
 func (s *QUICServer) visited(ctx context.Context, c *quic.Conn) context.Context {
 	now := time.Now()
 	v := &visit{conn: c, limit: s.Limits.IdleTimeout, since: now, resets: quicResets, counted: now}
-	v.idle = time.AfterFunc(v.limit, func() { v.close(http3.ErrCodeNoError, "idle") })
+	v.idle = time.AfterFunc(v.limit, v.leave)
 	s.mu.Lock()
 	s.visits[v] = struct{}{}
 	s.mu.Unlock()
@@ -98,6 +98,16 @@ func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*vi
 
 func (v *visit) close(code http3.ErrCode, why string) {
 	_ = v.conn.CloseWithError(quic.ApplicationErrorCode(code), why)
+}
+
+// leave ends the connection, unless a request has begun as its time came.
+func (v *visit) leave() {
+	v.mu.Lock()
+	busy := v.requests > 0
+	v.mu.Unlock()
+	if !busy {
+		v.close(http3.ErrCodeNoError, "idle")
+	}
 }
 
 func (v *visit) requestBegins() {
