@@ -118,6 +118,25 @@ func TestTwoResizes(t *testing.T) {
 	}
 }
 
+// A field is judged by its own value, also if its name is that of one whose value
+// is wrong; and that one stays wrong.
+func TestDecodeNameOfWrong(t *testing.T) {
+	for _, wrong := range []string{"\x40\x01a\x01\x00", "\x40\x01a\x01 "} {
+		var h head
+		h.init(1 << 10)
+		for _, block := range []struct {
+			bytes string
+			wrong bool
+		}{{wrong, true}, {"\x7e\x01b\x0f\x30\x01c", false}, {"\xbf", true}, {"\xbe", false}} {
+			h.begin(1, true)
+			decodeAll(t, &h, []byte(block.bytes))
+			if got := h.malformed != "" || h.padded; got != block.wrong {
+				t.Errorf("after %q, %q is wrong = %v; want %v", wrong, block.bytes, got, block.wrong)
+			}
+		}
+	}
+}
+
 // A header that is too large does not confuse the ones after it.
 func TestDecodeTooLarge(t *testing.T) {
 	var h head

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -19,13 +20,15 @@ func TestEncoder(t *testing.T) {
 		var out []byte
 		var e encoder
 		e.init(func(int) *[]byte { return &out })
+		e.inserted = -uint32(seed % 100) // it may wrap around
 		d := hpack.NewDecoder(tableBytes, nil)
 		for block := range 50 {
+			least := uint64(math.MaxUint64)
 			if rng.IntN(10) == 0 {
-				n := rng.IntN(6000)
-				e.resize(uint32(n))
-				if rng.IntN(3) == 0 { // once more, and smaller: hpack's decoder takes but one update a block
-					e.resize(uint32(rng.IntN(n + 1)))
+				for range 1 + rng.IntN(3) {
+					size := rng.Uint64N(6000)
+					least = min(least, size)
+					e.resize(uint32(size))
 				}
 			}
 			out = out[:0]
@@ -36,7 +39,11 @@ func TestEncoder(t *testing.T) {
 				e.encode(named(name), value)
 				want = append(want, name+": "+value)
 			}
-			fields, err := d.DecodeFull(out)
+			said, rest := resized(d, out)
+			if said > least {
+				t.Fatalf("seed %d, block %d: the least size said is %d; want %d", seed, block, said, least)
+			}
+			fields, err := d.DecodeFull(rest)
 			if err != nil {
 				t.Fatalf("seed %d, block %d: %v", seed, block, err)
 			}
@@ -49,6 +56,19 @@ func TestEncoder(t *testing.T) {
 			}
 		}
 	}
+}
+
+// resized tells d of the table size updates that a block begins with, as it takes
+// but one itself, and returns the least of them and the rest of the block.
+func resized(d *hpack.Decoder, block []byte) (least uint64, rest []byte) {
+	least, rest = math.MaxUint64, block
+	for len(rest) > 0 && rest[0]&0xe0 == 0x20 {
+		var size uint64
+		size, rest, _ = takeInt(rest, 5)
+		least = min(least, size)
+		d.SetMaxDynamicTableSize(uint32(size))
+	}
+	return least, rest
 }
 
 // named is the wireName of a name on the wire.
