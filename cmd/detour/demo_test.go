@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -16,19 +17,7 @@ func TestDemoLinesWorkAsPrinted(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("curl is not installed")
 	}
-	demo := exec.Command("detour", "demo")
-	demo.Env = append(os.Environ(), "GORACE="+noPause)
-	demo.Stderr = os.Stderr
-	out, err := demo.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := demo.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer demo.Process.Kill() // in vain after Wait
-	watchdog := time.AfterFunc(time.Minute, func() { demo.Process.Kill() })
-	defer watchdog.Stop()
+	demo, out := startDemo(t)
 
 	// What each line must bring, in their order.
 	want := []string{
@@ -84,18 +73,7 @@ func TestDemoLinesWorkAsPrinted(t *testing.T) {
 // `detour demo | head` ends when head has, and leaves nothing behind.
 func TestDemoEndsWithItsReader(t *testing.T) {
 	tmp := t.TempDir()
-	demo := exec.Command("detour", "demo")
-	demo.Env = append(os.Environ(), "GORACE="+noPause, "TMPDIR="+tmp)
-	demo.Stderr = os.Stderr
-	out, err := demo.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := demo.Start(); err != nil {
-		t.Fatal(err)
-	}
-	watchdog := time.AfterFunc(time.Minute, func() { demo.Process.Kill() })
-	defer watchdog.Stop()
+	demo, out := startDemo(t, "TMPDIR="+tmp)
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Errorf("the demo's first line is %q, %v", line, err)
 	}
@@ -106,4 +84,25 @@ func TestDemoEndsWithItsReader(t *testing.T) {
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
 		t.Errorf("after its reader left: ReadDir() = %v, %v; want nothing", left, err)
 	}
+}
+
+// startDemo starts `detour demo`, which has a minute, and returns what it prints.
+func startDemo(t *testing.T, env ...string) (*exec.Cmd, io.ReadCloser) {
+	t.Helper()
+	demo := exec.Command("detour", "demo")
+	demo.Env = append(append(os.Environ(), "GORACE="+noPause), env...)
+	demo.Stderr = os.Stderr
+	out, err := demo.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(time.Minute, func() { demo.Process.Kill() })
+	t.Cleanup(func() {
+		watchdog.Stop()
+		demo.Process.Kill() // in vain after Wait
+	})
+	return demo, out
 }

@@ -25,7 +25,7 @@ const (
 // giveMemoryBack has garbage collected and the memory returned to the machine at the
 // first look after a busy time, until ctx ends. By itself the collector runs when as
 // much garbage has come together as there was in use, or after two minutes, and
-// most of what is free then stays with the process: a fifth of what 4,000 idle
+// most of what is free then stays with the process: a quarter of what 4,000 idle
 // connections take, and all that a flood has left behind.
 func giveMemoryBack(ctx context.Context, look <-chan time.Time) {
 	before := allocated()
