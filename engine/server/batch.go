@@ -20,6 +20,7 @@ type batch struct {
 	ahead []byte            // was read, and not asked for yet
 	store *[aheadBytes]byte // has ahead; nil = that is empty
 	eager bool              // Read does not wait
+	head  *conn             // its head's time begins when the network is asked for the rest; nil = there is none
 
 	mu   sync.Mutex // guards the rest, and keeps the records in order: held while writing
 	hold bool
@@ -42,6 +43,10 @@ var aheadPool = sync.Pool{New: func() any { return new([aheadBytes]byte) }}
 // that is there, the next ones are read in one system call, and wait in ahead.
 func (b *batch) Read(p []byte) (int, error) {
 	if len(b.ahead) == 0 {
+		if b.head != nil {
+			b.head.startHead()
+			b.head = nil
+		}
 		switch {
 		case b.eager:
 			return 0, os.ErrDeadlineExceeded // TLS can go on after it

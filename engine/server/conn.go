@@ -102,11 +102,10 @@ func (c *conn) run() {
 
 // turn waits for a request and serves it.
 func (c *conn) turn() fate {
-	pipelined := c.in.len() > 0
 	if !c.await() {
 		return over
 	}
-	x, err := c.receive(pipelined)
+	x, err := c.receive()
 	if err != nil {
 		if _, ok := err.(ioError); !ok {
 			c.refuse(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -100,6 +101,35 @@ func TestCutsSlowAndIdleClients(t *testing.T) {
 			t.Errorf("answer %q; want abc", got)
 		}
 	})
+}
+
+// Between two requests a connection may rest for long, but not behind the first
+// byte of a request.
+func TestOneByteIsTheBeginningOfAHead(t *testing.T) {
+	noLeak(t)
+	for name, edit := range map[string]func(o *server.Options){"plaintext": func(*server.Options) {}, "TLS": secure} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, http.HandlerFunc(yes), func(o *server.Options) {
+				edit(o)
+				o.Limits.HeaderTimeout, o.Limits.IdleTimeout = 300*time.Millisecond, time.Hour
+			})
+			var c net.Conn
+			if name == "TLS" {
+				c = s.dialTLS(t)
+			} else {
+				c = s.dial(t)
+			}
+			br := bufio.NewReader(c)
+			for range 2 {
+				io.WriteString(c, get)
+				answer(t, br, "GET")
+			}
+			io.WriteString(c, "G")
+			if got, err := io.ReadAll(br); len(got) > 0 || err != nil {
+				t.Errorf("one byte got %q, %v; want the end", got, err)
+			}
+		})
+	}
 }
 
 func TestHandlerDeadlines(t *testing.T) {

@@ -26,10 +26,9 @@ const (
 // maxScratch is how many fields a store keeps room for; few requests have more.
 const maxScratch = 64
 
-// receive reads the head of a request and makes a request of it. pipelined says
-// that it, or its beginning, came with the request before.
-func (c *conn) receive(pipelined bool) (*exchange, error) {
-	head, err := c.readHead(pipelined)
+// receive reads the head of a request and makes a request of it.
+func (c *conn) receive() (*exchange, error) {
+	head, err := c.readHead()
 	if err != nil {
 		return nil, err
 	}
@@ -128,13 +127,10 @@ func (x *exchange) begin(c *conn) {
 	}
 }
 
-// readHead reads a whole head; it stays in c.in.
-func (c *conn) readHead(pipelined bool) ([]byte, error) {
+// readHead reads a whole head, of which there is a byte; it stays in c.in.
+func (c *conn) readHead() ([]byte, error) {
 	limit := c.server.Limits.HeaderBytes
-	scanned, blank := 0, false
-	// The first byte was read alone; the read after it brings the rest at
-	// once, or, in the rare case, waits as an idle connection does.
-	timed, rest := false, !pipelined
+	scanned, blank, timed := 0, false, false
 	for {
 		b := c.in.bytes()
 		if !blank && len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
@@ -155,6 +151,9 @@ func (c *conn) readHead(pipelined bool) ([]byte, error) {
 				return nil, errHeadTooLong
 			}
 			if end > 0 {
+				if c.batch != nil {
+					c.batch.head = nil
+				}
 				return b[:end], nil
 			}
 			scanned = len(b)
@@ -162,11 +161,14 @@ func (c *conn) readHead(pipelined bool) ([]byte, error) {
 		if len(b) >= limit {
 			return nil, errHeadTooLong
 		}
-		if !timed && !rest {
+		switch {
+		case timed:
+		case c.batch != nil:
+			c.batch.head = c // what TLS has already needs no deadline, and that is all of it, nearly always
+		default:
 			c.startHead()
-			timed = true
 		}
-		rest = false
+		timed = true
 		if err := c.in.read(c.rwc, limit); err == io.EOF && len(b) > 0 {
 			return nil, errHeadCut
 		} else if err != nil {
