@@ -159,7 +159,7 @@ func TestNewIsAllOrNothing(t *testing.T) {
 		}
 	}
 	open := func() (*gateway.Gateway, error) {
-		return gateway.New(gateway.Options{Config: path, Process: logging.NewProcess(io.Discard, false, slog.LevelInfo)})
+		return gateway.New(gateway.Options{Config: path, Process: logging.NewProcess(io.Discard, logging.JSON, slog.LevelInfo)})
 	}
 	before := count(t)
 

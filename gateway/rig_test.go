@@ -73,7 +73,7 @@ func start(t *testing.T, rest string) *rig {
 func (r *rig) run(t *testing.T, o gateway.Options) {
 	t.Helper()
 	o.Config = r.config
-	o.Process = logging.NewProcess(r.process, false, slog.LevelInfo)
+	o.Process = logging.NewProcess(r.process, logging.JSON, slog.LevelInfo)
 	o.Version = "test"
 	g, err := gateway.New(o)
 	if err != nil {

@@ -18,24 +18,25 @@ type Process struct {
 	Level zap.AtomicLevel // may be changed at any time; applies at once
 }
 
-// NewProcess returns a process log that writes to w, one line an entry: made
-// for eyes (time, level, message, key=value) when terminal is true, one JSON
-// object otherwise. Entries below level are left out. Writes to w are
-// serialized.
-func NewProcess(w io.Writer, terminal bool, level slog.Level) *Process {
-	var encoder zapcore.Encoder
-	if terminal {
+// Format is what the lines of the process log are made for.
+type Format uint8
+
+// The formats.
+const (
+	JSON     Format = iota // programs: one JSON object a line
+	Terminal               // eyes: time, level, message, key=value
+	Journal                // systemd's journal: as JSON, after the priority (sd-daemon(3)), which the journal takes off
+)
+
+// NewProcess returns a process log that writes to w, one line an entry. Entries
+// below level are left out. Writes to w are serialized.
+func NewProcess(w io.Writer, format Format, level slog.Level) *Process {
+	encoder := newJSONEncoder()
+	switch format {
+	case Terminal:
 		encoder = newTerminalEncoder()
-	} else {
-		encoder = zapcore.NewJSONEncoder(zapcore.EncoderConfig{
-			TimeKey:        "time",
-			LevelKey:       "level",
-			NameKey:        "logger",
-			MessageKey:     "msg",
-			EncodeTime:     zapcore.RFC3339NanoTimeEncoder,
-			EncodeLevel:    zapcore.LowercaseLevelEncoder,
-			EncodeDuration: zapcore.StringDurationEncoder,
-		})
+	case Journal:
+		encoder = journalEncoder{encoder}
 	}
 	atomic := zap.NewAtomicLevelAt(zapLevel(level))
 	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), atomic)
@@ -46,6 +47,18 @@ func NewProcess(w io.Writer, terminal bool, level slog.Level) *Process {
 		Zap:   zap.New(core),
 		Level: atomic,
 	}
+}
+
+func newJSONEncoder() zapcore.Encoder {
+	return zapcore.NewJSONEncoder(zapcore.EncoderConfig{
+		TimeKey:        "time",
+		LevelKey:       "level",
+		NameKey:        "logger",
+		MessageKey:     "msg",
+		EncodeTime:     zapcore.RFC3339NanoTimeEncoder,
+		EncodeLevel:    zapcore.LowercaseLevelEncoder,
+		EncodeDuration: zapcore.StringDurationEncoder,
+	})
 }
 
 func zapLevel(l slog.Level) zapcore.Level {

@@ -31,7 +31,7 @@ func say(l *slog.Logger) {
 
 func TestProcessOnATerminal(t *testing.T) {
 	var buf bytes.Buffer
-	p := logging.NewProcess(&buf, true, slog.LevelInfo)
+	p := logging.NewProcess(&buf, logging.Terminal, slog.LevelInfo)
 	say(p.Slog)
 	p.Zap.Named("acme").Warn("obtaining\x1b[2J", zap.Duration("in", time.Minute), zap.Strings("identifiers", []string{"x"}))
 	var got []string
@@ -54,7 +54,7 @@ func TestProcessOnATerminal(t *testing.T) {
 
 func TestProcessAsJSON(t *testing.T) {
 	var buf bytes.Buffer
-	p := logging.NewProcess(&buf, false, slog.LevelInfo)
+	p := logging.NewProcess(&buf, logging.JSON, slog.LevelInfo)
 	say(p.Slog)
 	p.Zap.Named("acme").Warn("obtaining", zap.Duration("in", time.Minute))
 	var got []map[string]any
@@ -80,9 +80,30 @@ func TestProcessAsJSON(t *testing.T) {
 	}
 }
 
+// The journal takes the priority off a line, and shows the rest.
+func TestProcessToTheJournal(t *testing.T) {
+	var buf bytes.Buffer
+	p := logging.NewProcess(&buf, logging.Journal, slog.LevelDebug)
+	for _, say := range []func(string, ...any){p.Slog.Debug, p.Slog.Info, p.Slog.Warn, p.Slog.With("host", "blog").Error} {
+		say("two\nlines", "error", errors.New("of\nthree\nlines"))
+	}
+	p.Zap.Named("acme").DPanic("from certmagic")
+	var got []string
+	for line := range strings.Lines(buf.String()) {
+		priority, object, _ := strings.Cut(line, "{")
+		if !json.Valid([]byte("{" + object)) {
+			t.Errorf("line %q is no JSON object after its priority", line)
+		}
+		got = append(got, priority)
+	}
+	if diff := cmp.Diff([]string{"<7>", "<6>", "<4>", "<3>", "<3>"}, got); diff != "" {
+		t.Errorf("priorities (-want +got):\n%s", diff)
+	}
+}
+
 func TestProcessLevelMayChange(t *testing.T) {
 	var buf bytes.Buffer
-	p := logging.NewProcess(&buf, false, slog.LevelWarn)
+	p := logging.NewProcess(&buf, logging.JSON, slog.LevelWarn)
 	p.Slog.Info("one")
 	p.Level.SetLevel(zap.DebugLevel)
 	p.Slog.Debug("two")

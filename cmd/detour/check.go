@@ -42,7 +42,7 @@ for all names of its host is only warned of.`,
 				return notRead(path, err)
 			}
 			for _, foreign := range gateway.CheckCertificates(cfg) {
-				fmt.Fprintf(p.stderr, "Warning: %s\n", printable(foreign))
+				p.warn("%s", foreign)
 			}
 			if online {
 				lookBeside(path)

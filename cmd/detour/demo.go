@@ -126,7 +126,7 @@ func (a audience) Write(p []byte) (int, error) {
 // startGateway writes the configuration, and again with other ports while
 // somebody else takes the chosen ones first.
 func (d *demo) startGateway() error {
-	process := logging.NewProcess(d.log, true, slog.LevelInfo)
+	process := logging.NewProcess(d.log, logging.Terminal, slog.LevelInfo)
 	var err error
 	for range 5 {
 		if err = os.WriteFile(d.config, []byte(d.proxyTOML(freePort(8443), freePort(8080))), 0o600); err != nil {

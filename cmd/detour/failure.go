@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -11,6 +12,8 @@ import (
 
 	"detour/config"
 	"detour/control"
+
+	"github.com/coreos/go-systemd/v22/journal"
 )
 
 // The exit statuses.
@@ -40,17 +43,47 @@ func usageError(err error, try string) error {
 func (p *program) fail(err error) int {
 	if problems, ok := errors.AsType[config.Problems](err); ok {
 		for _, problem := range problems {
-			fmt.Fprintln(p.stderr, printable(problem.Error()))
+			p.complain("%s", problem.Error())
 		}
-		fmt.Fprintf(p.stderr, "Error: %s in %s\n", count(len(problems), "mistake"), filepath.Base(problems[0].File))
+		p.complain("Error: %s in %s", count(len(problems), "mistake"), filepath.Base(problems[0].File))
 		return exitUsage
 	}
 	known := remedyFor(err)
-	fmt.Fprintf(p.stderr, "Error: %s\n", printable(known.err.Error()))
+	p.complain("Error: %s", known.err.Error())
 	if known.try != "" {
-		fmt.Fprintf(p.stderr, "Try: %s\n", known.try)
+		p.complain("Try: %s", known.try)
 	}
 	return known.status
+}
+
+// complain prints a line about an error.
+func (p *program) complain(format string, args ...any) {
+	p.line(journal.PriErr, format, args...)
+}
+
+// warn prints a line that begins with Warning.
+func (p *program) warn(format string, args ...any) {
+	p.line(journal.PriWarning, "Warning: "+format, args...)
+}
+
+// line prints a line to stderr. What a service says goes to the journal, which
+// is told the priority, too (sd-daemon(3)).
+func (p *program) line(priority journal.Priority, format string, args ...any) {
+	text := printable(fmt.Sprintf(format, args...))
+	if p.journal {
+		text = fmt.Sprintf("<%d>%s", priority, text)
+	}
+	fmt.Fprintln(p.stderr, text)
+}
+
+// isJournal reports whether w is the program's stderr and leads to systemd's
+// journal.
+func isJournal(w io.Writer) bool {
+	if w != os.Stderr {
+		return false
+	}
+	is, _ := journal.StderrIsJournalStream() // an error: nothing that systemd has set
+	return is
 }
 
 // remedyFor finds the remedy for an error that does not carry one.

@@ -26,7 +26,7 @@ func main() {
 // run is the whole program; main only lends it the operating system. The end
 // of ctx stops it as SIGTERM does. It returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &program{stdout: stdout, stderr: stderr}
+	p := &program{stdout: stdout, stderr: stderr, journal: isJournal(stderr)}
 	root := p.rootCommand()
 	refuseUnknown(root)
 	root.SetArgs(args)
@@ -56,6 +56,7 @@ func oneLine(err error) error {
 // program is what the commands share.
 type program struct {
 	stdout, stderr io.Writer
+	journal        bool   // stderr is systemd's journal, which takes a line's priority from its beginning
 	configFlag     string // -c as given; "" = look in the usual places
 }
 

@@ -170,7 +170,7 @@ func (p *program) warnSignless(f *flip, o *outage, cfg *config.Config) {
 		}
 		begins := c.want != "online" && (state == "online" || state == "draining" && o.drain.given)
 		if begins && length > 0 && len(h.Session.Cookies)+len(h.Session.Paths)+len(h.Session.Queries) == 0 {
-			fmt.Fprintf(p.stderr, "Warning: %s has no session signs: nobody is let through, and its streams are ended at the end of the drain\n", h.Name)
+			p.warn("%s has no session signs: nobody is let through, and its streams are ended at the end of the drain", h.Name)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func (p *program) plan(ctx context.Context, path string, hosts []string, o *outa
 		}
 		f.hosts = append(f.hosts, flipped{host: h.Name, changed: true, pending: pending})
 		if !cfg.WantsOnline(h) {
-			fmt.Fprintf(p.stderr, "Warning: %s is offline without an end, so the window changes nothing before: detour online %s\n", h.Name, h.Key)
+			p.warn("%s is offline without an end, so the window changes nothing before: detour online %s", h.Name, h.Key)
 		}
 	}
 	p.warnSignless(f, o, cfg)

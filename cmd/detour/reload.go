@@ -59,7 +59,7 @@ func (p *program) reload(ctx context.Context, gw *control.Client, asJSON bool) e
 // refused prints why a reload was refused and returns the error to end with.
 func (p *program) refused(report control.Report) *operatorError {
 	for _, problem := range report.Problems {
-		fmt.Fprintln(p.stderr, printable(problem))
+		p.complain("%s", problem)
 	}
 	return &operatorError{
 		err:    fmt.Errorf("the reload was refused, generation %d stays in force", report.Generation),
@@ -70,7 +70,7 @@ func (p *program) refused(report control.Report) *operatorError {
 
 func (p *program) warnRestart(report control.Report) {
 	if len(report.Restart) > 0 {
-		fmt.Fprintf(p.stderr, "Warning: changed, but only a restart makes it so: %s\n", printable(strings.Join(report.Restart, ", ")))
+		p.warn("changed, but only a restart makes it so: %s", strings.Join(report.Restart, ", "))
 	}
 }
 

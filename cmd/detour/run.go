@@ -36,8 +36,9 @@ func (p *program) runCommand() *cobra.Command {
 requests in flight finish for at most [listen] grace. A second signal ends at
 once. SIGHUP reads the configuration again and opens the log files again.
 
-The process log goes to stderr: readable on a terminal, JSON otherwise. What
-visitors do goes to one file a host, see [log].`,
+The process log goes to stderr: readable on a terminal, JSON otherwise, with its
+priority in systemd's journal. What visitors do goes to one file a host, see
+[log].`,
 		Example: `  detour run
   detour run -c /etc/detour/proxy.toml --log-level debug`,
 		Args: cobra.NoArgs,
@@ -88,7 +89,7 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 	if err := mayServe(path); err != nil {
 		return err
 	}
-	process := logging.NewProcess(p.stderr, isTerminal(p.stderr), level)
+	process := logging.NewProcess(p.stderr, p.logFormat(), level)
 	defer zap.RedirectStdLog(process.Zap)() // net/http's transport and certmagic have no other way to say some things
 	gw, err := gateway.New(gateway.Options{
 		Config:  path,
@@ -186,6 +187,17 @@ func notifier(log *slog.Logger) func(state string) {
 			log.Warn("service manager not reached", "error", err)
 		}
 	}
+}
+
+// logFormat is how the process log is written to stderr.
+func (p *program) logFormat() logging.Format {
+	switch {
+	case p.journal:
+		return logging.Journal
+	case isTerminal(p.stderr):
+		return logging.Terminal
+	}
+	return logging.JSON
 }
 
 func isTerminal(w io.Writer) bool {

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,6 +74,62 @@ socket = "control.sock"
 	hears(`^STOPPING=1\nEXTEND_TIMEOUT_USEC=140000000$`) // the grace and some
 	if status := <-ended; status != exitOK || stdout.Len() > 0 {
 		t.Errorf("run = %d with %q on stdout; want 0 and nothing\n%s", status, &stdout, &stderr)
+	}
+}
+
+// A pipe that JOURNAL_STREAM names, as systemd does with a service's stderr.
+func TestJournalIsToldPriorities(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "proxy.toml")
+	for _, tt := range []struct {
+		name, file string
+		stream     func(dev, ino uint64) string
+		status     int
+		want       string // what all lines look like
+	}{
+		{"a gateway", "[listen]\nhttp = \"\"\nhttps = \"127.0.0.1:0\"\n[acme]\nca = \"local\"\nstorage = \"state\"\n[log]\ndir = \"log\"\n[control]\nsocket = \"control.sock\"\n",
+			func(dev, ino uint64) string { return fmt.Sprintf("%d:%d", dev, ino) }, exitOK, `^(<[346]>\{.*\}\n)+$`},
+		{"mistakes", "[log]\nkeep = \"x\"\ndirr = \"y\"\n",
+			func(dev, ino uint64) string { return fmt.Sprintf("%d:%d", dev, ino) }, exitUsage, `^(<3>/.*\n){2}<3>Error: 2 mistakes in proxy.toml\n$`},
+		{"another stream", "[log]\nkeep = \"x\"\ndirr = \"y\"\n",
+			func(dev, ino uint64) string { return fmt.Sprintf("%d:%d", dev, ino+1) }, exitUsage, `^/`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := "status_page = \"https://status.example.net\"\n[hosts]\n\"blog.example.test\" = { upstream = \"127.0.0.1:1\" }\n" + tt.file
+			if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			journal, stderr, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer journal.Close()
+			var stat syscall.Stat_t
+			if err := syscall.Fstat(int(stderr.Fd()), &stat); err != nil {
+				t.Fatal(err)
+			}
+			detour := exec.Command("detour", "run", "-c", "proxy.toml")
+			detour.Dir = dir
+			detour.Stderr = stderr
+			detour.Env = append(os.Environ(), "GORACE="+noPause, "NOTIFY_SOCKET=", "JOURNAL_STREAM="+tt.stream(uint64(stat.Dev), stat.Ino))
+			if err := detour.Start(); err != nil {
+				t.Fatal(err)
+			}
+			stderr.Close()
+			said := bufio.NewReader(journal)
+			first, err := said.ReadString('\n')
+			if tt.status == exitOK { // else it ends by itself
+				detour.Process.Signal(syscall.SIGTERM)
+			}
+			rest, restErr := io.ReadAll(said)
+			detour.Wait()
+			if err != nil || restErr != nil || !regexp.MustCompile(tt.want).MatchString(first+string(rest)) {
+				t.Errorf("the journal got %q, %v, %v; want %s", first+string(rest), err, restErr, tt.want)
+			}
+			if got := detour.ProcessState.ExitCode(); got != tt.status {
+				t.Errorf("detour run = %d; want %d", got, tt.status)
+			}
+		})
 	}
 }
 

@@ -41,7 +41,7 @@ the configuration says, and the exit status is 1.`,
 				return p.printJSON(st)
 			}
 			if !sameFile(path, st.Config) {
-				fmt.Fprintf(p.stderr, "Warning: the running gateway uses %s, not %s\n", printable(st.Config), path)
+				p.warn("the running gateway uses %s, not %s", st.Config, path)
 			}
 			writeStatus(p.stdout, st, clockOf(path))
 			return nil

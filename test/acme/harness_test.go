@@ -84,7 +84,7 @@ func newWorld(t *testing.T, o pebble.Options) *world {
 // start runs a Manager on the world's storage until the test ends.
 func (w *world) start() *acme.Manager {
 	w.Helper()
-	process := logging.NewProcess(w.log, false, slog.LevelDebug)
+	process := logging.NewProcess(w.log, logging.JSON, slog.LevelDebug)
 	m, err := acme.New(acme.Options{
 		Storage:            w.storage,
 		Log:                process.Slog,

@@ -123,7 +123,7 @@ func child() {
 	}
 	storage := os.Getenv(childEnv)
 	for {
-		process := logging.NewProcess(os.Stderr, false, slog.LevelError)
+		process := logging.NewProcess(os.Stderr, logging.JSON, slog.LevelError)
 		m, err := acme.New(acme.Options{Storage: storage, Log: process.Slog, Zap: process.Zap})
 		if err != nil {
 			panic(err)
