@@ -108,7 +108,7 @@ func (r *report) markdown() string {
 	for _, line := range r.setting {
 		b.WriteString(line + "\n")
 	}
-	b.WriteString("In brackets: the peer's figure divided by detour's; above 1, detour needs less.\n\n")
+	b.WriteString("In brackets: the peer's figure divided by detour's of the same round, the median of that; above 1, detour needs less.\n\n")
 	writeTable(&b, lines)
 	r.writeGoals(&b)
 	for i, note := range r.notes {
@@ -138,8 +138,7 @@ func (r *report) cell(s scenario, c contestant, i int) string {
 	if first == own || first == nil || first.err != nil {
 		return text
 	}
-	reference, _ := median(first.rounds, i)
-	return text + " (" + strconv.FormatFloat(mid/reference, 'f', 2, 64) + ")"
+	return text + " (" + strconv.FormatFloat(medianRatio(own.rounds, first.rounds, i, i), 'f', 2, 64) + ")"
 }
 
 // writeGoals writes what detour is meant to reach in these scenarios, and what
@@ -174,15 +173,15 @@ func (r *report) ratio(g goal, least float64, note string, peers ...string) []st
 		return []string{"", ""}
 	}
 	text := []string{"≥ " + strconv.FormatFloat(least, 'g', -1, 64) + note, "–"}
-	own, ok := r.reached(g.scenario, r.contestants[0].name, g.row)
+	own := r.reached(g.scenario, r.contestants[0].name)
 	best := math.Inf(1)
 	for _, peer := range peers {
-		if f, ok := r.reached(g.scenario, peer, g.row); ok {
-			best = min(best, f)
+		if theirs := r.reached(g.scenario, peer); own != nil && theirs != nil {
+			best = min(best, medianRatio(theirs, own, g.row, g.row))
 		}
 	}
-	if ok && !math.IsInf(best, 1) {
-		text[1] = verdict(best/own, best/own >= least)
+	if !math.IsInf(best, 1) {
+		text[1] = verdict(best, best >= least)
 	}
 	return text
 }
@@ -193,16 +192,21 @@ func (r *report) limit(g goal, unit string) []string {
 		return []string{"", ""}
 	}
 	text := []string{"≤ " + strconv.FormatFloat(g.most, 'g', -1, 64) + " ", "–"}
-	own, ok := r.reached(g.scenario, r.contestants[0].name, g.row)
+	own := r.reached(g.scenario, r.contestants[0].name)
+	var f float64
 	if g.of == "" {
 		text[0] += unit
+		if own != nil {
+			f, _ = median(own, g.row)
+		}
 	} else {
 		text[0] += "× " + g.of
-		reference, found := r.reached(g.of, r.contestants[0].name, g.row)
-		own, ok = own/reference, ok && found
+		if reference := r.reached(g.of, r.contestants[0].name); own != nil && reference != nil {
+			f = medianRatio(own, reference, g.row, 0)
+		}
 	}
-	if ok {
-		text[1] = verdict(own, own <= g.most)
+	if f > 0 {
+		text[1] = verdict(f, f <= g.most)
 	}
 	return text
 }
@@ -215,15 +219,25 @@ func verdict(f float64, good bool) string {
 	return "**" + figure(f) + "**"
 }
 
-// reached is the median of a contestant's figures in a row; ok is false when
-// there are none.
-func (r *report) reached(scenario, contestant string, row int) (f float64, ok bool) {
+// reached are a contestant's figures in a scenario, nil when there are none.
+func (r *report) reached(scenario, contestant string) [][]float64 {
 	c := r.cells[cellKey{scenario, contestant}]
 	if c == nil || c.err != nil {
-		return 0, false
+		return nil
 	}
-	f, _ = median(c.rounds, row)
-	return f, true
+	return c.rounds
+}
+
+// medianRatio is the median, over the rounds, of figure i of a divided by figure j
+// of b. The two of a round were measured within seconds: what disturbs the machine
+// for longer is in both, and not in their ratio.
+func medianRatio(a, b [][]float64, i, j int) float64 {
+	ratios := make([][]float64, min(len(a), len(b)))
+	for n := range ratios {
+		ratios[n] = []float64{a[n][i] / b[n][j]}
+	}
+	mid, _ := median(ratios, 0)
+	return mid
 }
 
 // median of figure i over all rounds, and half the distance between the

@@ -72,16 +72,16 @@ func TestReportTable(t *testing.T) {
 	detour, peer, other := contestant{name: "detour"}, contestant{name: "peer"}, contestant{name: "other"}
 	s := scenario{name: "x", rows: []row{{"requests", microseconds}, {"size", "bytes"}}}
 	r := newReport([]contestant{detour, peer, other}, []scenario{s}, []string{"third is left out: not installed"}, options{rounds: 3}, cpuSplit{1, 0})
-	for _, f := range []float64{9, 10, 12} {
-		r.add(s, detour, []float64{f, 200}, nil, nil)
-		r.add(s, peer, []float64{2 * f, 100}, nil, nil)
+	for _, f := range [][2]float64{{10, 20}, {20, 60}, {12, 18}} { // the ratio of the medians is 1.67, the median ratio 2
+		r.add(s, detour, []float64{f[0], 200}, nil, nil)
+		r.add(s, peer, []float64{f[1], 100}, nil, nil)
 	}
 	r.add(s, other, []float64{1, 1}, nil, nil)
 	r.add(s, other, nil, nil, errors.New("status 502; want 200"))
 
 	text := r.markdown()
 	for _, want := range []string{
-		"| x | requests | µs    | 10.0 ±1.50 | 20.0 ±3.00 (2.00) | **failed** |\n",
+		"| x | requests | µs    | 12.0 ±5.00 | 20.0 ±21.0 (2.00) | **failed** |\n",
 		"|   | size     | bytes | 200        | 100 (0.50)        | **failed** |\n",
 		"- third is left out: not installed\n",
 	} {
