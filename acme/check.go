@@ -9,6 +9,10 @@ import (
 	"strings"
 )
 
+// ErrUnasked is in CheckToken's error when Cloudflare gave no answer about the
+// token: the network is down, or the API is.
+var ErrUnasked = errors.New("Cloudflare could not be asked about the token")
+
 // CheckToken asks Cloudflare whether token is good for the certificates of
 // names (zones or hosts): that it is alive, sees the zone of each name, and may
 // read and edit the zone's records. Nothing is changed. The error joins all
@@ -22,7 +26,7 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 	var alive struct{ Status string }
 	_, verifyErr := api.call(ctx, http.MethodGet, token, "/user/tokens/verify", &alive)
 	if apiErr := (*apiError)(nil); verifyErr != nil && !errors.As(verifyErr, &apiErr) {
-		return errors.New(explain(verifyErr)) // not even reached
+		return finding(verifyErr) // not even reached
 	}
 	if verifyErr == nil && alive.Status != "active" {
 		return fmt.Errorf("the Cloudflare token is %s; make a new one", alive.Status)
@@ -34,7 +38,7 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 		if verifyErr != nil {
 			err = verifyErr
 		}
-		return errors.New(explain(err))
+		return finding(err)
 	}
 	var findings []error
 	checked := map[string]bool{}
@@ -53,10 +57,18 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 		}
 		checked[z.ID] = true
 		if err := api.checkRecords(ctx, token, z); err != nil {
-			findings = append(findings, fmt.Errorf("zone %s: %s", z.Name, explain(err)))
+			findings = append(findings, fmt.Errorf("zone %s: %w", z.Name, finding(err)))
 		}
 	}
 	return errors.Join(findings...)
+}
+
+// finding is err in the operator's words.
+func finding(err error) error {
+	if apiErr := (*apiError)(nil); errors.As(err, &apiErr) && apiErr.refuses() {
+		return errors.New(explain(err))
+	}
+	return fmt.Errorf("%w: %s", ErrUnasked, explain(err))
 }
 
 // checkRecords finds out whether token may read and edit the records of z. The

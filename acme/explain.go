@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -67,6 +68,12 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
+// refuses reports whether the API has looked at the request and found fault with
+// it: it is no web page of somebody else, nor too busy, nor broken.
+func (e *apiError) refuses() bool {
+	return len(e.Codes) > 0 && e.Status != http.StatusTooManyRequests && e.Status < 500
+}
+
 // explain maps the codes of Cloudflare's API to what the operator did or can do.
 func (e *apiError) explain() string {
 	hint := ""
@@ -75,9 +82,9 @@ func (e *apiError) explain() string {
 	}
 	switch {
 	case e.Status == 429 || has(10100):
-		hint = "Cloudflare limits how often its API is used; it is tried again later"
+		hint = "Cloudflare limits how often its API is used"
 	case e.Status >= 500:
-		hint = "Cloudflare's API has a problem of its own; it is tried again later"
+		hint = "Cloudflare's API has a problem of its own"
 	case has(9109, 1000, 1001):
 		hint = "the Cloudflare token is not valid: it was mistyped, deleted, disabled or has expired; make a new one"
 	case has(6003, 6111):

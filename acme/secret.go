@@ -18,11 +18,11 @@ func TokenSource(file string) func() (string, error) {
 	return func() (string, error) {
 		s, place, err := secret(file, []string{"CLOUDFLARE_API_TOKEN", "CF_API_TOKEN"}, "cloudflare_token")
 		if err != nil {
-			return "", &tokenError{fmt.Sprintf("no Cloudflare token: %v", err)}
+			return "", &tokenError{fmt.Errorf("no Cloudflare token: %w", err)}
 		}
 		for _, r := range s {
 			if r <= ' ' || r > '~' || strings.ContainsRune(`"'{}$`, r) {
-				return "", &tokenError{fmt.Sprintf("the Cloudflare token in %s holds spaces, quotes or braces: put the bare token there", place)}
+				return "", &tokenError{fmt.Errorf("the Cloudflare token in %s holds spaces, quotes or braces: put the bare token there", place)}
 			}
 		}
 		return s, nil
@@ -30,9 +30,9 @@ func TokenSource(file string) func() (string, error) {
 }
 
 // tokenError says why there is no token.
-type tokenError struct{ text string }
+type tokenError struct{ error }
 
-func (e *tokenError) Error() string { return e.text }
+func (e *tokenError) Unwrap() error { return e.error }
 
 // eabKey reads the base64url key of an external account binding.
 func eabKey(file string) (string, error) {

@@ -78,7 +78,7 @@ func (s *solver) zone(ctx context.Context, name string) (*account, zone, error) 
 	token, acc := s.token, s.account
 	s.mu.Unlock()
 	if token == nil {
-		return nil, zone{}, &tokenError{"no Cloudflare token is configured"}
+		return nil, zone{}, &tokenError{errors.New("no Cloudflare token is configured")}
 	}
 	value, err := token()
 	if err != nil {

@@ -30,8 +30,13 @@ func CheckCertificates(cfg *config.Config) []string {
 	return foreign
 }
 
+// ErrUnasked is in CheckOnline's error when Cloudflare gave no answer about the
+// token.
+var ErrUnasked = acme.ErrUnasked
+
 // CheckOnline asks Cloudflare whether the configured token can do what the
-// configured certificates need. It changes nothing there.
+// configured certificates need. It changes nothing there. Its error has a line
+// for each finding.
 func CheckOnline(ctx context.Context, cfg *config.Config) error {
 	if !needsToken(cfg) {
 		return nil

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,8 +30,9 @@ sees each zone. The token is taken from where the gateway has it: token_file,
 CLOUDFLARE_API_TOKEN, CF_API_TOKEN, or the file cloudflare_token beside the
 configuration, which is the service's credential.
 
-Exit status 0 without a mistake, 2 with any. A certificate of your own that is not
-for all names of its host is only warned of.`,
+Exit status 0 without a mistake, 2 with any, also one of the token; 1 when
+Cloudflare could not be asked. A certificate of your own that is not for all
+names of its host is only warned of.`,
 		Example: "  detour check\n  detour check --online -c /etc/detour/proxy.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,7 +52,7 @@ for all names of its host is only warned of.`,
 				ctx, cancel := context.WithTimeout(cmd.Context(), onlineTimeout)
 				defer cancel()
 				if err := gateway.CheckOnline(ctx, cfg); err != nil {
-					return usageError(err, "detour check --online again when that is mended; the token needs Zone:Read and DNS:Edit on each zone")
+					return aboutToken(err)
 				}
 			}
 			up := 0
@@ -64,6 +67,17 @@ for all names of its host is only warned of.`,
 	}
 	cmd.Flags().BoolVar(&online, "online", false, "ask Cloudflare about the token too")
 	return cmd
+}
+
+// aboutToken is an error of the question to Cloudflare, with what to do about it.
+func aboutToken(err error) error {
+	switch {
+	case errors.Is(err, gateway.ErrUnasked):
+		return &operatorError{err, "detour check --online again when Cloudflare can be reached; the file has no mistakes, and nothing is known about the token", exitFailed}
+	case errors.Is(err, fs.ErrPermission):
+		return &operatorError{err, "the same command with sudo", exitFailed}
+	}
+	return usageError(err, "detour check --online again when that is mended; the token needs Zone:Read and DNS:Edit on each zone")
 }
 
 // lookBeside lets a check from a shell find the token where detour.service

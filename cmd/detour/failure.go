@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"detour/config"
 	"detour/control"
@@ -38,8 +39,9 @@ func usageError(err error, try string) error {
 	return &operatorError{err: err, try: try, status: exitUsage}
 }
 
-// fail prints err as one `Error:` line, after the configuration's problems if
-// it is made of them, then what to try, and returns the exit status.
+// fail prints err as one `Error:` line, or one for each error that it joins,
+// after the configuration's problems if it is made of them, then what to try,
+// and returns the exit status.
 func (p *program) fail(err error) int {
 	if problems, ok := errors.AsType[config.Problems](err); ok {
 		for _, problem := range problems {
@@ -49,7 +51,9 @@ func (p *program) fail(err error) int {
 		return exitUsage
 	}
 	known := remedyFor(err)
-	p.complain("Error: %s", known.err.Error())
+	for finding := range strings.SplitSeq(known.err.Error(), "\n") { // of errors.Join
+		p.complain("Error: %s", finding)
+	}
 	if known.try != "" {
 		p.complain("Try: %s", known.try)
 	}

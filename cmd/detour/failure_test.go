@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,5 +28,15 @@ func TestNotReadNamesTheGroup(t *testing.T) {
 	}
 	if want := "usermod -aG " + control.GroupOf(dir) + " $USER"; !strings.Contains(stderr.String(), want) {
 		t.Errorf("fail() printed %q; want %q in it", &stderr, want)
+	}
+}
+
+// The findings about a token stand below each other; nothing else moves the cursor.
+func TestFailPrintsEachFinding(t *testing.T) {
+	var stderr bytes.Buffer
+	p := &program{stderr: &stderr}
+	p.fail(usageError(errors.Join(errors.New("no zone for a"), errors.New("no zone for \x1bb")), "another token"))
+	if got, want := stderr.String(), "Error: no zone for a\nError: no zone for \\x1bb\nTry: another token\n"; got != want {
+		t.Errorf("fail() printed %q; want %q", got, want)
 	}
 }

@@ -1,6 +1,7 @@
 package acme_test
 
 import (
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,7 +58,7 @@ func TestCheckToken(t *testing.T) {
 			}
 		})
 	}
-	if err := acme.CheckToken(t.Context(), "x", "http://127.0.0.1:1/client/v4", nil); err == nil || !strings.Contains(err.Error(), "cannot reach 127.0.0.1:1") {
+	if err := acme.CheckToken(t.Context(), "x", "http://127.0.0.1:1/client/v4", nil); !errors.Is(err, acme.ErrUnasked) || !strings.Contains(err.Error(), "cannot reach 127.0.0.1:1") {
 		t.Errorf("CheckToken without a server = %v; want that it cannot be reached", err)
 	}
 	for _, r := range cf.Requests() {
