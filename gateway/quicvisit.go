@@ -76,12 +76,18 @@ func (s *QUICServer) idlers(yield func(accept.Idler) bool) {
 	}
 }
 
-// IdleSince is for the Limiter. Nothing says whether the last answer is still on
-// its way; it gets as long as a newcomer does.
+// rests reports whether there is no request, and has been none for a while: nothing
+// says whether the last answer is still on its way, so it gets as long as a newcomer
+// does. mu is held.
+func (v *visit) rests() bool {
+	return !v.over && v.requests == 0 && time.Since(v.since) >= min(accept.Newcomer, v.limit)
+}
+
+// IdleSince is for the Limiter.
 func (v *visit) IdleSince() time.Time {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.over || v.requests > 0 || time.Since(v.since) < accept.Newcomer {
+	if !v.rests() {
 		return time.Time{}
 	}
 	return v.since
@@ -91,7 +97,7 @@ func (v *visit) IdleSince() time.Time {
 func (v *visit) EndIdle() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return !v.over && v.requests == 0 && v.idle.Reset(0) // false: it ends already
+	return v.rests() && v.idle.Reset(0) // false: it ends already
 }
 
 func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }
@@ -100,12 +106,12 @@ func (v *visit) close(code http3.ErrCode, why string) {
 	_ = v.conn.CloseWithError(quic.ApplicationErrorCode(code), why)
 }
 
-// leave ends the connection, unless a request has begun as its time came.
+// leave ends the connection, unless a request has come as its time did.
 func (v *visit) leave() {
 	v.mu.Lock()
-	busy := v.requests > 0
+	rests := v.rests()
 	v.mu.Unlock()
-	if !busy {
+	if rests {
 		v.close(http3.ErrCodeNoError, "idle")
 	}
 }
