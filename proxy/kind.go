@@ -104,11 +104,17 @@ func isDAVPath(path string) bool {
 		path == "/.well-known/caldav" || path == "/.well-known/carddav"
 }
 
-// isFetchPath recognises where git begins (gitprotocol-http), and the API of
-// registries (OCI distribution). Both follow a redirect: git takes the place it
-// leads to for the repository, docker for the registry.
+// isFetchPath recognises where git begins (gitprotocol-http), and what is fetched
+// from registries (OCI distribution; _catalog is docker's). Both follow a redirect:
+// git takes the place it leads to for the repository, docker for the registry.
 func isFetchPath(path string) bool {
-	return strings.HasSuffix(path, "/info/refs") || strings.HasPrefix(path, "/v2/")
+	if strings.HasSuffix(path, "/info/refs") {
+		return true
+	}
+	rest, ok := strings.CutPrefix(path, "/v2/")
+	return ok && (rest == "" || rest == "_catalog" ||
+		strings.Contains(rest, "/manifests/") || strings.Contains(rest, "/blobs/") ||
+		strings.Contains(rest, "/referrers/") || strings.HasSuffix(rest, "/tags/list"))
 }
 
 // agent is what a User-Agent tells about its program.

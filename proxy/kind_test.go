@@ -105,6 +105,12 @@ func TestKindOf(t *testing.T) {
 		{"docker looks for a registry", "GET /v2/", "User-Agent: docker/28.3.0 go/go1.24.4 git-commit/265f709 kernel/6.12 os/linux arch/amd64\r\nAccept-Encoding: gzip\r\n", kindFetch},
 		{"docker fetches a layer", "GET /v2/a/b/blobs/sha256:9f", "User-Agent: docker/28.3.0 go/go1.24.4\r\nAccept-Encoding: identity\r\n", kindFetch},
 		{"docker fetches a manifest", "GET /v2/a/b/manifests/1", "User-Agent: docker/28.3.0\r\nAccept: application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, */*\r\n", kindPart},
+		{"skopeo lists tags", "GET /v2/a/b/tags/list?n=50", "User-Agent: skopeo/1.18\r\nDocker-Distribution-Api-Version: registry/2.0\r\n", kindFetch},
+		{"oras fetches a manifest of any kind", "HEAD /v2/a/manifests/1", "User-Agent: oras/1.2\r\nAccept: */*\r\n", kindFetch},
+		{"cosign looks for signatures", "GET /v2/a/referrers/sha256:9f", "User-Agent: cosign/2.5\r\n", kindFetch},
+		{"a catalogue of images", "GET /v2/_catalog", "User-Agent: curl/8.14.1\r\nAccept: */*\r\n", kindFetch},
+		{"another API's version 2", "GET /v2/users/7", "User-Agent: curl/8.14.1\r\nAccept: */*\r\n", kindPage},
+		{"another API's tags", "GET /v2/posts/7/tags", "User-Agent: curl/8.14.1\r\nAccept: */*\r\n", kindPage},
 		{"a page below the same path", "GET /v2/", firefox + acceptPage, kindPage},
 		{"a page of that name", "GET /info/refs", chrome + acceptPage + navigation, kindPage},
 	}
