@@ -84,7 +84,7 @@ type Conn struct {
 	date      string
 	dateUntil time.Time
 
-	earned   int       // allowance of the guard, not fetched yet
+	earned   int64     // allowance of the guard, not fetched yet
 	half     time.Time // since when a header is incomplete; zero = it is not
 	serving  bool      // Serve was called
 	draining bool      // the client was asked to go

@@ -170,6 +170,31 @@ func TestSmallMessages(t *testing.T) {
 	r.until("the answer", endOf(1))
 }
 
+// Who asked for little in a long time, or for very much, is no flood: neither
+// number is too large, also where an int has 32 bits.
+func TestLongLived(t *testing.T) {
+	for name, lived := range map[string]func(c *Conn){
+		"time":    func(c *Conn) { c.in.guard.refilled = time.Now().Add(-time.Hour) },
+		"answers": func(c *Conn) { c.earned = math.MaxInt32 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			g := startTuned(t, func(w http.ResponseWriter, r *http.Request) {}, Options{}, func(c *Conn) {
+				lived(c)
+				c.in.guard.left, c.in.guard.maxPauses = 500, 0
+			})
+			r := g.dial(t)
+			r.headers(1, get(), true)
+			r.until("the answer", endOf(1))
+			for range 500 {
+				r.WritePing(false, [8]byte{})
+			}
+			r.headers(3, get(), true)
+			r.until("another", endOf(3))
+		})
+	}
+}
+
 // Floods are slowed down, and ended when they do not stop; another client is
 // served meanwhile.
 func TestFloods(t *testing.T) {

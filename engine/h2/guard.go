@@ -8,7 +8,7 @@ import "time"
 // is read from more slowly, which costs an honest client a moment; only who goes
 // on like that for long is sent away.
 type guard struct {
-	left      int
+	left      int64 // not int: the refill of 36 minutes overflows 32 bits
 	refilled  time.Time
 	held      int // pauses in a row
 	onePause  time.Duration
@@ -47,12 +47,12 @@ const pausesToAsk = 10
 // spend takes cost from the allowance, and waits if there is none.
 func (c *Conn) spend(cost int) error {
 	g := &c.in.guard
-	if g.left -= cost; g.left > 0 {
+	if g.left -= int64(cost); g.left > 0 {
 		return nil
 	}
 	now := time.Now()
 	c.mu.Lock()
-	g.left += c.earned + int(now.Sub(g.refilled).Milliseconds())*allowanceSecond/1000
+	g.left += c.earned + now.Sub(g.refilled).Milliseconds()*allowanceSecond/1000
 	c.earned = 0
 	g.refilled = now
 	if g.left <= 0 && g.held%pausesToAsk == 0 && !c.closing {

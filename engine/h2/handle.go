@@ -106,7 +106,7 @@ func (c *Conn) takeData(f *frame, data []byte) (wrong bool, err error) {
 			c.credit(nil, int(size)) // the handler does not want it
 			unused = 0
 		}
-		c.earned += len(data) / earnedPer
+		c.earned += int64(len(data) / earnedPer)
 	}
 	if unused > 0 {
 		c.credit(st, unused)

@@ -340,7 +340,7 @@ func (c *Conn) sendData(st *stream, p *part) error {
 		c.room(frameHeader + n)
 		c.out = append(appendFrame(c.out, frameData, flags, st.id, n), data[:n]...)
 		data = data[n:]
-		c.earned += n / earnedPer
+		c.earned += int64(n / earnedPer)
 		c.nextTurn()
 		if !p.last || len(data) > 0 {
 			c.kick()
