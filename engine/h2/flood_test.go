@@ -74,8 +74,11 @@ func TestSlowHandlersAndResets(t *testing.T) {
 	}, Options{Limits: Limits{Streams: 50}})
 	r := g.dial(t)
 	id := uint32(1)
-	for range 1000 { // 20 times as many as may run, all given up
+	for n := range int32(1000) { // 20 times as many as may run, all given up
 		r.headers(id, get(), true)
+		if n < 50 { // else it is given up before it runs
+			waitFor(t, "the handler", func() bool { return running.Load() > n })
+		}
 		r.WriteRSTStream(id, http2.ErrCodeCancel)
 		id += 2
 	}
