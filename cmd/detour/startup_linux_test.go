@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -12,6 +13,29 @@ func TestForgetStartup(t *testing.T) {
 	forgetStartup()
 	if after := residentOfFiles(t); after > before*9/10 {
 		t.Errorf("%d KiB of files are resident; they were %d", after, before)
+	}
+}
+
+// A part of the program that was written to, and is read-only since, is not taken
+// from the file again: addresses stand there that the dynamic linker put in.
+func TestForgetNothingWritten(t *testing.T) {
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exe.Close()
+	page, err := syscall.Mmap(int(exe.Fd()), 0, os.Getpagesize(), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(page)
+	copy(page, "relocated")
+	if err := syscall.Mprotect(page, syscall.PROT_READ); err != nil {
+		t.Fatal(err)
+	}
+	forgetStartup()
+	if got := string(page[:9]); got != "relocated" {
+		t.Errorf("what was written is %q now", got)
 	}
 }
 
