@@ -3,6 +3,9 @@
 package packaging_test
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,21 +123,103 @@ func TestServiceReloadsWhatItRuns(t *testing.T) {
 	}
 }
 
-// An upgrade asks the version that it restarts into, not what the PATH has first.
+// An upgrade asks the version that it restarts into, and about the file that the
+// service is started with: neither what the PATH has first, nor the package's own
+// file where a drop-in names another.
 func TestUpgradeChecksWhatTheServiceRuns(t *testing.T) {
+	tool(t, "sh")
 	unit, err := os.ReadFile("detour.service")
 	if err != nil {
 		t.Fatal(err)
 	}
+	start := regexp.MustCompile(`(?m)^ExecStart=((.*) run (.*))$`).FindStringSubmatch(string(unit))
+	if start == nil {
+		t.Fatal("detour.service has no ExecStart that runs")
+	}
+	const restart = "systemctl restart detour.service\n"
+	check := "runuser -u detour -- " + start[2] + " check " + start[3] + "\n"
+	tests := []struct {
+		name            string
+		from            string // the version before
+		active, mistake bool
+		start, user     string
+		groups          string
+		did, said       string
+	}{
+		{"upgrade", "1.0", true, false, start[1], "detour", "", check + restart, ""},
+		{"a mistake", "1.0", true, true, start[1], "detour", "", check, "still running in version 1.0"},
+		{"debug messages", "1.0", true, true, start[1] + " --log-level debug", "detour", "", check, "still running in version 1.0"},
+		{"another file", "1.0", true, true, start[2] + " run --config /srv/proxy.toml", "detour", "", restart, "not checked"},
+		{"another program", "1.0", true, true, "/usr/local" + start[1], "detour", "", restart, "not checked"},
+		{"another user", "1.0", true, true, start[1], "www", "", restart, "not checked"},
+		{"one more group", "1.0", true, true, start[1], "detour", "ssl-cert", restart, "not checked"},
+		{"stopped", "1.0", false, false, start[1], "detour", "", "", ""},
+		{"first installation", "", true, false, start[1], "detour", "", "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			did, said := configure(t, tt.from, map[string]string{
+				// As systemctl(1) shows them; whatever else is asked for is answered in silence.
+				"systemctl": fmt.Sprintf(`case "$*" in
+					"show --property=ExecStart --value detour.service") echo '{ path=%s ; argv[]=%s ; ignore_errors=no ; start_time=[n/a] ; pid=0 }' ;;
+					"show --property=User --value detour.service") echo %q ;;
+					"show --property=SupplementaryGroups --value detour.service") echo %q ;;
+					*is-active*) exit %d ;;
+					restart*) echo "systemctl $*" >>"$DID" ;;
+					esac`, strings.Fields(tt.start)[0], tt.start, tt.user, tt.groups, exitStatus(tt.active)),
+				"runuser": fmt.Sprintf(`echo "runuser $*" >>"$DID"; exit %d`, exitStatus(!tt.mistake)),
+			})
+			if did != tt.did || !strings.Contains(said, tt.said) || tt.said == "" && said != "" {
+				t.Errorf("postinst configure %s did %q and said %q; want %q, %q", tt.from, did, said, tt.did, tt.said)
+			}
+		})
+	}
+}
+
+func exitStatus(ok bool) int {
+	if ok {
+		return 0
+	}
+	return 1
+}
+
+// configure runs postinst where systemd runs, with commands that stand for those
+// of the machine: the bodies of shell scripts by their names. It returns what they
+// wrote to the file $DID, and what was printed.
+func configure(t *testing.T, from string, commands map[string]string) (did, said string) {
+	t.Helper()
 	script, err := os.ReadFile("postinst")
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := regexp.MustCompile(`(?m)^ExecStart=(.*) run (.*)$`).FindStringSubmatch(string(unit))
-	check := regexp.MustCompile(`runuser -u detour -- (.*) check (--config \S+)`).FindStringSubmatch(string(script))
-	if start == nil || check == nil || start[1] != check[1] || start[2] != check[2] {
-		t.Errorf("ExecStart = %q, postinst checks with %q; want the same program and configuration", start, check)
+	dir := t.TempDir()
+	const booted = "/run/systemd/system" // sd_booted(3)
+	if !strings.Contains(string(script), booted) {
+		t.Fatalf("postinst does not look at %s", booted)
 	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("postinst", strings.ReplaceAll(string(script), booted, dir))
+	for _, name := range []string{"systemd-sysusers", "getent", "chown", "chmod", "useradd"} { // nothing of the machine changes
+		write(name, "#!/bin/sh\n")
+	}
+	for name, body := range commands {
+		write(name, "#!/bin/sh\n"+body+"\n")
+	}
+	cmd := exec.Command("sh", filepath.Join(dir, "postinst"), "configure", from)
+	cmd.Env = []string{"PATH=" + dir, "DID=" + filepath.Join(dir, "did")}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("postinst configure %s: %v\n%s", from, err, out)
+	}
+	done, err := os.ReadFile(filepath.Join(dir, "did"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(done), string(out)
 }
 
 func TestScriptsParse(t *testing.T) {
