@@ -251,6 +251,17 @@ func TestListenSaysWhenThePathIsTooLong(t *testing.T) {
 	}
 }
 
+// What is made for a moment on the way is no name that an operator knows.
+func TestListenNamesTheDirectory(t *testing.T) {
+	if _, err := os.Stat("/proc/self"); err != nil {
+		t.Skip("there is no directory in which nobody may make anything")
+	}
+	err := newServer(&board{}).Listen("/proc/control.sock")
+	if file, ok := errors.AsType[*fs.PathError](err); !ok || file.Path != "/proc" {
+		t.Errorf("Listen() = %v; want an error of the directory", err)
+	}
+}
+
 func TestClientWithoutGateway(t *testing.T) {
 	for _, path := range []string{"control.sock", "absent/control.sock"} {
 		path = filepath.Join(t.TempDir(), path)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -92,6 +93,9 @@ func (s *Server) Listen(path string) error {
 	}
 	// One that is there was left behind by a gateway of our number that was killed.
 	if err := errors.Join(os.RemoveAll(private), os.Mkdir(private, 0o700)); err != nil {
+		if of, ok := errors.AsType[*fs.PathError](err); ok {
+			err = &fs.PathError{Op: "write to", Path: filepath.Dir(path), Err: of.Err} // private means nothing to an operator
+		}
 		return fmt.Errorf("listen on control socket: %w", err)
 	}
 	defer os.RemoveAll(private)
