@@ -33,24 +33,23 @@ func (c *Conn) appendBlock(stream uint32, status int, fields []answerField, leng
 	c.cut(start, stream, ends)
 }
 
-// cut makes frames that the client takes of the block that begins at start with
+// cut makes frames that every client takes of the block that begins at start with
 // the header of a HEADERS frame.
 func (c *Conn) cut(start int, stream uint32, ends bool) {
-	limit := min(c.peerMaxFrame, maxFrame)
 	var flags uint8
 	if ends {
 		flags = flagEndStream
 	}
 	length := len(c.out) - start - frameHeader
-	if length <= limit {
+	if length <= maxFrame {
 		appendFrame(c.out[:start], frameHeaders, flags|flagEndHeaders, stream, length)
 		return
 	}
-	rest := append([]byte(nil), c.out[start+frameHeader+limit:]...)
-	c.out = c.out[:start+frameHeader+limit]
-	appendFrame(c.out[:start], frameHeaders, flags, stream, limit)
+	rest := append([]byte(nil), c.out[start+frameHeader+maxFrame:]...)
+	c.out = c.out[:start+frameHeader+maxFrame]
+	appendFrame(c.out[:start], frameHeaders, flags, stream, maxFrame)
 	for len(rest) > 0 {
-		n := min(len(rest), limit)
+		n := min(len(rest), maxFrame)
 		flags = 0
 		if n == len(rest) {
 			flags = flagEndHeaders

@@ -66,11 +66,10 @@ type Conn struct {
 	idle     time.Time // since when there is no stream
 
 	// the client's limits for us
-	peerMaxFrame int
-	peerWindow   int64 // of a new stream
-	sendWindow   int64 // of the connection
-	turns        []*stream
-	moved        time.Time // when one of them had its turn
+	peerWindow int64 // of a new stream
+	sendWindow int64 // of the connection
+	turns      []*stream
+	moved      time.Time // when one of them had its turn
 
 	// our limits for the client
 	recvWindow int64 // what it may still send
@@ -104,11 +103,10 @@ func New(c net.Conn, o Options) *Conn {
 	conn := &Conn{
 		born: time.Now(),
 		conn: c, handler: o.Handler, workers: o.Workers, limits: o.Limits.withDefaults(), log: o.Log, refused: o.Refused, tls: o.TLS, paced: o.Paced,
-		remote:       c.RemoteAddr().String(),
-		streams:      make(map[uint32]*stream),
-		peerMaxFrame: maxFrame,
-		peerWindow:   firstWindow,
-		sendWindow:   firstWindow,
+		remote:     c.RemoteAddr().String(),
+		streams:    make(map[uint32]*stream),
+		peerWindow: firstWindow,
+		sendWindow: firstWindow,
 	}
 	if conn.log == nil {
 		conn.log = slog.New(slog.DiscardHandler)

@@ -296,7 +296,6 @@ func (c *Conn) set(id uint16, v uint32) error {
 		if v < maxFrame || v > 1<<24-1 {
 			return connError{codeProtocol, "SETTINGS_MAX_FRAME_SIZE out of range"}
 		}
-		c.peerMaxFrame = int(v)
 	case settingInitialWindow:
 		if v > maxWindow {
 			return connError{codeFlowControl, "SETTINGS_INITIAL_WINDOW_SIZE out of range"}

@@ -107,7 +107,7 @@ func (c *Conn) writeFailed(err error) {
 func (c *Conn) reserve(st *stream, n int) (int, error) {
 	for {
 		turn := len(c.turns) == 0 || c.turns[0] == st // who comes late queues up
-		m := min(n, c.peerMaxFrame, maxData)
+		m := min(n, maxData)
 		space := maxOut - len(c.out) - frameHeader
 		switch {
 		case st.err != nil:
