@@ -67,6 +67,11 @@ func TestDecode(t *testing.T) {
 			if diff := cmp.Diff(want, append([]field{}, h.fields...), cmp.AllowUnexported(field{})); diff != "" {
 				t.Fatalf("seed %d: fields (-want +got):\n%s", seed, diff)
 			}
+			for _, f := range h.decoder.fields[len(h.decoder.fields):cap(h.decoder.fields)] {
+				if f != (tableField{}) {
+					t.Fatalf("seed %d: %s fell out of the table and is kept", seed, f.name)
+				}
+			}
 			if got := h.malformed != ""; got != wrong {
 				t.Fatalf("seed %d: malformed = %v (%s); want %v", seed, got, h.malformed, wrong)
 			}
@@ -115,6 +120,31 @@ func TestTwoResizes(t *testing.T) {
 	}
 	if err := h.decode([]byte("\x3f\xe2\x1f")); err == nil {
 		t.Error("the table may be larger than our limit")
+	}
+}
+
+// Numbers may have more bytes than they need, but no more than 63 bits.
+func TestTakeInt(t *testing.T) {
+	tests := []struct {
+		in   string
+		want uint64
+		ok   bool
+	}{
+		{"\x1e", 30, true},
+		{"\x1f", 0, false},
+		{"\x1f\x00", 31, true},
+		{"\x1f\x9a\x0a", 1337, true}, // RFC 7541, C.1.2
+		{"\x1f\x9a", 0, false},
+		{"\x1f\x80\x80\x80\x80\x80\x80\x80\x80\x00", 31, true},
+		{"\x1f\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 1<<63 - 1 + 31, true},
+		{"\x1f\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", 0, false},
+		{"\x1f\x80\x80\x80\x80\x80\x80\x80\x80\x80\x02", 0, false}, // 1 << 64
+	}
+	for _, tt := range tests {
+		v, rest, ok := takeInt([]byte(tt.in), 5)
+		if v != tt.want || ok != tt.ok || len(rest) > 0 {
+			t.Errorf("takeInt(%q) = %d, %q, %v; want %d, nothing, %v", tt.in, v, rest, ok, tt.want, tt.ok)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -140,5 +141,32 @@ func TestEncoderForgets(t *testing.T) {
 	}
 	if kept > 2*tableBytes {
 		t.Errorf("%d bytes of values are kept for a table of %d; want as much twice at most", kept, tableBytes)
+	}
+}
+
+// A value that is a part of something large does not keep that.
+func TestEncoderKeepsNoMoreThanValues(t *testing.T) {
+	var out []byte
+	var e encoder
+	e.init(func(int) *[]byte { return &out })
+	head := strings.Repeat("a", 1<<20)
+	e.encode(named("server"), head[:4])
+	for i := range e.known {
+		if k := &e.known[i]; k.value != "" && unsafe.StringData(k.value) == unsafe.StringData(head) {
+			t.Error("the value of a field is kept as it came")
+		}
+	}
+}
+
+// Fields that hardly come again push nothing out of the client's table.
+func TestEncoderKeepsTableFree(t *testing.T) {
+	var out []byte
+	var e encoder
+	e.init(func(int) *[]byte { return &out })
+	for _, name := range onceNames {
+		e.encode(named(name), "x")
+	}
+	if e.inserted > 0 {
+		t.Errorf("%d of %d are put into the table; want none", e.inserted, len(onceNames))
 	}
 }
