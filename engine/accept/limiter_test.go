@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -146,9 +147,9 @@ func (l *inMemory) Accept() (net.Conn, error) {
 func TestLimiterAsksNoMoreThanItNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const places = 80
-		l, limiter, taken, told := &inMemory{arrivals: make(chan net.Conn)}, new(accept.Limiter), make(chan net.Conn), 0
+		l, limiter, taken, told, log := &inMemory{arrivals: make(chan net.Conn)}, new(accept.Limiter), make(chan net.Conn), 0, new(syncBuffer)
 		limiter.SetMax(places)
-		go accept.Loop(t.Context(), l, limiter, new(syncBuffer).logger(), func(c net.Conn) { taken <- c })
+		go accept.Loop(t.Context(), l, limiter, log.logger(), func(c net.Conn) { taken <- c })
 		enter := func() net.Conn {
 			ours, theirs := net.Pipe()
 			t.Cleanup(func() { theirs.Close() })
@@ -164,22 +165,40 @@ func TestLimiterAsksNoMoreThanItNeeds(t *testing.T) {
 			}})
 		}
 		limiter.Join(slices.Values(idlers))
+		begun := time.Now()
 		for range places / 8 {
 			enter()
 		}
 		if told != places/8 {
 			t.Errorf("%d were told to end for %d newcomers; want as many", told, places/8)
 		}
+		enter()
+		const want = 210 * time.Millisecond // the last of those 10 left after 100, and the 11th takes 110
+		if took := time.Since(begun); took != want {
+			t.Errorf("the next one entered after %v; want %v, as others are told as soon as those have left", took, want)
+		}
+		time.Sleep(time.Minute) // until the log says more
+		before := told
+		for told == before {
+			enter()
+		}
+		for _, n := range []int{places / 8, told - places/8} {
+			if line := fmt.Sprintf(" idle_ended=%d ", n); strings.Count(log.String(), line) != 1 {
+				t.Errorf("not one line has%s\n%s", line, log)
+			}
+		}
 		close(l.arrivals)
 	})
 }
 
-// One that stays although it was to end is no reason to stop looking.
+// One that stays although it was to end is no reason to stop looking, and no more is
+// one that does not leave although it was about to.
 func TestLimiterAsksTheNext(t *testing.T) {
 	l, limiter, taken, _, stop := limited(t)
 	first := <-taken
 	var asked atomic.Bool
 	limiter.Join(slices.Values([]accept.Idler{
+		&idler{idle: 2 * time.Hour},
 		&idler{idle: time.Hour, stays: true},
 		&idler{idle: time.Minute, ended: func() { asked.Store(true); first.Close() }},
 	}))
@@ -189,6 +208,27 @@ func TestLimiterAsksTheNext(t *testing.T) {
 		t.Error("taken without room")
 	}
 	_ = stop()
+}
+
+// When nobody could be told to end, the next newcomer has all looked at again.
+func TestLimiterLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limiter, log := new(accept.Limiter), new(syncBuffer).logger()
+		limiter.SetMax(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for range 2 {
+			go limiter.Enter(ctx, log)
+			synctest.Wait()
+		}
+		late := &idler{idle: time.Hour, ended: limiter.Leave}
+		limiter.Join(slices.Values([]accept.Idler{late}))
+		go limiter.Enter(ctx, log)
+		synctest.Wait() // and no time passes
+		if !late.told {
+			t.Error("it was not told to end")
+		}
+	})
 }
 
 // Who waits for room does not keep the end waiting, and is let go.
