@@ -28,7 +28,7 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 		Example: `  detour bypass shop
   detour bypass shop --for 15m
   xdg-open "$(detour bypass shop)"`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("host"),
 		ValidArgsFunction: func(cmd *cobra.Command, given []string, begun string) ([]string, cobra.ShellCompDirective) {
 			if len(given) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp

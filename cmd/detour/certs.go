@@ -41,7 +41,7 @@ func (p *program) certsCommand() *cobra.Command {
 certificate of ca = "local", and the ones that answer until the first real
 certificate has arrived.`,
 			Example: "  detour certs root > root.pem\n  curl --cacert root.pem https://blog.example.org/",
-			Args:    cobra.NoArgs,
+			Args:    noArguments,
 			RunE: p.asking(func(ctx context.Context, _ string, gw *control.Client, _ []string) error {
 				root, err := gw.LocalRoot(ctx)
 				if err != nil {

@@ -34,7 +34,7 @@ Exit status 0 without a mistake, 2 with any, also one of the token; 1 when
 Cloudflare could not be asked. A certificate of your own that is not for all
 names of its host is only warned of.`,
 		Example: "  detour check\n  detour check --online -c /etc/detour/proxy.toml",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := p.configPath()
 			if err != nil {

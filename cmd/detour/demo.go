@@ -37,7 +37,7 @@ one runs, prints what to try yourself, and waits for Ctrl-C.
 Everything listens on loopback and lives in a temporary directory, which is
 removed at the end.`,
 		Example: "  detour demo",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()

@@ -33,7 +33,7 @@ sent to the upstream. Without a scheme the URL is https.`,
   detour explain shop.example.org/cart -X POST -H 'Accept: application/json'
   detour explain shop.example.org -H 'Cookie: woocommerce_items_in_cart=1'
   detour explain shop.example.org --client 192.168.1.7`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArgument("URL"),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	cmd.RunE = p.asking(func(ctx context.Context, path string, gw *control.Client, args []string) error {

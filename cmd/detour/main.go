@@ -79,9 +79,12 @@ the configuration.`,
   detour offline blog         send the blog's visitors to the status page
   detour online blog          and bring it back
   detour bypass blog          see it while it is offline`,
+		Version:       versionLine(),
 		SilenceErrors: true, // run prints them, with what to do next
 		SilenceUsage:  true, // an upstream that is down is not cured by a page of flags
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print what detour version prints") // cobra's own has -v, too, which elsewhere says more
 	root.PersistentFlags().StringVarP(&p.configFlag, "config", "c", "", "configuration `FILE` (default ./proxy.toml, then /etc/detour/proxy.toml)")
 	root.AddCommand(
 		p.runCommand(),
@@ -98,6 +101,31 @@ the configuration.`,
 	)
 	root.AddCommand(p.packagingCommands()...)
 	return root
+}
+
+// noArguments is for commands that take none. Who gives a file all the same means
+// the configuration.
+func noArguments(_ *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case strings.HasSuffix(args[0], ".toml"):
+		return fmt.Errorf("unexpected argument %q; a configuration is named with -c", args[0])
+	}
+	return fmt.Errorf("unexpected argument %q", args[0])
+}
+
+// oneArgument is for commands about one thing.
+func oneArgument(thing string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch len(args) {
+		case 0:
+			return fmt.Errorf("no %s is named", thing)
+		case 1:
+			return nil
+		}
+		return fmt.Errorf("one %s at a time, not %d", thing, len(args))
+	}
 }
 
 // refuseUnknown has cobra's own commands fail for what there is not, where they

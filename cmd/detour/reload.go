@@ -19,7 +19,7 @@ func (p *program) reloadCommand() *cobra.Command {
 serves, and say what changed. A configuration with mistakes is refused: the old
 one stays in force, the mistakes are printed and the exit status is 1.`,
 		Example: "  detour reload",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: p.asking(func(ctx context.Context, _ string, gw *control.Client, _ []string) error {
 			return p.reload(ctx, gw, asJSON)
 		}),

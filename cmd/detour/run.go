@@ -41,7 +41,7 @@ priority in systemd's journal. What visitors do goes to one file a host, see
 [log].`,
 		Example: `  detour run
   detour run -c /etc/detour/proxy.toml --log-level debug`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := p.configPath()
 			if err != nil {

@@ -29,7 +29,7 @@ maintenance window, a window that overran because the upstream has not answered
 since, or the health of the upstream. Without a running gateway it shows what
 the configuration says, and the exit status is 1.`,
 		Example: "  detour status\n  detour status --json | jq -r '.hosts[] | select(.state == \"offline\").host'",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: p.asking(func(ctx context.Context, path string, gw *control.Client, _ []string) error {
 			st, err := gw.Status(ctx)
 			switch {

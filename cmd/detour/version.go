@@ -18,13 +18,18 @@ func (p *program) versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print version, commit and Go version",
 		Example: "  detour version",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintf(p.stdout, "detour %s (commit %s, %s %s/%s)\n",
-				programVersion(), programCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			fmt.Fprintln(p.stdout, versionLine())
 			return nil
 		},
 	}
+}
+
+// versionLine is what detour version and detour --version print.
+func versionLine() string {
+	return fmt.Sprintf("detour %s (commit %s, %s %s/%s)",
+		programVersion(), programCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 func programVersion() string {
