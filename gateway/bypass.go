@@ -39,16 +39,16 @@ func (g *Gateway) bypassKey(storage string) []byte {
 	return key
 }
 
-// longestBypass bounds a link: it is for the test before opening, not for a
+// LongestBypass bounds a link: it is for the test before opening, not for a
 // visitor who should be let in for good.
-const longestBypass = 7 * 24 * time.Hour
+const LongestBypass = 7 * 24 * time.Hour
 
 // Bypass makes a link by which one person reaches the upstream of an offline
 // host for d. host is a key, a name, an alias, or a name below a wildcard; the
 // link is for that name alone.
 func (g *Gateway) Bypass(host string, d time.Duration) (string, error) {
-	if d <= 0 || d > longestBypass {
-		return "", fmt.Errorf("a bypass lasts for more than nothing and at most %s; %s is not possible", longestBypass, d)
+	if d <= 0 || d > LongestBypass {
+		return "", fmt.Errorf("a bypass lasts for more than nothing and at most %s; %s is not possible", LongestBypass, d)
 	}
 	hosts := g.current.Load().config.Hosts
 	if i := slices.IndexFunc(hosts, func(h config.Host) bool { return h.Key == host }); i >= 0 {

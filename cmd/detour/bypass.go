@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"detour/control"
+	"detour/gateway"
 
 	"github.com/spf13/cobra"
 )
@@ -37,8 +37,8 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 		},
 	}
 	cmd.RunE = p.asking(func(ctx context.Context, path string, gw *control.Client, hosts []string) error {
-		if length.Duration <= 0 {
-			return usageError(errors.New("--for must be longer than nothing"), "detour bypass --help")
+		if length.Duration <= 0 || length.Duration > gateway.LongestBypass {
+			return usageError(fmt.Errorf("--for must be longer than nothing and at most %dd", gateway.LongestBypass/(24*time.Hour)), "detour bypass --help")
 		}
 		name, err := nameFor(ctx, path, gw, hosts[0])
 		if err != nil {
