@@ -28,9 +28,10 @@ func (p *program) explainCommand() *cobra.Command {
 		Short: "Say what the gateway would do with a request, and why",
 		Long: `Say what the running gateway would do with a request at this moment, and why:
 the host's entry, its state and the cause, the answer, the upstream. Nothing is
-sent to the upstream. Without a scheme the URL is https.`,
+sent to the upstream. Without a scheme the URL is https, and its host may be a
+name as in [hosts].`,
 		Example: `  detour explain https://shop.example.org/cart
-  detour explain shop.example.org/cart -X POST -H 'Accept: application/json'
+  detour explain shop/cart -X POST -H 'Accept: application/json'
   detour explain shop.example.org -H 'Cookie: woocommerce_items_in_cart=1'
   detour explain shop.example.org --client 192.168.1.7`,
 		Args:              oneArgument("URL"),
@@ -38,7 +39,7 @@ sent to the upstream. Without a scheme the URL is https.`,
 	}
 	cmd.RunE = p.asking(func(ctx context.Context, path string, gw *control.Client, args []string) error {
 		var err error
-		if request.URL, err = absolute(args[0]); err == nil {
+		if request.URL, err = absolute(path, args[0]); err == nil {
 			request.Header, err = parseHeaders(headers)
 		}
 		if _, bad := netip.ParseAddr(request.Client); err == nil && bad != nil && request.Client != "" {
@@ -65,9 +66,14 @@ sent to the upstream. Without a scheme the URL is https.`,
 	return cmd
 }
 
-// absolute completes a URL as a browser's address bar would.
-func absolute(s string) (string, error) {
+// absolute completes a URL as a browser's address bar would, and a name as in
+// [hosts] of the configuration at path.
+func absolute(path, s string) (string, error) {
 	if scheme, _, found := strings.Cut(s, "://"); !found || strings.ContainsAny(scheme, "/?.") {
+		end := strings.IndexAny(s+"/", "/?#:")
+		if name := s[:end]; name != "" && !strings.Contains(name, ".") {
+			s = fullName(path, name) + s[end:]
+		}
 		s = "https://" + s
 	}
 	u, err := url.Parse(s)

@@ -63,7 +63,7 @@ func TestAbsolute(t *testing.T) {
 		{"https://shop.example.org/%zz", ""},
 		{"shop.example.org/?next=https://other.example.org", "https://shop.example.org/?next=https://other.example.org"},
 	} {
-		if got, err := absolute(tt.in); got != tt.want || (err == nil) != (tt.want != "") {
+		if got, err := absolute("absent.toml", tt.in); got != tt.want || (err == nil) != (tt.want != "") {
 			t.Errorf("absolute(%q) = %q, %v; want %q", tt.in, got, err, tt.want)
 		}
 	}
