@@ -197,6 +197,35 @@ func TestQUICServerLimit(t *testing.T) {
 	}
 }
 
+// Whose connection over QUIC still waits for a place at the end is told of it.
+func TestQUICServerLimitAtShutdown(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := serveQUIC(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}), limitedTo(1))
+	answered := make(chan error, 1)
+	go func() {
+		_, err := s.client(t).Get("https://" + name + "/")
+		answered <- err
+	}()
+	receive(t, "a slow request", arrived)
+	waiting, err := quic.DialAddr(t.Context(), s.addr, clientTLS(http3.NextProtoH3), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.server.Shutdown(t.Context()) }()
+	receive(t, "the end of the connection that waits", waiting.Context().Done())
+	close(release)
+	if err := receive(t, "the slow answer", answered); err != nil {
+		t.Error(err)
+	}
+	if err := receive(t, "the end", stopped); err != nil {
+		t.Error(err)
+	}
+}
+
 // When there are no descriptors idle connections are ended, and others are not.
 func TestExhaustionEndsIdleConnections(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
