@@ -164,6 +164,31 @@ func TestServersTrimValues(t *testing.T) {
 	}
 }
 
+// Early data can be replayed, so who resumes a session gets no answer to any.
+func TestQUICServerTakesNoEarlyData(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(describe))
+	conf := clientTLS(http3.NextProtoH3)
+	conf.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	for visit := range 2 {
+		var c *quic.Conn
+		tr := &http3.Transport{TLSClientConfig: conf, Dial: func(ctx context.Context, _ string, conf *tls.Config, qconf *quic.Config) (_ *quic.Conn, err error) {
+			c, err = quic.DialAddrEarly(ctx, s.addr, conf, qconf)
+			return c, err
+		}}
+		req, _ := http.NewRequest(http3.MethodGet0RTT, "https://"+name+"/", nil)
+		res, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		if state := c.ConnectionState(); state.Used0RTT || state.TLS.DidResume != (visit == 1) {
+			t.Errorf("visit %d: early data = %v, resumed = %v; want none, and the session of the visit before", visit, state.Used0RTT, state.TLS.DidResume)
+		}
+		tr.Close()
+	}
+}
+
 // Trailers get into the map that the handler was given, as net/http's do.
 func TestQUICServerRequestTrailers(t *testing.T) {
 	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
