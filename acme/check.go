@@ -11,7 +11,7 @@ import (
 
 // ErrUnasked is in CheckToken's error when Cloudflare gave no answer about the
 // token: the network is down, or the API is.
-var ErrUnasked = errors.New("Cloudflare could not be asked about the token")
+var ErrUnasked = errors.New("no answer from Cloudflare about the token")
 
 // CheckToken asks Cloudflare whether token is good for the certificates of
 // names (zones or hosts): that it is alive, sees the zone of each name, and may
