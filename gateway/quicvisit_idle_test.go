@@ -38,10 +38,47 @@ func TestVisitLeavesNoAnswer(t *testing.T) {
 			t.Fatal("it is not idle; want that it is")
 		}
 		v.requestBegins()
+		time.Sleep(accept.Newcomer)
+		if !v.IdleSince().IsZero() || v.EndIdle() {
+			t.Error("it was told to end during a request; want that it is not idle any more")
+		}
 		v.requestEnds(false)
-		if v.EndIdle() {
-			t.Error("it was told to end; want that it is not idle any more")
+		if !v.IdleSince().IsZero() || v.EndIdle() {
+			t.Error("it was told to end behind a request; want that it is not idle yet")
 		}
 		v.leave() // from a timer that ran off before the request: to close it would be a panic
+	})
+}
+
+// A client may take back some requests at once, and more as time passes and as it
+// takes answers.
+func TestVisitResets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &visit{limit: 48 * time.Hour, resets: quicResets, counted: time.Now()}
+		v.idle = time.AfterFunc(v.limit, v.leave)
+		defer v.end()
+		count := func(n int, reset bool) (tooMany bool) {
+			for range n {
+				v.requestBegins()
+				tooMany = v.countEnd(reset)
+			}
+			return tooMany
+		}
+		for _, step := range []struct {
+			name    string
+			earn    func()
+			allowed int
+		}{
+			{"at first", func() {}, quicResets},
+			{"a second later", func() { time.Sleep(time.Second) }, quicResetsSecond},
+			{"after 10 answers", func() { count(10, false) }, 10 * quicEarned},
+			{"a day later", func() { time.Sleep(24 * time.Hour) }, quicResets},
+		} {
+			v.resets = max(v.resets, 0) // what it was sent away for
+			step.earn()
+			if count(step.allowed, true) || !count(1, true) {
+				t.Errorf("%s not just %d requests may be taken back", step.name, step.allowed)
+			}
+		}
 	})
 }
