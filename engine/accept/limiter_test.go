@@ -210,23 +210,35 @@ func TestLimiterAsksTheNext(t *testing.T) {
 	_ = stop()
 }
 
-// When nobody could be told to end, the next newcomer has all looked at again.
+// When nobody could be told to end, the next newcomer has all looked at again; and
+// when the limit is raised, all who wait enter.
 func TestLimiterLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limiter, log := new(accept.Limiter), new(syncBuffer).logger()
 		limiter.SetMax(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		for range 2 {
-			go limiter.Enter(ctx, log)
-			synctest.Wait()
+		var entered atomic.Int32
+		enter := func() {
+			go func() {
+				if limiter.Enter(ctx, log) {
+					entered.Add(1)
+				}
+			}()
+			synctest.Wait() // and no time passes
 		}
+		enter()
+		enter()
 		late := &idler{idle: time.Hour, ended: limiter.Leave}
 		limiter.Join(slices.Values([]accept.Idler{late}))
-		go limiter.Enter(ctx, log)
-		synctest.Wait() // and no time passes
+		enter()
 		if !late.told {
 			t.Error("it was not told to end")
+		}
+		limiter.SetMax(0)
+		synctest.Wait()
+		if n := entered.Load(); n != 3 {
+			t.Errorf("%d have entered when there is no limit any more; want all 3", n)
 		}
 	})
 }
