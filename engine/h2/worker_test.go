@@ -1,7 +1,10 @@
 package h2
 
 import (
+	"bytes"
+	"mime/multipart"
 	"net/http"
+	"os"
 	"runtime"
 	"testing"
 
@@ -34,4 +37,34 @@ func TestGoexit(t *testing.T) {
 		reset, ok := f.(*http2.RSTStreamFrame)
 		return ok && reset.StreamID == 5 && reset.ErrCode == http2.ErrCodeInternal
 	})
+}
+
+// What a form leaves on the disk is removed when its handler has returned.
+func TestMultipartForm(t *testing.T) {
+	noLeaks(t)
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	left := func() int {
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			t.Error(err)
+		}
+		return len(files)
+	}
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(0); err != nil || left() != 1 {
+			t.Errorf("ParseMultipartForm = %v and left %d files; want 1", err, left())
+		}
+	}, Options{})
+	var form bytes.Buffer
+	parts := multipart.NewWriter(&form)
+	file, _ := parts.CreateFormFile("file", "name")
+	file.Write(make([]byte, 11<<20)) // as much as is kept in memory all the same, and more
+	parts.Close()
+	res, err := g.client.Post(g.url("/"), parts.FormDataContentType(), &form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	waitFor(t, "the file to be removed", func() bool { return left() == 0 })
 }
