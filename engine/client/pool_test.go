@@ -150,6 +150,31 @@ func TestRestedConnection(t *testing.T) {
 	}
 }
 
+// It takes but one of those that rest with it: the others will do for a GET.
+func TestRestedConnectionsStay(t *testing.T) {
+	noLeaks(t)
+	addr := upstream(t, serveAll(okAB))
+	rt := newClient(t, addr, nil).(*Transport)
+	post := request(t, http.MethodPost, addr, strings.NewReader("x"))
+	var rested []*conn
+	for range 3 {
+		c, err := rt.conn(t.Context(), post, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rested = append(rested, c)
+	}
+	for _, c := range rested {
+		rt.put(c) // never asked: for longer than any
+	}
+	if _, _, err := roundTrip(t, rt, post); err != nil {
+		t.Fatal(err)
+	}
+	if n := idleCount(rt); n != len(rested) {
+		t.Errorf("%d connections are kept of %d when a POST has taken a new one; want as many", n, len(rested))
+	}
+}
+
 // The upstream counts from its answer, however long it took over it.
 func TestSlowAnswerKeepsItsConnection(t *testing.T) {
 	noLeaks(t)
@@ -321,7 +346,8 @@ func TestRetry(t *testing.T) {
 		method, body string
 		retried      bool
 	}{
-		{"GET", "", true}, {"HEAD", "", true}, {"PUT", "", true}, {"PROPFIND", "", true},
+		{"GET", "", true}, {"HEAD", "", true}, {"OPTIONS", "", true}, {"TRACE", "", true}, {"PUT", "", true}, {"DELETE", "", true},
+		{"PROPFIND", "", true}, {"REPORT", "", true}, {"SEARCH", "", true},
 		{"POST", "", false}, {"PATCH", "", false}, {"PUT", "x", false}, {"GET", "x", false},
 	}
 	for _, tt := range tests {
