@@ -2,7 +2,10 @@ package gateway_test
 
 import (
 	"context"
+	"encoding/pem"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,6 +144,41 @@ func TestReloadSaysWhoMustRead(t *testing.T) {
 	report := r.Reload(control.ReloadOptions{})
 	if len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "readable for the gateway's user") {
 		t.Errorf("Reload() = %+v; want one problem, who must be able to read the file", report)
+	}
+}
+
+// A file that the configuration names is read again, too.
+func TestReloadReadsCA(t *testing.T) {
+	upstream := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "one") }))
+	t.Cleanup(upstream.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	trust := func(der []byte) {
+		if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, _ := serverCertificate()
+	trust(other.Certificate[0])
+	r := start(t, `[hosts]
+one = { upstream = "`+upstream.URL+`", upstream_tls.ca = "`+ca+`" }
+`)
+	c := r.client(t, "h1")
+	status := func() int {
+		got, err := get(t.Context(), c, "https://one.example.test/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Status
+	}
+	if got := status(); got != http.StatusBadGateway {
+		t.Errorf("GET = %d while the upstream's CA is not trusted; want 502", got)
+	}
+	trust(upstream.Certificate().Raw)
+	if report := r.Reload(control.ReloadOptions{}); report.Unchanged || len(report.Problems) > 0 {
+		t.Errorf("Reload() = %+v; want that it has seen the file", report)
+	}
+	if got := status(); got != http.StatusOK {
+		t.Errorf("GET = %d when it is; want 200", got)
 	}
 }
 
