@@ -501,3 +501,22 @@ func TestHoldQueue(t *testing.T) {
 		t.Errorf("the queue takes %d; want %d", n, holdAtMost)
 	}
 }
+
+// The end of the host ends the waiting of all but those who may stay, and only they
+// may still join.
+func TestHoldQueueCloses(t *testing.T) {
+	var q holdQueue
+	leaves, stays := &held{arrived: time.Unix(1, 0)}, &held{arrived: time.Unix(2, 0), stays: true}
+	q.join(leaves)
+	q.join(stays)
+	q.admit(false)
+	if !q.sentAway(leaves) || q.sentAway(stays) {
+		t.Errorf("sent away: %v, and %v of who may stay; want true, and false", q.sentAway(leaves), q.sentAway(stays))
+	}
+	if q.join(new(held)) || !q.join(&held{stays: true}) {
+		t.Error("want that only who may stay joins now")
+	}
+	if q.admit(true); !q.join(new(held)) {
+		t.Error("nobody can join although the host is back")
+	}
+}
