@@ -110,6 +110,39 @@ func TestServiceWaitsForTheDrain(t *testing.T) {
 	}
 }
 
+// Go ends a panic, and the watchdog's SIGABRT, with an exit status that tells
+// systemd not to start the service again: that of a mistake in the configuration.
+func TestServiceIsRestartedAfterACrash(t *testing.T) {
+	const crash = "CRASH"
+	if os.Getenv(crash) != "" {
+		panic("as asked for")
+	}
+	unit, err := os.ReadFile("detour.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prevented := regexp.MustCompile(`(?m)^RestartPreventExitStatus=(\d+)$`).FindSubmatch(unit)
+	if prevented == nil {
+		t.Fatal("detour.service has no RestartPreventExitStatus of one number")
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-test.run=^"+t.Name()+"$")
+	cmd.Dir = t.TempDir() // there may be a core
+	cmd.Env = append(os.Environ(), crash+"=yes")
+	for _, env := range regexp.MustCompile(`(?m)^Environment=(.*)$`).FindAllSubmatch(unit, -1) {
+		cmd.Env = append(cmd.Env, string(env[1]))
+	}
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "as asked for") {
+		t.Fatalf("the crash: %v; want one\n%s", err, out)
+	}
+	if got := fmt.Sprint(cmd.ProcessState.ExitCode()); got == string(prevented[1]) {
+		t.Errorf("a panic ends with status %s, for which systemd does not restart the service", got)
+	}
+}
+
 // systemctl reload works on every systemd, and asks the gateway that was started.
 func TestServiceReloadsWhatItRuns(t *testing.T) {
 	unit, err := os.ReadFile("detour.service")
