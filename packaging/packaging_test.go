@@ -170,37 +170,51 @@ func TestUpgradeChecksWhatTheServiceRuns(t *testing.T) {
 		t.Fatal("detour.service has no ExecStart that runs")
 	}
 	const restart = "systemctl restart detour.service\n"
-	check := "runuser -u detour -- " + start[2] + " check " + start[3] + "\n"
+	check := "nsenter --target 140 --mount runuser -u detour -- " + start[2] + " check " + start[3] + "\n"
+	const detour = "detour:detour:"
 	tests := []struct {
 		name            string
 		from            string // the version before
 		active, mistake bool
-		start, user     string
-		groups          string
+		fails           string // why the restart fails, if it does
+		start           string
+		user            string // User:Group:SupplementaryGroups
 		did, said       string
 	}{
-		{"upgrade", "1.0", true, false, start[1], "detour", "", check + restart, ""},
-		{"a mistake", "1.0", true, true, start[1], "detour", "", check, "still running in version 1.0"},
-		{"debug messages", "1.0", true, true, start[1] + " --log-level debug", "detour", "", check, "still running in version 1.0"},
-		{"another file", "1.0", true, true, start[2] + " run --config /srv/proxy.toml", "detour", "", restart, "not checked"},
-		{"another program", "1.0", true, true, "/usr/local" + start[1], "detour", "", restart, "not checked"},
-		{"another user", "1.0", true, true, start[1], "www", "", restart, "not checked"},
-		{"one more group", "1.0", true, true, start[1], "detour", "ssl-cert", restart, "not checked"},
-		{"stopped", "1.0", false, false, start[1], "detour", "", "", ""},
-		{"first installation", "", true, false, start[1], "detour", "", "", ""},
+		{"upgrade", "1.0", true, false, "", start[1], detour, check + restart, ""},
+		{"a mistake", "1.0", true, true, "", start[1], detour, check, "still running in version 1.0"},
+		{"debug messages", "1.0", true, true, "", start[1] + " --log-level debug", detour, check, "still running in version 1.0"},
+		{"another file", "1.0", true, true, "", start[2] + " run --config /srv/proxy.toml", detour, restart, "not checked"},
+		{"another program", "1.0", true, true, "", "/usr/local" + start[1], detour, restart, "not checked"},
+		{"another user", "1.0", true, true, "", start[1], "www:detour:", restart, "not checked"},
+		{"another group", "1.0", true, true, "", start[1], "detour:www:", restart, "not checked"},
+		{"one more group", "1.0", true, true, "", start[1], "detour:detour:ssl-cert", restart, "not checked"},
+		{"masked", "1.0", true, false, "masked", "", "::", restart, "still running in version 1.0"},
+		{"does not start", "1.0", true, false, "died", start[1], detour, check + restart, "not running"},
+		{"stopped", "1.0", false, false, "", start[1], detour, "", ""},
+		{"first installation", "", true, false, "", start[1], detour, "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			execStart := ""
+			if tt.start != "" {
+				execStart = fmt.Sprintf("{ path=%s ; argv[]=%s ; ignore_errors=no ; start_time=[Mon 2026-11-23 07:11:36 UTC] ; stop_time=[n/a] ; pid=140 ; code=(null) ; status=0/0 }", strings.Fields(tt.start)[0], tt.start)
+			}
+			user := strings.Split(tt.user, ":")
 			did, said := configure(t, tt.from, map[string]string{
-				// As systemctl(1) shows them; whatever else is asked for is answered in silence.
-				"systemctl": fmt.Sprintf(`case "$*" in
-					"show --property=ExecStart --value detour.service") echo '{ path=%s ; argv[]=%s ; ignore_errors=no ; start_time=[n/a] ; pid=0 }' ;;
+				// As systemctl(1) of 252 and 257 shows them; whatever else is asked for is
+				// answered in silence.
+				"systemctl": fmt.Sprintf(`fails=%q
+					case "$*" in
+					"show --property=ExecStart --value detour.service") echo %q ;;
 					"show --property=User --value detour.service") echo %q ;;
+					"show --property=Group --value detour.service") echo %q ;;
 					"show --property=SupplementaryGroups --value detour.service") echo %q ;;
-					*is-active*) exit %d ;;
-					restart*) echo "systemctl $*" >>"$DID" ;;
-					esac`, strings.Fields(tt.start)[0], tt.start, tt.user, tt.groups, exitStatus(tt.active)),
-				"runuser": fmt.Sprintf(`echo "runuser $*" >>"$DID"; exit %d`, exitStatus(!tt.mistake)),
+					"show --property=MainPID --value detour.service") echo 140 ;;
+					*is-active*) if [ "$fails" = died ] && [ -e "$DID" ]; then exit 3; else exit %d; fi ;;
+					restart*) echo "systemctl $*" >>"$DID"; [ -z "$fails" ] ;;
+					esac`, tt.fails, execStart, user[0], user[1], user[2], exitStatus(tt.active)),
+				"nsenter": fmt.Sprintf(`echo "nsenter $*" >>"$DID"; exit %d`, exitStatus(!tt.mistake)),
 			})
 			if did != tt.did || !strings.Contains(said, tt.said) || tt.said == "" && said != "" {
 				t.Errorf("postinst configure %s did %q and said %q; want %q, %q", tt.from, did, said, tt.did, tt.said)
