@@ -57,7 +57,6 @@ func (p *Pool) work(j Job) {
 	next := make(chan Job, 1)
 	for ok := true; ok; j, ok = <-next {
 		j.Do()
-		j = nil // it may be large, and be over
 		if !p.wait(next) {
 			return
 		}

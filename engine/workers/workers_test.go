@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"weak"
 )
 
 type jobFunc func()
@@ -53,6 +54,28 @@ func TestPool(t *testing.T) {
 		p.Wait()
 		if n := waiting(); n != 0 || done.Load() != 3+crowd+1 {
 			t.Errorf("after Stop %d workers wait, and %d jobs are done; want none, and all", n, done.Load())
+		}
+	})
+}
+
+type largeJob struct{ _ [1 << 10]byte }
+
+func (*largeJob) Do() {}
+
+// A worker that waits does not hold on to what it has done.
+func TestPoolForgetsJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p Pool
+		defer p.Stop()
+		for _, worker := range []string{"a new worker", "one that waited"} {
+			j := new(largeJob)
+			done := weak.Make(j)
+			p.Do(j)
+			synctest.Wait()
+			runtime.GC()
+			if done.Value() != nil {
+				t.Errorf("%s keeps its job", worker)
+			}
 		}
 	})
 }
