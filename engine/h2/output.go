@@ -78,8 +78,9 @@ func (c *Conn) flush(alone bool) {
 		_, err := c.conn.Write(b)
 		giveBack(b)
 		c.mu.Lock()
-		if err != nil {
-			c.writeFailed(err)
+		if err != nil { // the client does not hear us any more
+			c.writeErr = err
+			_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // ends the reading goroutine, and that everything
 		}
 		c.changed.Broadcast()
 	}
@@ -91,15 +92,6 @@ func (c *Conn) flush(alone bool) {
 	}
 	c.flushing = false
 	c.changed.Broadcast()
-}
-
-// writeFailed ends everything: the client does not hear us any more.
-func (c *Conn) writeFailed(err error) {
-	c.writeErr = err
-	for _, st := range c.streams {
-		c.closeStream(st, endedByReset, errClientGone)
-	}
-	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // ends the reading goroutine
 }
 
 // reserve waits until st may send some of n bytes of data, and returns how
