@@ -223,6 +223,33 @@ func TestUpgradeChecksWhatTheServiceRuns(t *testing.T) {
 	}
 }
 
+// Only a directory as dpkg unpacks it is given to the group: what the operator
+// has made of it since is what the gateway can read.
+func TestUpgradeKeepsTheOwner(t *testing.T) {
+	tool(t, "sh")
+	const given = "chown root:detour /etc/detour\nchmod 0750 /etc/detour\n"
+	for _, tt := range []struct{ name, from, is, did string }{
+		{"first installation", "", "root:root:750", given},
+		{"made before it", "", "root:root:755", given},
+		{"removed and installed again", "1.0", "root:root:750", given},
+		{"as it was", "1.0", "root:detour:750", ""},
+		{"another group", "1.0", "root:www:750", ""},
+		{"for all", "1.0", "root:root:755", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			did, said := configure(t, tt.from, map[string]string{
+				"stat":      fmt.Sprintf(`[ "$*" = "--format %%U:%%G:%%a /etc/detour" ] && echo %q`, tt.is),
+				"chown":     `echo "chown $*" >>"$DID"`,
+				"chmod":     `echo "chmod $*" >>"$DID"`,
+				"systemctl": `[ "$*" = daemon-reload ]`,
+			})
+			if did != tt.did || said != "" {
+				t.Errorf("postinst configure %s did %q and said %q; want %q and nothing", tt.from, did, said, tt.did)
+			}
+		})
+	}
+}
+
 func exitStatus(ok bool) int {
 	if ok {
 		return 0
@@ -250,7 +277,7 @@ func configure(t *testing.T, from string, commands map[string]string) (did, said
 		}
 	}
 	write("postinst", strings.ReplaceAll(string(script), booted, dir))
-	for _, name := range []string{"systemd-sysusers", "getent", "chown", "chmod", "useradd"} { // nothing of the machine changes
+	for _, name := range []string{"systemd-sysusers", "getent", "stat", "chown", "chmod", "useradd"} { // nothing of the machine changes
 		write(name, "#!/bin/sh\n")
 	}
 	for name, body := range commands {
