@@ -107,9 +107,22 @@ func TestEarlyAnswer(t *testing.T) {
 			r.want(onStream(noErr))
 		},
 		"not when only the end is missing": func(r *raw) {
-			r.headers(1, block(":method", "PUT", ":scheme", "https", ":authority", "a.test", ":path", "/200", "content-length", "0"), false)
-			r.untilAnswered(1)
-			r.WriteData(1, true, nil)
+			for i, path := range []string{"/200", "/503"} {
+				id := uint32(2*i + 1)
+				r.headers(id, block(":method", "PUT", ":scheme", "https", ":authority", "a.test", ":path", path, "content-length", "0"), false)
+				r.WritePing(true, r.untilAnswered(id))
+				r.want(nothing)
+				r.WriteData(id, true, nil)
+				r.want(nothing)
+			}
+		},
+		"not when the rest came meanwhile": func(r *raw) {
+			r.headers(1, block(":method", "PUT", ":scheme", "https", ":authority", "a.test", ":path", "/503", "content-length", "3"), false)
+			ping := r.untilAnswered(1)
+			r.WriteData(1, false, []byte("all"))
+			r.WritePing(true, ping)
+			r.want(nothing)
+			r.headers(1, block("x-sum", "1"), true)
 			r.want(nothing)
 		},
 		"no window": func(r *raw) {
