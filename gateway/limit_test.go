@@ -11,6 +11,7 @@ import (
 	"net/http/httptrace"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -193,6 +194,58 @@ func TestQUICServerLimit(t *testing.T) {
 	for range 4 {
 		if err := receive(t, "an answer", answered); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Who never answers, as its address is forged, gets none of the last places.
+func TestQUICServerLimitIsForClientsThatAnswer(t *testing.T) {
+	log := &syncBuffer{}
+	s := serveQUIC(t, http.HandlerFunc(describe), limitedTo(2), func(o *gateway.ServerOptions) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	to, err := net.ResolveUDPAddr("udp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var forgers sync.WaitGroup
+	defer forgers.Wait()
+	defer cancel()
+	for range 4 {
+		c, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		forger := &deaf{PacketConn: c, heard: make(chan struct{}, 1)}
+		forgers.Go(func() {
+			defer c.Close()
+			tr := &quic.Transport{Conn: forger}
+			defer tr.Close()
+			if _, err := tr.Dial(ctx, to, clientTLS(http3.NextProtoH3), nil); err == nil {
+				t.Error("the handshake of a forger was done")
+			}
+		})
+		receive(t, "the server's answer to a forger", forger.heard)
+	}
+	ask(t, s.client(t), "/")
+	if strings.Contains(log.String(), "all allowed connections are open") {
+		t.Errorf("forgers had all places\n%s", log)
+	}
+}
+
+// deaf is a socket that takes nothing of what comes.
+type deaf struct {
+	net.PacketConn
+	heard chan struct{}
+}
+
+func (d *deaf) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		if _, _, err := d.PacketConn.ReadFrom(p); err != nil {
+			return 0, nil, err
+		}
+		select {
+		case d.heard <- struct{}{}:
+		default:
 		}
 	}
 }

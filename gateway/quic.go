@@ -156,7 +156,10 @@ func (s *QUICServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
 	if s.transport != nil {
 		return nil, errors.New("serve QUIC: already serving another socket")
 	}
-	s.transport = &quic.Transport{Conn: c, VerifySourceAddress: new(handshakeRate).high}
+	rate := new(handshakeRate)
+	s.transport = &quic.Transport{Conn: c, VerifySourceAddress: func(net.Addr) bool {
+		return rate.high() || s.Limiter.Scarce() // a forged address must not take one of the last places
+	}}
 	if s.QUICResetKey != nil {
 		s.transport.StatelessResetKey = new(quic.StatelessResetKey(s.QUICResetKey))
 	}
@@ -358,7 +361,7 @@ type handshakeRate struct {
 
 // high counts one handshake and reports whether this second has seen too many
 // to take the client's address on trust.
-func (h *handshakeRate) high(net.Addr) bool { return h.highAt(time.Now().Unix()) }
+func (h *handshakeRate) high() bool { return h.highAt(time.Now().Unix()) }
 
 func (h *handshakeRate) highAt(now int64) bool {
 	h.mu.Lock()

@@ -61,6 +61,13 @@ func (l *Limiter) SetMax(n int) {
 	l.wake()
 }
 
+// Scarce reports whether half of the places are taken.
+func (l *Limiter) Scarce() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.max > 0 && l.open >= l.max/2
+}
+
 // Join has the Limiter look for idle connections among these, too, from now on.
 func (l *Limiter) Join(conns iter.Seq[Idler]) {
 	l.mu.Lock()
