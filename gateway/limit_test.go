@@ -198,6 +198,57 @@ func TestQUICServerLimit(t *testing.T) {
 	}
 }
 
+// A connection is not idle while its client sends what was answered early: that
+// answer is not over.
+func TestQUICServerLimitSparesUploads(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(describe), limitedTo(1))
+	body, upload := io.Pipe()
+	req, _ := http.NewRequest(http.MethodPost, "https://"+name+"/", body)
+	const pieces = 1000
+	req.ContentLength = pieces
+	tr := s.transport(t)
+	sent := make(chan error, 1)
+	hurry := make(chan struct{})
+	go func() {
+		for range pieces {
+			if _, err := upload.Write([]byte("x")); err != nil {
+				sent <- err
+				return
+			}
+			select {
+			case <-hurry:
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+		sent <- nil
+	}()
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answered := make(chan error, 1)
+	go func() {
+		res, err := s.client(t).Get("https://" + name + "/")
+		if err == nil {
+			res.Body.Close()
+		}
+		answered <- err
+	}()
+	time.Sleep(accept.Newcomer + accept.Newcomer/2) // in which the other one looks for a place
+	close(hurry)
+	if err := receive(t, "the end of the upload", sent); err != nil {
+		t.Errorf("the upload: %v", err)
+	}
+	if got, err := io.ReadAll(res.Body); err != nil || len(got) == 0 {
+		t.Errorf("the answer: %q, %v; want all of it", got, err)
+	}
+	tr.Close()
+	if err := receive(t, "the answer of who waited", answered); err != nil {
+		t.Error(err)
+	}
+}
+
 // Who never answers, as its address is forged, gets none of the last places.
 func TestQUICServerLimitIsForClientsThatAnswer(t *testing.T) {
 	log := &syncBuffer{}

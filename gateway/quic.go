@@ -83,7 +83,7 @@ func NewQUICServer(o ServerOptions) *QUICServer {
 	s := &QUICServer{ServerOptions: o, finished: make(chan struct{}, 1), visits: make(map[*visit]struct{})}
 	o.Limiter.Join(s.idlers)
 	s.h3 = &http3.Server{
-		Handler:        standard(s.counted(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
+		Handler:        s.counted(standard(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
 		MaxHeaderBytes: o.Limits.HeaderBytes,
 		ConnContext:    s.visited,
 		// Its debug lines hold whole request URIs, secrets included.
@@ -243,7 +243,8 @@ func (s *QUICServer) Close() error {
 	return err
 }
 
-// counted keeps inFlight.
+// counted keeps inFlight, and the visit's count. A request is under way until its
+// answer is over, also while standard reads what nobody wants.
 func (s *QUICServer) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := visitOf(r)
