@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"detour/control"
+
+	"golang.org/x/net/http2"
 )
 
 // TestServerWithFewDescriptors opens 5,000 connections to a server that may
@@ -140,6 +143,71 @@ func TestReloadWithFewDescriptors(t *testing.T) {
 	if line, err = out.ReadString('\n'); line != "reloaded\n" {
 		t.Errorf("%q, %v; want it reloaded", line, err)
 	}
+}
+
+// So do requests: one connection of a client may have many.
+func TestReloadWithManyStreams(t *testing.T) {
+	const child = "DETOUR_TEST_RELOAD_WITH_STREAMS"
+	if os.Getenv(child) != "" {
+		reloadWithFewDescriptors(t)
+		return
+	}
+	out, in := inChild(t, child)
+	var asked atomic.Int32
+	silent := upstream(t, func(_ http.ResponseWriter, r *http.Request) { asked.Add(1); <-r.Context().Done() })
+	fmt.Fprintln(in, silent)
+	line, err := out.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answers sync.WaitGroup
+	defer answers.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 3 {
+		c := http2Connection(t, strings.TrimSpace(line))
+		for range 90 {
+			answers.Go(func() {
+				for ctx.Err() == nil { // a stubborn client
+					req, _ := http.NewRequestWithContext(ctx, "GET", "https://shop.example.test/", nil)
+					if res, err := c.RoundTrip(req); err == nil {
+						res.Body.Close()
+					}
+				}
+			})
+		}
+	}
+	eventually(t, "150 requests", func() bool { return asked.Load() >= 150 })
+	for range 60 { // which take what is left
+		c, err := net.DialTimeout("tcp", strings.TrimSpace(line), 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	fmt.Fprintln(in, "flooded")
+	if line, err = out.ReadString('\n'); line != "reloaded\n" {
+		t.Errorf("%q, %v; want it reloaded", line, err)
+	}
+}
+
+// http2Connection is one connection to address, for any number of requests.
+func http2Connection(t *testing.T, address string) http.RoundTripper {
+	t.Helper()
+	raw, err := net.DialTimeout("tcp", address, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	c := tls.Client(raw, &tls.Config{ServerName: "shop.example.test", InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	h2, err := new(http2.Transport).NewClientConn(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h2
 }
 
 func reloadWithFewDescriptors(t *testing.T) {

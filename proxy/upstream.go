@@ -210,7 +210,12 @@ func (o *UpstreamOptions) dial(address string) dialFunc {
 	if o.Scheme == "unix" {
 		network, address = "unix", o.Address
 	}
-	d := &net.Dialer{Timeout: dialTimeout}
+	d := &net.Dialer{Timeout: dialTimeout, Control: func(_, _ string, c syscall.RawConn) error {
+		if socket.Scarce(c) {
+			return syscall.EMFILE // a Shortage
+		}
+		return nil
+	}}
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) }
 }
 

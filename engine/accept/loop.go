@@ -11,19 +11,33 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"detour/engine/socket"
 )
 
 // Loop hands the connections of l to take, until l is closed or ctx ends, and
-// returns Accept's error then. Each waits until limiter has a place for it. Other
-// failures of Accept it logs, and goes on: an exhausted descriptor table has room
-// again when idle connections have ended, or others leave. The end of ctx does not
-// wake Accept: who ends it closes l, too.
+// returns Accept's error then. Each waits until limiter has a place for it, and
+// while descriptors are scarce. Other failures of Accept it logs, and goes on: an
+// exhausted descriptor table has room again when idle connections have ended, or
+// others leave. The end of ctx does not wake Accept: who ends it closes l, too.
 func Loop(ctx context.Context, l net.Listener, limiter *Limiter, log *slog.Logger, take func(net.Conn)) error {
 	trouble := trouble{log: log}
+	wait := func(err error) {
+		if exhausted(err) {
+			trouble.ended += limiter.makeRoom()
+		}
+		select {
+		case <-time.After(trouble.pause(err)):
+		case <-ctx.Done():
+		}
+	}
 	for {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
+			for scarce(c) && ctx.Err() == nil {
+				wait(&net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: syscall.EMFILE})
+			}
 			trouble.row = 0
 			// TCP keep-alive is on already, by package net or by the listener:
 			// 15 s idle, 15 s between probes.
@@ -33,15 +47,18 @@ func Loop(ctx context.Context, l net.Listener, limiter *Limiter, log *slog.Logge
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return err
 		default:
-			if exhausted(err) {
-				trouble.ended += limiter.makeRoom()
-			}
-			select {
-			case <-time.After(trouble.pause(err)):
-			case <-ctx.Done():
-			}
+			wait(err)
 		}
 	}
+}
+
+// scarce reports whether c has one of the last descriptors, which are for others.
+func scarce(c net.Conn) bool {
+	if s, ok := c.(syscall.Conn); ok {
+		raw, err := s.SyscallConn()
+		return err == nil && socket.Scarce(raw)
+	}
+	return false
 }
 
 // exhausted reports whether err says that there are no descriptors left.
