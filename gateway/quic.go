@@ -38,6 +38,11 @@ const (
 	quicStreamWindow     = 2 << 20
 	quicConnectionWindow = 4 << 20
 
+	// quicFirstPackets is the size of packets until larger ones are found to
+	// arrive. quic-go's own, 1280, is over what IPv6 has to carry (RFC 9000, 14):
+	// on a tunnel with no larger MTU no handshake would end.
+	quicFirstPackets = 1200
+
 	// quicUnread is how long a client that was answered early may go on sending:
 	// 20 MB from a home's line; and quicSilence how long it may pause, and so
 	// how much later the end of the answer reaches one that has stopped by
@@ -168,6 +173,7 @@ func (s *QUICServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
 		MaxIdleTimeout:       s.Limits.IdleTimeout,
 		KeepAlivePeriod:      quicKeepAlive,
 		MaxIncomingStreams:   int64(s.Limits.Streams),
+		InitialPacketSize:    quicFirstPackets,
 
 		MaxStreamReceiveWindow:     quicStreamWindow,
 		MaxConnectionReceiveWindow: quicConnectionWindow,

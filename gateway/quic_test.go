@@ -520,8 +520,9 @@ func TestQUICServerKnowsTheConnectionsOfItsPast(t *testing.T) {
 
 // forwarder passes the datagrams of one client on to a server.
 type forwarder struct {
-	addr   string
-	target atomic.Pointer[net.UDPAddr]
+	addr    string
+	target  atomic.Pointer[net.UDPAddr]
+	largest atomic.Int64 // datagram that passes; larger ones are lost
 }
 
 func (f *forwarder) to(t *testing.T, addr string) {
@@ -540,6 +541,7 @@ func forward(t *testing.T, addr string) *forwarder {
 		t.Fatal(err)
 	}
 	f := &forwarder{addr: c.LocalAddr().String()}
+	f.largest.Store(2000)
 	f.to(t, addr)
 	var done sync.WaitGroup
 	t.Cleanup(func() { c.Close(); done.Wait() })
@@ -550,6 +552,9 @@ func forward(t *testing.T, addr string) *forwarder {
 			n, from, err := c.ReadFrom(b)
 			if err != nil {
 				return
+			}
+			if int64(n) > f.largest.Load() {
+				continue
 			}
 			target := f.target.Load()
 			servers[target.String()] = true
@@ -562,6 +567,28 @@ func forward(t *testing.T, addr string) *forwarder {
 		}
 	})
 	return f
+}
+
+// A way that carries no more than IPv6 has to, such as a tunnel, and says nothing
+// of what it drops is good enough.
+func TestQUICServerOverTheSmallestLink(t *testing.T) {
+	s := serveQUIC(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 100<<10)) }))
+	way := forward(t, s.addr)
+	way.largest.Store(1280 - 40 - 8) // IPv6's header, and UDP's
+	tr := s.transport(t)
+	tr.QUICConfig.HandshakeIdleTimeout = 5 * time.Second
+	tr.QUICConfig.InitialPacketSize = 1200
+	tr.Dial = func(ctx context.Context, _ string, conf *tls.Config, qconf *quic.Config) (*quic.Conn, error) {
+		return quic.DialAddr(ctx, way.addr, conf, qconf)
+	}
+	res, err := (&http.Client{Transport: tr}).Get("https://" + name + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if n, err := io.Copy(io.Discard, res.Body); n != 100<<10 || err != nil {
+		t.Errorf("got %d bytes, %v; want %d", n, err, 100<<10)
+	}
 }
 
 // When many handshakes begin at once, clients have to prove their address and
