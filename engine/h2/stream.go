@@ -158,10 +158,10 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 }
 
 // credit lets the client send n bytes more, on the connection and on st if it
-// is not nil. It is told so in steps of half a window: a smaller one would cost a
-// write more often.
+// is not nil. It is told so in steps of a quarter of a window: a larger one would
+// have it wait for the way of more, a smaller one would cost a write more often.
 func (c *Conn) credit(st *stream, n int) {
-	if c.recvUnsent += int64(n); c.recvUnsent >= int64(c.limits.ConnWindow/2) && !c.closing {
+	if c.recvUnsent += int64(n); c.recvUnsent >= int64(c.limits.ConnWindow/4) && !c.closing {
 		c.room(frameHeader + 4)
 		c.out = appendWindowUpdate(c.out, 0, int(c.recvUnsent))
 		c.recvWindow += c.recvUnsent
@@ -170,7 +170,7 @@ func (c *Conn) credit(st *stream, n int) {
 	if st == nil || st.recvEnded || st.err != nil {
 		return
 	}
-	if st.recvUnsent += n; st.recvUnsent >= c.limits.StreamWindow/2 && !c.closing {
+	if st.recvUnsent += n; st.recvUnsent >= c.limits.StreamWindow/4 && !c.closing {
 		c.room(frameHeader + 4)
 		c.out = appendWindowUpdate(c.out, st.id, st.recvUnsent)
 		st.recvWindow += int64(st.recvUnsent)

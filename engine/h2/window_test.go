@@ -155,6 +155,37 @@ func TestStreamWindows(t *testing.T) {
 	}
 }
 
+// An upload over a long way goes as fast as net/http's window lets it: a client
+// that has sent what it may hears of more while most of that is on its way.
+func TestUploadWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const netHTTP = 1 << 20
+		r, _ := pipe(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }, Options{})
+		r.buffer().greet()
+		limits := DefaultLimits()
+		if limits.StreamWindow < netHTTP || limits.ConnWindow < netHTTP {
+			t.Errorf("a client may send %d bytes of a body, %d of all; want %d", limits.StreamWindow, limits.ConnWindow, netHTTP)
+		}
+		r.headers(1, path("POST", "/"), false)
+		sent, told := 0, map[uint32]int{}
+		for told[0] == 0 || told[1] == 0 {
+			if sent >= limits.ConnWindow/3 {
+				t.Fatalf("after %d bytes the client was told %v; want more of both windows", sent, told)
+			}
+			r.WriteData(1, false, make([]byte, maxFrame))
+			sent += maxFrame
+			synctest.Wait() // until the handler has read that
+			r.WritePing(false, [8]byte{})
+			r.until("the answer to the ping", func(f http2.Frame) bool {
+				if f, ok := f.(*http2.WindowUpdateFrame); ok {
+					told[f.StreamID] += int(f.Increment)
+				}
+				return f.Header().Type == http2.FramePing
+			})
+		}
+	})
+}
+
 // Streams share the connection's window in turns.
 func TestFairness(t *testing.T) {
 	g := start(t, func(w http.ResponseWriter, r *http.Request) {
