@@ -162,7 +162,7 @@ func (s *QUICServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
 		return nil, errors.New("serve QUIC: already serving another socket")
 	}
 	rate := new(handshakeRate)
-	s.transport = &quic.Transport{Conn: c, VerifySourceAddress: func(net.Addr) bool {
+	s.transport = &quic.Transport{Conn: lossy(c), VerifySourceAddress: func(net.Addr) bool {
 		return rate.high() || s.Limiter.Scarce() // a forged address must not take one of the last places
 	}}
 	if s.QUICResetKey != nil {
