@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -227,6 +228,35 @@ func reloadWithFewDescriptors(t *testing.T) {
 	}
 	fmt.Println("reloaded")
 	io.Copy(io.Discard, in)
+}
+
+// Idle clients take half of a small machine's memory at most.
+func TestServerWithLittleMemory(t *testing.T) {
+	const child = "DETOUR_TEST_LITTLE_MEMORY"
+	if os.Getenv(child) != "" {
+		debug.SetMemoryLimit(12 << 20) // 204 clients
+		r := start(t, "[hosts]\nshop = { upstream = \"127.0.0.1:1\", online = true }\n")
+		fmt.Println(r.HTTPSAddr())
+		eventually(t, "the limit", func() bool { return strings.Contains(r.process.String(), `"limit":204`) })
+		fmt.Println("full")
+		io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	out, _ := inChild(t, child)
+	line, err := out.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 250 {
+		c, err := net.DialTimeout("tcp", strings.TrimSpace(line), 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if line, err = out.ReadString('\n'); line != "full\n" {
+		t.Errorf("%q, %v; want no more than 204 clients let in", line, err)
+	}
 }
 
 func serveWithFewDescriptors(t *testing.T) {

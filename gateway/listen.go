@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -21,21 +22,25 @@ type listeners struct {
 	quic  net.PacketConn
 }
 
+// idleConnection is what a connection of a client takes while it is idle, roughly:
+// 16 to 22 KiB over HTTP/1.1 and 2, and the kernel's part.
+const idleConnection = 30 << 10
+
 // maxConnections is how many connections clients may have: as many as c says, but
 // at most a third of the descriptors. As many may be needed for what they ask of
 // upstreams; the rest is for logs, and for the configuration: in a flood it could
-// not be reloaded else.
+// not be reloaded else. Nor may they, idle, take more than half of the memory that
+// the process may use, if it knows that: the other half is for what they do.
 func maxConnections(c *config.Config) int {
-	most := c.Listen.MaxConnections
+	most := min(debug.SetMemoryLimit(-1)/2/idleConnection, 1<<30)
+	if c.Listen.MaxConnections > 0 {
+		most = min(most, int64(c.Listen.MaxConnections))
+	}
 	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
-		return most
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err == nil {
+		most = min(most, int64(min(files.Cur/3, 1<<30)))
 	}
-	third := int(min(files.Cur/3, 1<<30))
-	if most == 0 {
-		return third
-	}
-	return min(most, third)
+	return int(most)
 }
 
 // ListenError is an address that could not be listened on. Its text is one

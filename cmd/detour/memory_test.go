@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"testing"
+	"testing/fstest"
 	"time"
 )
 
@@ -37,6 +39,36 @@ func TestGiveMemoryBack(t *testing.T) {
 	}
 	if kept > garbage/2 {
 		t.Errorf("%d bytes are kept after a busy time; want the garbage of %d returned", kept, garbage)
+	}
+}
+
+func TestUsableMemory(t *testing.T) {
+	const unit = "0::/system.slice/detour.service\n"
+	const mib = 1 << 20
+	tests := []struct {
+		name  string
+		files map[string]string
+		want  int64
+	}{
+		{"unknown", nil, math.MaxInt64},
+		{"the machine's", map[string]string{"proc/meminfo": "MemTotal:         524288 kB\nMemFree: 1 kB\n", "proc/self/cgroup": unit, "sys/fs/cgroup/system.slice/detour.service/memory.max": "max\n"}, 512 * mib},
+		{"the unit's", map[string]string{"proc/meminfo": "MemTotal: 524288 kB\n", "proc/self/cgroup": unit, "sys/fs/cgroup/system.slice/detour.service/memory.max": "67108864\n"}, 64 * mib},
+		{"the slice's", map[string]string{"proc/self/cgroup": unit, "sys/fs/cgroup/system.slice/detour.service/memory.max": "67108864\n", "sys/fs/cgroup/system.slice/memory.max": "50331648\n"}, 48 * mib},
+		{"a container's", map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "67108864\n"}, 64 * mib},
+		{"version 1", map[string]string{"proc/self/cgroup": "5:devices:/a\n4:memory:/a/b\n0::/\n", "sys/fs/cgroup/memory/a/b/memory.limit_in_bytes": "67108864\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 64 * mib},
+		{"a container's, version 1", map[string]string{"proc/self/cgroup": "4:memory:/docker/0123\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "67108864\n"}, 64 * mib},
+		{"a group of another namespace", map[string]string{"proc/self/cgroup": "0::/../../x\n", "sys/fs/cgroup/memory.max": "67108864\n"}, 64 * mib},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := fstest.MapFS{}
+			for name, text := range tt.files {
+				root[name] = &fstest.MapFile{Data: []byte(text)}
+			}
+			if got := usableMemory(root); got != tt.want {
+				t.Errorf("usableMemory() = %d; want %d", got, tt.want)
+			}
+		})
 	}
 }
 

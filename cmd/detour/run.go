@@ -89,6 +89,7 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 	if err := mayServe(path); err != nil {
 		return err
 	}
+	limitMemory()
 	process := logging.NewProcess(p.stderr, p.logFormat(), level)
 	defer zap.RedirectStdLog(process.Zap)() // net/http's transport and certmagic have no other way to say some things
 	gw, err := gateway.New(gateway.Options{
