@@ -14,6 +14,7 @@ type file struct {
 	path  string
 	files *Files
 	disk  disk // used by the flush alone
+	held  bool // so is this: the file is counted in files.open
 
 	mu       sync.Mutex    // guards all that follows
 	buf      []byte        // lines that no flush has taken yet
@@ -145,13 +146,17 @@ func (f *file) flushOnce() {
 		rotation: f.rotation,
 		reopen:   f.reopen,
 		early:    f.early,
-		close:    f.closed || f.released,
+		close:    f.closed || f.released || !f.hold(),
 	}
 	f.reopen = false
 
 	f.mu.Unlock()
 	n, err := f.disk.flush(job)
 	lines := uint64(bytes.Count(out[:n], []byte{'\n'}))
+	if f.held && !f.disk.inUse {
+		f.held = false
+		f.files.open.Add(-1)
+	}
 	f.mu.Lock()
 
 	f.written += lines
@@ -165,6 +170,17 @@ func (f *file) flushOnce() {
 	f.early = f.early && !job.early
 	f.out = nil
 	f.files.recycle(out)
+}
+
+// hold reports whether the file may stay open behind the flush.
+func (f *file) hold() bool {
+	if !f.held {
+		f.held = f.files.open.Add(1) <= f.files.mostOpen
+		if !f.held {
+			f.files.open.Add(-1)
+		}
+	}
+	return f.held
 }
 
 // next reports whether the flush goes on at once; if not, it sets the timer for

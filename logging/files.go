@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -24,6 +26,11 @@ const (
 	// maxAllPending is the same for all files together, so that a thousand
 	// hosts on a hung disk do not eat the memory of a small router.
 	maxAllPending = 64 << 20
+
+	// openShare is the part of the descriptors, a quarter, that files keep between
+	// flushes. Visitors and upstreams need one each, and where few are allowed,
+	// the files of a thousand hosts would leave them none.
+	openShare = 4
 
 	// flushSize is how much a file collects before it is written without
 	// waiting for flushInterval. Writes of that size cost the kernel half of
@@ -55,14 +62,17 @@ const (
 // Files owns the access-log files. A file is opened with its first line, unless
 // SinkOptions.Early says otherwise. Its lines are collected in memory and written in the background: at the latest
 // after a second, when there are many, on Reopen and on Close. A file that nobody
-// writes to costs neither a goroutine nor a timer.
+// writes to costs neither a goroutine nor a timer. Files beyond a quarter of the
+// descriptors that the process may have are opened for each flush only.
 //
 // All methods may be called from any goroutine.
 type Files struct {
 	log       *slog.Logger
 	pending   atomic.Int64 // bytes waiting for the disk, all files
 	buffers   [len(bufferSizes)]buffers
-	scratches buffers // of scratchSize, each for one line
+	scratches buffers      // of scratchSize, each for one line
+	open      atomic.Int64 // files that are open between flushes
+	mostOpen  int64        // … which that may be; the others are closed after each flush
 
 	mu     sync.Mutex       // guards the following; may be held when a file's is taken
 	byPath map[string]*file // for the life of the process: see disk.logger
@@ -72,7 +82,11 @@ type Files struct {
 // NewFiles returns a Files without any file. log is told about files that
 // cannot be written and about lines that were dropped.
 func NewFiles(log *slog.Logger) *Files {
-	f := &Files{log: log, byPath: map[string]*file{}, scratches: buffers{size: scratchSize}}
+	f := &Files{log: log, byPath: map[string]*file{}, scratches: buffers{size: scratchSize}, mostOpen: math.MaxInt64}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil {
+		f.mostOpen = int64(min(limit.Cur/openShare, math.MaxInt64))
+	}
 	for class, size := range bufferSizes {
 		f.buffers[class].size = size
 	}
