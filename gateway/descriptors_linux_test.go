@@ -19,8 +19,6 @@ import (
 	"time"
 
 	"detour/control"
-
-	"golang.org/x/net/http2"
 )
 
 // TestServerWithFewDescriptors opens 5,000 connections to a server that may
@@ -195,20 +193,15 @@ func TestReloadWithManyStreams(t *testing.T) {
 // http2Connection is one connection to address, for any number of requests.
 func http2Connection(t *testing.T, address string) http.RoundTripper {
 	t.Helper()
-	raw, err := net.DialTimeout("tcp", address, 10*time.Second)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	tr := &http.Transport{Protocols: protocols, TLSClientConfig: &tls.Config{ServerName: "shop.example.test", InsecureSkipVerify: true}}
+	c, err := tr.NewClientConn(t.Context(), "https", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { raw.Close() })
-	c := tls.Client(raw, &tls.Config{ServerName: "shop.example.test", InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-	if err := c.Handshake(); err != nil {
-		t.Fatal(err)
-	}
-	h2, err := new(http2.Transport).NewClientConn(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h2
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 func reloadWithFewDescriptors(t *testing.T) {
