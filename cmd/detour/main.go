@@ -79,12 +79,11 @@ the configuration.`,
   detour offline blog         send the blog's visitors to the status page
   detour online blog          and bring it back
   detour bypass blog          see it while it is offline`,
-		Version:       versionLine(),
+		Version:       versionText(),
 		SilenceErrors: true, // run prints them, with what to do next
 		SilenceUsage:  true, // an upstream that is down is not cured by a page of flags
 	}
-	root.SetVersionTemplate("{{.Version}}\n")
-	root.Flags().Bool("version", false, "print what detour version prints") // cobra's own has -v, too, which elsewhere says more
+	root.Flags().Bool("version", false, "print version, commit and Go version") // cobra's own has -v, too, which elsewhere says more
 	root.PersistentFlags().StringVarP(&p.configFlag, "config", "c", "", "configuration `FILE` (default ./proxy.toml, then /etc/detour/proxy.toml)")
 	root.AddCommand(
 		p.runCommand(),

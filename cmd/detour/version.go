@@ -20,15 +20,15 @@ func (p *program) versionCommand() *cobra.Command {
 		Example: "  detour version",
 		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintln(p.stdout, versionLine())
+			fmt.Fprintln(p.stdout, "detour", versionText())
 			return nil
 		},
 	}
 }
 
-// versionLine is what detour version and detour --version print.
-func versionLine() string {
-	return fmt.Sprintf("detour %s (commit %s, %s %s/%s)",
+// versionText is what detour version and detour --version print behind the name.
+func versionText() string {
+	return fmt.Sprintf("%s (commit %s, %s %s/%s)",
 		programVersion(), programCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
