@@ -34,8 +34,8 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 	zones, err := api.zones(ctx, token)
 	if err != nil {
 		// A token that belongs to an account, not to a user, cannot be verified
-		// there and still be good; only together the two errors mean something.
-		if verifyErr != nil {
+		// there and still be good; only two refusals together mean something.
+		if refusal := (*apiError)(nil); verifyErr != nil && errors.As(err, &refusal) && refusal.refuses() {
 			err = verifyErr
 		}
 		return finding(err)

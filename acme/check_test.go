@@ -38,6 +38,13 @@ func TestCheckTokenWithoutAnAnswer(t *testing.T) {
 				say(200, `{"success":true,"result":{"status":"active"}}`)(w, r)
 			}
 		}), true, "zone example.test: "},
+		{"an account's token, and broken down", server(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/zones") {
+				busy(w, r)
+				return
+			}
+			say(403, `{"success":false,"errors":[{"code":9109,"message":"x"}]}`)(w, r)
+		}), true, "a problem of its own"},
 		{"refusal", server(say(403, `{"success":false,"errors":[{"code":9109,"message":"x"}]}`)), false, "token is not valid"},
 	}
 	for _, tt := range tests {

@@ -73,7 +73,7 @@ names of its host is only warned of.`,
 func aboutToken(err error) error {
 	switch {
 	case errors.Is(err, gateway.ErrUnasked):
-		return &operatorError{err, "detour check --online again when Cloudflare can be reached; the file has no mistakes, and nothing is known about the token", exitFailed}
+		return &operatorError{err, "detour check --online again when Cloudflare can be reached; the file has no mistakes", exitFailed}
 	case errors.Is(err, fs.ErrPermission):
 		return &operatorError{err, "the same command with sudo", exitFailed}
 	}
