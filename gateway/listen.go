@@ -22,9 +22,12 @@ type listeners struct {
 	quic  net.PacketConn
 }
 
-// idleConnection is what a connection of a client takes while it is idle, roughly:
-// 16 to 22 KiB over HTTP/1.1 and 2, and the kernel's part.
-const idleConnection = 30 << 10
+// What a connection of a client takes while it is idle, roughly: over HTTP/1.1 and 2
+// 16 to 22 KiB and the kernel's part.
+const (
+	idleConnection = 30 << 10
+	idleQUIC       = 75 << 10
+)
 
 // maxConnections is how many connections clients may have: as many as c says, but
 // at most a third of the descriptors. As many may be needed for what they ask of
@@ -32,7 +35,11 @@ const idleConnection = 30 << 10
 // not be reloaded else. Nor may they, idle, take more than half of the memory that
 // the process may use, if it knows that: the other half is for what they do.
 func maxConnections(c *config.Config) int {
-	most := min(debug.SetMemoryLimit(-1)/2/idleConnection, 1<<30)
+	idle := int64(idleConnection)
+	if c.Listen.HTTP3 { // any of them may be
+		idle = idleQUIC
+	}
+	most := min(debug.SetMemoryLimit(-1)/2/idle, 1<<30)
 	if c.Listen.MaxConnections > 0 {
 		most = min(most, int64(c.Listen.MaxConnections))
 	}
