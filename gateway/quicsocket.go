@@ -31,6 +31,9 @@ func lossy(c net.PacketConn) net.PacketConn {
 
 func (s lossySocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	n, oobn, err = s.udpSocket.WriteMsgUDP(b, oob, addr)
+	if errors.Is(err, syscall.EPERM) { // Linux may say that of a first packet without a reason (go.dev/issue/63322)
+		n, oobn, err = s.udpSocket.WriteMsgUDP(b, oob, addr)
+	}
 	if err != nil && isLoss(err) {
 		return len(b), len(oob), nil
 	}
