@@ -186,7 +186,8 @@ func (r *report) ratio(g goal, least float64, note string, peers ...string) []st
 	return text
 }
 
-// limit are two cells: the most that detour's figure should be, and what it is.
+// limit are two cells: the most that detour's figure should be, and what it is; if
+// it is so many times another scenario's, of that one's first row.
 func (r *report) limit(g goal, unit string) []string {
 	if g.most == 0 {
 		return []string{"", ""}
@@ -229,8 +230,9 @@ func (r *report) reached(scenario, contestant string) [][]float64 {
 }
 
 // medianRatio is the median, over the rounds, of figure i of a divided by figure j
-// of b. The two of a round were measured within seconds: what disturbs the machine
-// for longer is in both, and not in their ratio.
+// of b. The two of a round were measured within seconds, those of two scenarios
+// within minutes: what disturbs the machine for longer is in both, and not in
+// their ratio.
 func medianRatio(a, b [][]float64, i, j int) float64 {
 	ratios := make([][]float64, min(len(a), len(b)))
 	for n := range ratios {

@@ -78,8 +78,8 @@ func (c *Conn) endRecv(st *stream) {
 // request it is told that nobody wants the rest (RFC 9113, section 8.1), once it
 // had the answer: a PING follows that, and the reset the acknowledgement. Until
 // then the stream is there, but gets no more window. If only the end of the request
-// is missing by then, nobody is told: a client that is about to send that may take
-// a reset for a failure, as httpx does.
+// is missing by then, nobody is told for a while (lingerOrderly): a client that is
+// about to send that may take a reset for a failure, as httpx does.
 func (c *Conn) endSend(st *stream) {
 	c.earned += earnedAnswer
 	switch {
