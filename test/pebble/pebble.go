@@ -77,6 +77,10 @@ func Start(t testing.TB, o Options) *Server {
 
 	s := &Server{Roots: x509.NewCertPool()}
 	handler := front.Handler()
+	// One request at a time: Pebble's handlers take the locks of an order, an
+	// authorization and the store in different orders and can wait for each
+	// other for ever.
+	var alone sync.Mutex
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.down.Load() {
 			http.Error(w, "down for maintenance", http.StatusServiceUnavailable)
@@ -85,6 +89,8 @@ func Start(t testing.TB, o Options) *Server {
 		if strings.HasPrefix(r.URL.Path, "/order-plz") {
 			s.orders.Add(1)
 		}
+		alone.Lock()
+		defer alone.Unlock()
 		handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
