@@ -288,8 +288,8 @@ func (g *Gateway) Close() {
 				u.Retire()
 			}
 		}
-		if g.files != nil {
-			g.files.Close()
+		if err := g.files.Close(); err != nil {
+			g.log.Error("access logs are not complete", "error", err)
 		}
 	})
 }

@@ -143,6 +143,23 @@ func TestUnwritableLogsAreToldAtTheStart(t *testing.T) {
 	}
 }
 
+// Lines that still waited for a disk at the end are not lost in silence.
+func TestLinesLostAtTheEndAreTold(t *testing.T) {
+	r := start(t, "[hosts]\none = { upstream = \""+says(t, "one")+"\" }\n")
+	if err := os.Mkdir(filepath.Join(r.dir, "log", "one.log"), 0o700); err != nil { // where the file should be
+		t.Fatal(err)
+	}
+	if _, err := get(t.Context(), r.client(t, "h2"), "https://one.example.test/"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if log := r.process.String(); !strings.Contains(log, "1 lines lost") {
+		t.Errorf("the process log does not tell of the lost line:\n%s", tail(log))
+	}
+}
+
 func TestNewIsAllOrNothing(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
