@@ -13,9 +13,8 @@ import (
 // Process is the process log: one zap core, offered as slog to our own code
 // and as zap to certmagic. Both may be used from any number of goroutines.
 type Process struct {
-	Slog  *slog.Logger
-	Zap   *zap.Logger
-	Level zap.AtomicLevel // may be changed at any time; applies at once
+	Slog *slog.Logger
+	Zap  *zap.Logger
 }
 
 // Format is what the lines of the process log are made for.
@@ -38,14 +37,12 @@ func NewProcess(w io.Writer, format Format, level slog.Level) *Process {
 	case Journal:
 		encoder = journalEncoder{encoder}
 	}
-	atomic := zap.NewAtomicLevelAt(zapLevel(level))
-	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), atomic)
+	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), zapLevel(level))
 	return &Process{
 		// zapslog adds a stack trace to every error by default; an
 		// operator's error says what to do next instead.
-		Slog:  slog.New(zapslog.NewHandler(core, zapslog.AddStacktraceAt(math.MaxInt))),
-		Zap:   zap.New(core),
-		Level: atomic,
+		Slog: slog.New(zapslog.NewHandler(core, zapslog.AddStacktraceAt(math.MaxInt))),
+		Zap:  zap.New(core),
 	}
 }
 
