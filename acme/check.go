@@ -25,8 +25,8 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 	defer api.close()
 	var alive struct{ Status string }
 	_, verifyErr := api.call(ctx, http.MethodGet, token, "/user/tokens/verify", &alive)
-	if apiErr := (*apiError)(nil); verifyErr != nil && !errors.As(verifyErr, &apiErr) {
-		return finding(verifyErr) // not even reached
+	if _, answered := errors.AsType[*apiError](verifyErr); verifyErr != nil && !answered {
+		return finding(verifyErr)
 	}
 	if verifyErr == nil && alive.Status != "active" {
 		return fmt.Errorf("the Cloudflare token is %s; make a new one", alive.Status)
@@ -35,7 +35,7 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 	if err != nil {
 		// A token that belongs to an account, not to a user, cannot be verified
 		// there and still be good; only two refusals together mean something.
-		if refusal := (*apiError)(nil); verifyErr != nil && errors.As(err, &refusal) && refusal.refuses() {
+		if refused(err) && verifyErr != nil {
 			err = verifyErr
 		}
 		return finding(err)
@@ -65,7 +65,7 @@ func CheckToken(ctx context.Context, token, baseURL string, names []string) erro
 
 // finding is err in the operator's words.
 func finding(err error) error {
-	if apiErr := (*apiError)(nil); errors.As(err, &apiErr) && apiErr.refuses() {
+	if refused(err) {
 		return errors.New(explain(err))
 	}
 	return fmt.Errorf("%w: %s", ErrUnasked, explain(err))
@@ -83,7 +83,7 @@ func (c *apiClient) checkRecords(ctx context.Context, token string, z zone) erro
 	const nobody = "00000000000000000000000000000000"
 	var none any
 	_, err := c.call(ctx, http.MethodDelete, token, records+"/"+nobody, &none)
-	if refusal := (*apiError)(nil); errors.As(err, &refusal) && refusal.Status != http.StatusForbidden && refusal.Status != http.StatusUnauthorized && refusal.Status < 500 {
+	if e, ok := errors.AsType[*apiError](err); ok && e.Status != http.StatusForbidden && e.Status != http.StatusUnauthorized && e.Status < 500 {
 		return nil
 	}
 	return err

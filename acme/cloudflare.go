@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -81,8 +82,8 @@ func (c *apiClient) once(req *http.Request) (resp *http.Response, wait time.Dura
 	resp, err = c.http.Do(req)
 	if err != nil {
 		err = redact(err, req)
-		var op *net.OpError
-		unsent := errors.As(err, &op) && op.Op == "dial"
+		op, ok := errors.AsType[*net.OpError](err)
+		unsent := ok && op.Op == "dial"
 		if req.Context().Err() != nil || req.Method == http.MethodPost && !unsent {
 			return nil, -1, err
 		}
@@ -165,6 +166,12 @@ type apiError struct {
 
 func (e *apiError) Error() string {
 	return fmt.Sprintf("Cloudflare answered HTTP %d: %s", e.Status, e.Message)
+}
+
+// hasCode reports whether err is an answer of the API with that code.
+func hasCode(err error, code int) bool {
+	e, ok := errors.AsType[*apiError](err)
+	return ok && slices.Contains(e.Codes, code)
 }
 
 var htmlTitle = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)

@@ -68,10 +68,11 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// refuses reports whether the API has looked at the request and found fault with
-// it: it is no web page of somebody else, nor too busy, nor broken.
-func (e *apiError) refuses() bool {
-	return len(e.Codes) > 0 && e.Status != http.StatusTooManyRequests && e.Status < 500
+// refused reports whether err says that the API has looked at the request and
+// found fault with it: it is no web page of somebody else, nor too busy, nor broken.
+func refused(err error) bool {
+	e, ok := errors.AsType[*apiError](err)
+	return ok && len(e.Codes) > 0 && e.Status != http.StatusTooManyRequests && e.Status < 500
 }
 
 // explain maps the codes of Cloudflare's API to what the operator did or can do.

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -172,10 +171,7 @@ func (s *solver) Present(ctx context.Context, c acme.Challenge) error {
 		return err
 	})
 	const identical = 81058 // an earlier try was carried out though its answer was lost
-	if apiErr := (*apiError)(nil); errors.As(err, &apiErr) && slices.Contains(apiErr.Codes, identical) {
-		err = nil
-	}
-	if err != nil {
+	if err != nil && !hasCode(err, identical) {
 		return fmt.Errorf("add TXT record %s: %w", r.Name, err)
 	}
 	return nil
@@ -216,7 +212,7 @@ func (s *solver) remove(ctx context.Context, r record) error {
 		return err
 	})
 	const absent = 81044 // an earlier try was carried out though its answer was lost
-	if apiErr := (*apiError)(nil); errors.As(err, &apiErr) && slices.Contains(apiErr.Codes, absent) {
+	if hasCode(err, absent) {
 		err = nil
 	}
 	if err == nil && len(gone) == 0 {

@@ -152,7 +152,7 @@ func (s *storage) probe(ctx context.Context) error {
 	}
 	// The bare cause: the full error names a temporary file, another one each time,
 	// and would look like news in the log.
-	if errno := syscall.Errno(0); errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		err = errno
 	}
 	return &storageError{dir: s.Path, remedy: remedy, err: err}
