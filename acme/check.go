@@ -83,7 +83,7 @@ func (c *apiClient) checkRecords(ctx context.Context, token string, z zone) erro
 	const nobody = "00000000000000000000000000000000"
 	var none any
 	_, err := c.call(ctx, http.MethodDelete, token, records+"/"+nobody, &none)
-	if e, ok := errors.AsType[*apiError](err); ok && e.Status != http.StatusForbidden && e.Status != http.StatusUnauthorized && e.Status < 500 {
+	if e, _ := errors.AsType[*apiError](err); refused(err) && e.Status != http.StatusForbidden && e.Status != http.StatusUnauthorized {
 		return nil
 	}
 	return err

@@ -38,6 +38,17 @@ func TestCheckTokenWithoutAnAnswer(t *testing.T) {
 				say(200, `{"success":true,"result":{"status":"active"}}`)(w, r)
 			}
 		}), true, "zone example.test: "},
+		{"too many questions", server(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodDelete:
+				w.Header().Set("Retry-After", "31") // more than it is waited for
+				say(429, `{"success":false,"errors":[{"code":971,"message":"x"}]}`)(w, r)
+			case strings.HasSuffix(r.URL.Path, "/verify"):
+				say(200, `{"success":true,"result":{"status":"active"}}`)(w, r)
+			default:
+				say(200, `{"success":true,"result":[{"id":"z","name":"example.test"}]}`)(w, r)
+			}
+		}), true, "limits how often"},
 		{"an account's token, and broken down", server(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/zones") {
 				busy(w, r)
