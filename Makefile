@@ -7,7 +7,7 @@ FUZZTIME    := 20s
 build:  ## the program, static and small
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o detour ./cmd/detour
 
-test:   ## what README and CI call
+test:   ## every test
 	go test $(PACKAGES)
 
 race:   ## the same, watched for data races
