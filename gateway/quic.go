@@ -5,9 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -16,11 +14,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
-
 	"detour/engine/accept"
 	"detour/proxy"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 )
 
 const (
@@ -43,13 +41,6 @@ const (
 	// on a tunnel with no larger MTU no handshake would end.
 	quicFirstPackets = 1200
 
-	// quicUnread is how long a client that was answered early may go on sending:
-	// 20 MB from a home's line; and quicSilence how long it may pause, and so
-	// how much later the end of the answer reaches one that has stopped by
-	// itself. That is longer than a lost packet or two delay an upload.
-	quicUnread  = 30 * time.Second
-	quicSilence = 2 * time.Second
-
 	// quicTrustedRate is how many handshakes a second begin without proof that
 	// the client's address is its own: far more than a small site ever sees,
 	// far fewer than a flood from forged addresses.
@@ -68,7 +59,7 @@ type QUICServer struct {
 	closed    bool
 	listener  *quic.EarlyListener
 	transport *quic.Transport
-	visits    map[*visit]struct{}
+	conns     map[*quicConn]struct{}
 }
 
 // NewQUICServer returns an HTTP/3 server on quic-go. o.TLS must be set.
@@ -85,21 +76,21 @@ func NewQUICServer(o ServerOptions) *QUICServer {
 	if o.Limiter == nil {
 		o.Limiter = new(accept.Limiter)
 	}
-	s := &QUICServer{ServerOptions: o, finished: make(chan struct{}, 1), visits: make(map[*visit]struct{})}
+	s := &QUICServer{ServerOptions: o, finished: make(chan struct{}, 1), conns: make(map[*quicConn]struct{})}
 	o.Limiter.Join(s.idlers)
 	s.h3 = &http3.Server{
-		Handler:        s.counted(standard(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
+		Handler:        s.counted(likeNetHTTP(proxy.LimitProgress(o.Handler, o.Limits.ProgressTimeout))),
 		MaxHeaderBytes: o.Limits.HeaderBytes,
-		ConnContext:    s.visited,
+		ConnContext:    s.connContext,
 		// Its debug lines hold whole request URIs, secrets included.
 		Logger: slog.New(onlyWarnings{o.Log.Handler()}),
 	}
 	return s
 }
 
-// surviving is conf for handshakes that nobody but this can save from a panic:
-// crypto/tls does QUIC's in goroutines of its own.
-func (s *QUICServer) surviving(conf *tls.Config) *tls.Config {
+// recovering is conf with a GetCertificate that survives a panic: crypto/tls does
+// QUIC's handshakes in goroutines of its own, where nobody else could recover.
+func (s *QUICServer) recovering(conf *tls.Config) *tls.Config {
 	conf = conf.Clone()
 	certificate := conf.GetCertificate
 	if certificate == nil {
@@ -168,7 +159,7 @@ func (s *QUICServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
 	if s.QUICResetKey != nil {
 		s.transport.StatelessResetKey = new(quic.StatelessResetKey(s.QUICResetKey))
 	}
-	l, err := s.transport.ListenEarly(http3.ConfigureTLSConfig(s.surviving(s.TLS)), &quic.Config{
+	l, err := s.transport.ListenEarly(http3.ConfigureTLSConfig(s.recovering(s.TLS)), &quic.Config{
 		HandshakeIdleTimeout: s.Limits.HandshakeTimeout / 2, // quic-go gives the whole handshake twice this
 		MaxIdleTimeout:       s.Limits.IdleTimeout,
 		KeepAlivePeriod:      quicKeepAlive,
@@ -249,15 +240,15 @@ func (s *QUICServer) Close() error {
 	return err
 }
 
-// counted keeps inFlight, and the visit's count. A request is under way until its
-// answer is over, also while standard reads what nobody wants.
+// counted keeps inFlight, and the connection's count. A request is in flight until
+// its answer is over, also while likeNetHTTP reads what nobody wants.
 func (s *QUICServer) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v := visitOf(r)
-		v.requestBegins()
+		c := quicConnOf(r)
+		c.requestBegins()
 		s.inFlight.Add(1)
 		defer func() {
-			v.requestEnds(r.Context().Err() != nil)
+			c.requestEnds(r.Context().Err() != nil)
 			if s.inFlight.Add(-1) == 0 {
 				select {
 				case s.finished <- struct{}{}:
@@ -267,96 +258,6 @@ func (s *QUICServer) counted(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(w, r)
 	})
-}
-
-// standard has values of fields, trailers, answers to HEAD, the end of bodies that
-// were given up, and the rest of those that nobody read be as net/http's servers
-// have them.
-func standard(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		trimValues(r.Header)
-		if r.ContentLength < 0 && r.Method != http.MethodConnect {
-			server := r
-			r = r.WithContext(r.Context())
-			if r.Trailer == nil {
-				r.Trailer = make(http.Header)
-			}
-			r.Body = trailed{r.Body, server, r.Trailer}
-		}
-		var body *sized
-		if r.ContentLength > 0 {
-			body = &sized{r.Body, r.ContentLength}
-			r.Body = body
-		}
-		next.ServeHTTP(w, r)
-		if header := w.Header(); r.Method == http.MethodHead && header["Content-Length"] == nil {
-			// http3 would say 0, which is what it has seen of the body. It is
-			// the length that a GET's would have (RFC 9110, 8.6): nobody knows.
-			header["Content-Length"] = nil
-		}
-		if body != nil && body.left > 0 {
-			discard(w, body)
-		}
-	})
-}
-
-// sized is a body of which left bytes have not been read.
-type sized struct {
-	io.ReadCloser
-	left int64
-}
-
-func (b *sized) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.left -= int64(n)
-	return n, takenBack(err)
-}
-
-// discard reads what a client that was answered early still sends of body. To
-// tell it to stop, as http3 does, is right, but Chromium then waits for ever for
-// the answer that it has. One that does not say how much will come may wait for
-// the end of the answer itself, as in a call of gRPC.
-func discard(w http.ResponseWriter, body *sized) {
-	rc := http.NewResponseController(w)
-	if rc.Flush() != nil {
-		return
-	}
-	buf := make([]byte, 8<<10)
-	end := time.Now().Add(quicUnread)
-	for err := error(nil); err == nil && body.left > 0; {
-		silent := time.Now().Add(quicSilence)
-		if silent.After(end) {
-			silent = end
-		}
-		_ = rc.SetReadDeadline(silent)
-		_, err = body.Read(buf)
-	}
-}
-
-// trailed is a body that fills trailer at its end. http3 puts the trailers into
-// its own request, as another map than handlers were given.
-type trailed struct {
-	io.ReadCloser
-	server  *http.Request
-	trailer http.Header
-}
-
-func (b trailed) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		maps.Copy(b.trailer, b.server.Trailer)
-	}
-	return n, takenBack(err)
-}
-
-// takenBack has a body that its client gave up end as on net/http's servers. It
-// cannot be told by the context, which ends when the client refuses the answer:
-// that may come a moment later, or not at all.
-func takenBack(err error) error {
-	if e, ok := errors.AsType[*http3.Error](err); ok && e.Remote {
-		return fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
-	}
-	return err
 }
 
 // handshakeRate counts the handshakes that begin in each second.

@@ -12,7 +12,7 @@ import (
 // goroutine may find it there.
 func TestVisitLeavesNoRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := &visit{limit: time.Hour} // without a connection: to close it would be a panic
+		v := &quicConn{limit: time.Hour} // without a connection: to close it would be a panic
 		v.idle = time.AfterFunc(v.limit, v.leave)
 		if !v.EndIdle() {
 			t.Fatal("it is not idle; want that it is")
@@ -30,7 +30,7 @@ func TestVisitLeavesNoRequest(t *testing.T) {
 // at: its answer may be on its way.
 func TestVisitLeavesNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := &visit{limit: time.Hour, since: time.Now()}
+		v := &quicConn{limit: time.Hour, since: time.Now()}
 		v.idle = time.AfterFunc(v.limit, v.leave)
 		defer v.end()
 		time.Sleep(accept.Newcomer)
@@ -54,7 +54,7 @@ func TestVisitLeavesNoAnswer(t *testing.T) {
 // takes answers.
 func TestVisitResets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := &visit{limit: 48 * time.Hour, resets: quicResets, counted: time.Now()}
+		v := &quicConn{limit: 48 * time.Hour, resets: quicResets, counted: time.Now()}
 		v.idle = time.AfterFunc(v.limit, v.leave)
 		defer v.end()
 		count := func(n int, reset bool) (tooMany bool) {
