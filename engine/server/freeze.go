@@ -55,7 +55,7 @@ func (w *response) freeze(status int) {
 	w.status = status
 	out := w.outgoing()
 	*out = appendStatusLine(*out, w.options.old, status)
-	if w.header != nil {
+	if len(w.header) > 0 {
 		*out = w.freezeFields(*out)
 	}
 	w.bodyAt = len(*out) + gap

@@ -120,7 +120,7 @@ func (x *exchange) begin(c *conn) {
 		r.Body = b
 	}
 	x.lifetime.Begin(c.base, c)
-	w.conn, w.request, w.body, w.length, w.answer, w.done = c, r, b, -1, x.answer, false
+	w.conn, w.request, w.body, w.length, w.header, w.done = c, r, b, -1, x.answer, false
 	w.options.read(r)
 	if b != nil && x.expects && r.ProtoMinor == 1 && expectsContinue(r) {
 		b.expect, w.mayContinue = w, true

@@ -25,8 +25,7 @@ type response struct {
 	body    *body   // of the request; nil = none
 	options options // as the request had them when it came
 
-	answer  http.Header // empty, for header
-	header  http.Header // the handler's; nil until it asks
+	header  http.Header // the handler's; nil when the request is over
 	status  int         // 0 until WriteHeader
 	length  int64       // declared; -1 = not
 	written int64       // of the body, by the handler
@@ -111,10 +110,7 @@ func (w *response) mayRead() bool {
 // trailers.
 func (w *response) Header() http.Header {
 	if w.header == nil {
-		if w.done {
-			return make(http.Header) // for nobody
-		}
-		w.header = w.answer
+		return make(http.Header) // for nobody
 	}
 	return w.header
 }
