@@ -175,8 +175,12 @@ func (c *conn) writer() io.Writer {
 	return c.rwc
 }
 
-// writeBoth writes head and body, either of which may be empty, in as few system
-// calls as it can.
+// write writes b to the client. After a failure all that follows fails, too, and
+// the request under way ends.
+func (c *conn) write(b []byte) error { return c.writeBoth(b, nil) }
+
+// writeBoth is write for a head and a body, either of which may be empty, in as
+// few system calls as it can.
 func (c *conn) writeBoth(head, body []byte) error {
 	large := c.batch != nil && len(head)+len(body) > recordBytes
 	if large {
@@ -194,6 +198,9 @@ func (c *conn) writeBoth(head, body []byte) error {
 		if sendErr := c.batch.end(); err == nil {
 			err = sendErr
 		}
+	}
+	if err != nil {
+		c.lost()
 	}
 	return err
 }

@@ -242,17 +242,6 @@ func (c *conn) awaitByte() bool {
 	return n > 0 // an error that came with the byte comes again
 }
 
-// write writes b, after which a failure stays.
-func (c *conn) write(b []byte) error { return c.writeAll(b, nil) }
-
-func (c *conn) writeAll(head, body []byte) error {
-	err := c.writeBoth(head, body)
-	if err != nil {
-		c.lost()
-	}
-	return err
-}
-
 // lost ends the context of the request under way: its client is gone.
 func (c *conn) lost() {
 	c.mu.Lock()

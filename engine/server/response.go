@@ -230,7 +230,7 @@ func (w *response) take(p []byte) error {
 // send adds p to what is to be sent, and sends that once it is more than keep.
 func (w *response) send(p []byte, keep int) error {
 	if w.out == nil && len(p) > keep {
-		return w.conn.writeAll(nil, p)
+		return w.conn.writeBoth(nil, p)
 	}
 	out := w.outgoing()
 	if len(*out)+len(p) <= keep {
@@ -243,7 +243,7 @@ func (w *response) send(p []byte, keep int) error {
 		*out = append(*out, p[:n]...)
 		p = p[n:]
 	}
-	err := w.conn.writeAll(*out, p)
+	err := w.conn.writeBoth(*out, p)
 	w.drop()
 	return err
 }
