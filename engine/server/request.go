@@ -15,13 +15,7 @@ import (
 // answer.
 type ioError struct{ error }
 
-// What wire says in other places.
-const (
-	errMethod = wire.Malformed("method")
-	errTarget = wire.Malformed("request target")
-
-	errHeadCut = wire.Malformed("end of the connection within a head")
-)
+const errHeadCut = wire.Malformed("end of the connection within a head")
 
 // maxScratch is how many fields a store keeps room for; few requests have more.
 const maxScratch = 64
@@ -52,7 +46,7 @@ func (c *conn) receive() (*exchange, error) {
 	}
 	r.ContentLength, r.RemoteAddr, r.TLS = h.Length, c.remote, c.tls
 	if !x.parseTarget(r) {
-		return nil, errTarget
+		return nil, wire.ErrTarget
 	}
 	if tidy := x.takeFields(fields, text); !tidy || h.Minor == 0 {
 		tidyUp(r)
@@ -140,7 +134,7 @@ func (c *conn) readHead() ([]byte, error) {
 		}
 		if len(b) > 0 && (!wire.CanBegin(b[0]) || b[0] == '\r' && (blank || len(b) > 1)) {
 			// Other protocols need not wait for the end of their "head".
-			return nil, errMethod
+			return nil, wire.ErrMethod
 		}
 		if len(b) > 1 {
 			end, err := wire.HeadEnd(b, scanned)

@@ -22,11 +22,10 @@ var classes = func() (t [256]uint8) {
 	for i := range t {
 		c := byte(i)
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		digit := '0' <= c && c <= '9'
-		if letter || digit {
+		if letter || isDigit(c) {
 			t[c] |= tokenByte | nameByte
 		}
-		if digit || 'a' <= c|0x20 && c|0x20 <= 'f' {
+		if isDigit(c) || 'a' <= c|0x20 && c|0x20 <= 'f' {
 			t[c] |= hexByte
 		}
 		// Browsers send bytes in a query that RFC 3986 wants escaped, and curl

@@ -124,7 +124,7 @@ func (g *Guard) Read(p []byte) (int, error) {
 			}
 		case g.state == inHead && g.skipBlank():
 		case g.state == inHead && !g.plausible():
-			g.wrong = errMethod
+			g.wrong = ErrMethod
 		case g.state == inHead && g.given < min(maxPreview, len(g.buf)) && (g.buf[0] != '\r' || g.asked):
 			return g.preview(p), nil
 		default:

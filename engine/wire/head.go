@@ -20,11 +20,12 @@ func (m Malformed) Status() int {
 	return 400
 }
 
-// What is wrong with a request. Tests and logs tell them apart.
+// What is wrong with a request. Tests and logs tell them apart. The exported ones
+// are for a server that sees them without ParseHead.
 const (
 	errBareLF         = Malformed("line feed without carriage return")
-	errMethod         = Malformed("method")
-	errTarget         = Malformed("request target")
+	ErrMethod         = Malformed("method")
+	ErrTarget         = Malformed("request target")
 	errVersion        = Malformed("version")
 	errFieldName      = Malformed("field name")
 	errFieldValue     = Malformed("field value")
@@ -120,7 +121,7 @@ func (h *Head) requestLine(b []byte) (rest []byte, err error) {
 		i++
 	}
 	if i == 0 || i == len(b) || b[i] != ' ' {
-		return nil, errMethod
+		return nil, ErrMethod
 	}
 	h.Method, b = b[:i], b[i+1:]
 
@@ -129,7 +130,7 @@ func (h *Head) requestLine(b []byte) (rest []byte, err error) {
 		i++
 	}
 	if i == 0 || i == len(b) || b[i] != ' ' {
-		return nil, errTarget
+		return nil, ErrTarget
 	}
 	h.Target, b = b[:i], b[i+1:]
 
@@ -294,7 +295,7 @@ func parseLength(v []byte) (int64, bool) {
 	}
 	var n int64
 	for _, c := range v {
-		if c < '0' || c > '9' {
+		if !isDigit(c) {
 			return 0, false
 		}
 		n = n*10 + int64(c-'0')

@@ -105,7 +105,7 @@ func (r *Response) statusLine(b []byte) (rest []byte, err error) {
 	}
 	r.Minor = int(b[7] - '0')
 	for _, c := range b[9:12] {
-		if c < '0' || c > '9' {
+		if !isDigit(c) {
 			return nil, errStatus
 		}
 		r.Status = r.Status*10 + int(c-'0')

@@ -9,14 +9,14 @@ func (h *Head) checkTarget() error {
 	case string(h.Method) == "CONNECT":
 		// authority-form: a host with a port
 		if !validHost(t) || bytes.LastIndexByte(t, ':') <= bytes.LastIndexByte(t, ']') {
-			return errTarget
+			return ErrTarget
 		}
 		return nil
 	case t[0] == '/':
 		return checkPath(t)
 	case len(t) == 1 && t[0] == '*':
 		if string(h.Method) != "OPTIONS" {
-			return errTarget
+			return ErrTarget
 		}
 		return nil
 	}
@@ -34,7 +34,7 @@ func (h *Head) checkAbsolute() error {
 	case len(t) > len("https://") && equalFold(t[:8], "https://"):
 		t = t[8:]
 	default:
-		return errTarget
+		return ErrTarget
 	}
 	end := bytes.IndexAny(t, "/?")
 	if end < 0 {
@@ -57,7 +57,7 @@ func checkPath(t []byte) error {
 			return nil
 		}
 		if len(t) < i+3 || !is(t[i+1], hexByte) || !is(t[i+2], hexByte) {
-			return errTarget
+			return ErrTarget
 		}
 		t = t[i+3:]
 	}
@@ -97,7 +97,7 @@ func validHost(v []byte) bool {
 		return false
 	}
 	for _, c := range port {
-		if c < '0' || c > '9' {
+		if !isDigit(c) {
 			return false
 		}
 	}
