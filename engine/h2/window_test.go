@@ -77,7 +77,7 @@ func TestSlowReaderFreesHandler(t *testing.T) {
 		r.greet()
 		r.headers(1, path("GET", "/reset"), true)
 		r.headers(3, path("GET", "/answered"), true)
-		synctest.Wait() // both handlers run: one that does not is not started after a reset
+		synctest.Wait()                          // both handlers run: one that does not is not started after a reset
 		r.WriteRSTStream(1, http2.ErrCodeCancel) // its handler does not look
 		r.headers(5, path("GET", "/waits"), true)
 		synctest.Wait()
