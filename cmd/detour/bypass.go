@@ -17,12 +17,12 @@ func (p *program) bypassCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "bypass HOST",
-		Short: "Make a link by which you reach a host that is offline",
-		Long: `Make a link by which one browser reaches a host that is offline, to test it
-before it comes back. Opening the link sets a cookie and leads to the host's
-clean address. It works once, for this name, until its time is over or the host
-is online again. HOST is a name as in [hosts], a full name, an alias, or a name
-below a wildcard. Whoever gets it first can use it, so treat it as a password.
+		Short: "Make a link that lets you reach an offline host",
+		Long: `Make a link that lets one browser reach an offline host, to test it before it
+comes back. Opening the link sets a cookie and leads to the host's own address.
+It works once, for this name, until its time is up or the host is online again.
+HOST is a name as in [hosts], a full name, an alias, or a name below a wildcard.
+Whoever opens it first is let in, so treat it like a password.
 
 To let a whole network in instead, use [bypass] networks in the configuration.`,
 		Example: `  detour bypass shop
@@ -61,8 +61,8 @@ To let a whole network in instead, use [bypass] networks in the configuration.`,
 	return cmd
 }
 
-// nameFor is the full name that the link is for: a cookie is of use for the name
-// it was set by alone, so an alias stays one.
+// nameFor is the full name that the link is for. An alias stays one, because a
+// cookie is only of use for the name that set it.
 func nameFor(ctx context.Context, path string, gw *control.Client, named string) (string, error) {
 	st, err := gw.Status(ctx)
 	if err != nil {

@@ -37,8 +37,8 @@ func (p *program) certsCommand() *cobra.Command {
 		&cobra.Command{
 			Use:   "root",
 			Short: "Print the local CA's root certificate in PEM",
-			Long: `Print the local CA's root certificate in PEM. Who trusts it trusts every
-certificate of ca = "local", and the ones that answer until the first real
+			Long: `Print the local CA's root certificate in PEM. Devices that trust it trust every
+certificate of ca = "local", and those that are used until a host's first real
 certificate has arrived.`,
 			Example: "  detour certs root > root.pem\n  curl --cacert root.pem https://blog.example.org/",
 			Args:    noArguments,
@@ -54,9 +54,9 @@ certificate has arrived.`,
 		&cobra.Command{
 			Use:   "retry [HOST…]",
 			Short: "Order failing certificates again now",
-			Long: `Order failing certificates again now instead of at their next try: after the
-token was repaired, say. HOST is a name as in [hosts], a full name or an alias;
-without one all are tried.`,
+			Long: `Order failing certificates again now instead of at their next try, for example
+after replacing the token. HOST is a name as in [hosts], a full name or an alias;
+without one, all are tried.`,
 			Example: "  detour certs retry\n  detour certs retry blog.example.org",
 			RunE: p.asking(func(ctx context.Context, path string, gw *control.Client, hosts []string) error {
 				names, err := namesServed(ctx, path, gw, hosts)
@@ -74,8 +74,8 @@ without one all are tried.`,
 	return certs
 }
 
-// namesServed finds the names that the gateway serves for the hosts named, of
-// which none may be unknown: no name at all would mean every one.
+// namesServed returns the names that the gateway serves for the given hosts. An
+// unknown host is an error: no names would mean all of them.
 func namesServed(ctx context.Context, path string, gw *control.Client, hosts []string) ([]string, error) {
 	st, err := gw.Status(ctx)
 	if err != nil {
@@ -92,7 +92,7 @@ func namesServed(ctx context.Context, path string, gw *control.Client, hosts []s
 	return names, nil
 }
 
-// certificatesOf are the hosts' certificates, each once: several hosts may
+// certificatesOf lists the hosts' certificates, each once: several hosts may
 // share a wildcard.
 func certificatesOf(st control.Status) []control.Certificate {
 	list := []control.Certificate{} // [] in JSON, never null

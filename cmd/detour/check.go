@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// onlineTimeout is for a few requests to Cloudflare, retries included.
+// onlineTimeout is enough for a few requests to Cloudflare, retries included.
 const onlineTimeout = 90 * time.Second
 
 func (p *program) checkCommand() *cobra.Command {
@@ -24,15 +24,15 @@ func (p *program) checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Look for mistakes in the configuration",
 		Long: `Look for mistakes in the configuration and print all of them, each with its
-place. Nothing is written and nobody is asked, unless --online is given: then
-Cloudflare is asked whether the token is alive, what it may do, and whether it
-sees each zone. The token is taken from where the gateway has it: token_file,
+place. Nothing is changed, and nobody is asked unless --online is given: then
+Cloudflare is asked whether the token is valid, what it may do, and whether it
+sees each zone. The token is found where the gateway finds it: token_file,
 CLOUDFLARE_API_TOKEN, CF_API_TOKEN, or the file cloudflare_token beside the
 configuration, which is the service's credential.
 
-Exit status 0 without a mistake, 2 with any, also one of the token; 1 when
-Cloudflare could not be asked. A certificate of your own that is not for all
-names of its host is only warned of.`,
+Exit status: 0 no mistake; 2 a mistake in the file, or something is wrong with
+the token; 1 Cloudflare gave no answer. A certificate of your own that is not
+for all names of its host only causes a warning.`,
 		Example: "  detour check\n  detour check --online -c /etc/detour/proxy.toml",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,7 +65,7 @@ names of its host is only warned of.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&online, "online", false, "ask Cloudflare about the token too")
+	cmd.Flags().BoolVar(&online, "online", false, "also ask Cloudflare about the token")
 	return cmd
 }
 

@@ -8,7 +8,7 @@ import (
 	"detour/config"
 )
 
-// clock reads and shows times as the configuration's time_zone has them.
+// clock reads and shows times in the configuration's time_zone.
 type clock struct {
 	now  time.Time
 	zone *time.Location
@@ -28,8 +28,8 @@ func clockOf(path string) clock {
 var timeOfDay = regexp.MustCompile(`^([01]?\d|2[0-3]):[0-5]\d$`)
 
 // moment reads RFC 3339, "2026-11-30 22:00", or "22:00", which is the next such
-// time after the one given. Of a time that the zone has twice, because the
-// clocks go back, the later one is taken or not.
+// time after the given one. later chooses between the two moments of a time that
+// comes twice because the clocks go back.
 func (c clock) moment(s string, after time.Time, later bool) (time.Time, error) {
 	if !timeOfDay.MatchString(s) {
 		t, err := config.ParseMoment(s, c.zone, later)

@@ -14,7 +14,7 @@ func state(online bool) string {
 	return "offline"
 }
 
-// standing is a host's state and for how long: "offline until 23:30 AEDT".
+// standing is a host's state and until when: "offline until 23:30 AEDT".
 func standing(h *control.Host, c clock) string {
 	s := h.State
 	if h.State == "draining" && !h.DrainUntil.IsZero() {
@@ -85,7 +85,7 @@ func sentence(h *control.Host, c clock) string {
 	return s
 }
 
-// counts are what keeps a host from being quiet.
+// counts says what keeps a host from being quiet.
 func counts(h *control.Host) string {
 	return fmt.Sprintf("%s in flight, %s, %s open", inFlight(h), count(int(h.Sessions), "session request"), count(int(h.Streams), "stream"))
 }

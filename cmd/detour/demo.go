@@ -48,8 +48,7 @@ removed at the end.`,
 	return cmd
 }
 
-// demo is what the demonstration has running. Its parts are ended in reverse
-// order.
+// demo is what the demonstration runs. Its parts end in reverse order.
 type demo struct {
 	*program
 	dir          string   // everything lives here
@@ -108,8 +107,7 @@ func (p *program) demo(ctx context.Context, once bool) (err error) {
 	return nil
 }
 
-// audience is who reads what the demonstration prints; it is over when they have
-// left.
+// audience is the reader of what the demonstration prints, who ends it by leaving.
 type audience struct {
 	io.Writer
 	left func()
@@ -201,8 +199,8 @@ func (d *demo) url(host, uri string) string {
 	return fmt.Sprintf("https://%s:%d%s", host, d.httpsPort(), uri)
 }
 
-// client is a visitor that trusts the local CA, finds every host at the
-// gateway, and shows redirects instead of following them.
+// client is a visitor that trusts the local CA, reaches every host at the gateway,
+// and does not follow redirects.
 func (d *demo) client() (*http.Client, error) {
 	pem, err := os.ReadFile(d.root)
 	if err != nil {
@@ -224,7 +222,7 @@ func (d *demo) client() (*http.Client, error) {
 	}, nil
 }
 
-// invite prints lines that work as printed while the demonstration waits.
+// invite prints commands to try while the demonstration waits.
 func (d *demo) invite() {
 	curl := func(options, host, uri string) string {
 		return fmt.Sprintf("curl %s--cacert %s --resolve %s:%d:127.0.0.1 %s", options, d.root, host, d.httpsPort(), d.url(host, uri))

@@ -14,7 +14,7 @@ import (
 
 // packagingCommands make what a package ships besides the program. They are in
 // the binary that packaging/build runs, not in the one it packs: the libraries
-// they need are half a megabyte of memory to every gateway.
+// they need would cost every gateway half a megabyte of memory.
 func (p *program) packagingCommands() []*cobra.Command {
 	return []*cobra.Command{{
 		Use:    "docs DIR",

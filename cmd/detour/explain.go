@@ -66,8 +66,8 @@ name as in [hosts].`,
 	return cmd
 }
 
-// absolute completes a URL as a browser's address bar would, and a name as in
-// [hosts] of the configuration at path.
+// absolute completes a URL as a browser's address bar does; its host may be a name
+// as in [hosts] of the configuration at path.
 func absolute(path, s string) (string, error) {
 	if scheme, _, found := strings.Cut(s, "://"); !found || strings.ContainsAny(scheme, "/?.") {
 		end := strings.IndexAny(s+"/", "/?#:")

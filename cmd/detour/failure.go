@@ -39,9 +39,9 @@ func usageError(err error, try string) error {
 	return &operatorError{err: err, try: try, status: exitUsage}
 }
 
-// fail prints err as one `Error:` line, or one for each error that it joins,
-// after the configuration's problems if it is made of them, then what to try,
-// and returns the exit status.
+// fail prints err and what to try, and returns the exit status. Problems of the
+// configuration are a line each, and their number; another error is an `Error:`
+// line, or several if it joins errors.
 func (p *program) fail(err error) int {
 	if problems, ok := errors.AsType[config.Problems](err); ok {
 		for _, problem := range problems {
@@ -70,8 +70,8 @@ func (p *program) warn(format string, args ...any) {
 	p.line(journal.PriWarning, "Warning: "+format, args...)
 }
 
-// line prints a line to stderr. What a service says goes to the journal, which
-// is told the priority, too (sd-daemon(3)).
+// line prints a line to stderr. If that is the journal, the line begins with its
+// priority (sd-daemon(3)).
 func (p *program) line(priority journal.Priority, format string, args ...any) {
 	text := printable(fmt.Sprintf(format, args...))
 	if p.journal {
@@ -86,7 +86,7 @@ func isJournal(w io.Writer) bool {
 	if w != os.Stderr {
 		return false
 	}
-	is, _ := journal.StderrIsJournalStream() // an error: nothing that systemd has set
+	is, _ := journal.StderrIsJournalStream() // an error: systemd has not set it
 	return is
 }
 

@@ -16,16 +16,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// peer is the running gateway as far as a configuration file concerns it.
+// peer is the running gateway, as seen from a configuration file.
 type peer struct {
 	client *control.Client
 	status control.Status // before the file is edited
 	apart  string         // why it does not follow the file; "" = it does
 }
 
-// meet asks for the gateway of the configuration at path. It comes before the
-// edit, so that somebody who may not talk to the gateway is told before the
-// file says one thing and the gateway does another.
+// meet looks for the gateway of the configuration at path. It comes before the
+// edit, so that somebody who may not talk to the gateway is told before file and
+// gateway differ.
 func meet(ctx context.Context, path string, cfg *config.Config) (*peer, error) {
 	gw := &peer{client: control.NewClient(cfg.Control.Socket)}
 	var err error
@@ -51,15 +51,15 @@ func (gw *peer) stateOf(h *config.Host, cfg *config.Config) string {
 	return state(cfg.WantsOnline(h))
 }
 
-// flip is what online and offline do: an edit of the file that the gateway
-// follows, and what to say of each host afterwards.
+// flip is what online and offline do: an edit of the file, which the gateway
+// follows, and what to say about each host afterwards.
 type flip struct {
 	path    string
 	clock   clock
 	gateway *peer
 	hosts   []flipped
 	options control.ReloadOptions
-	all     string // "online" or "offline": all hosts are, so only the others are told; "" = each is
+	all     string // "online" or "offline": all hosts should be, only the others are told of; "" = each is told of
 	wait    bool   // until the hosts are offline and nothing is in flight
 	asJSON  bool
 }
@@ -79,7 +79,7 @@ func (p *program) follow(ctx context.Context, f *flip) error {
 	if f.gateway.apart != "" {
 		return p.tellPending(f)
 	}
-	// From the first moment on, so that Ctrl-C ends no more than the waiting.
+	// Before the reload, so that Ctrl-C never ends more than the waiting.
 	patience, stop := ctx, func() {}
 	if f.wait {
 		patience, stop = signal.NotifyContext(ctx, os.Interrupt)
@@ -134,7 +134,7 @@ func (f *flip) settled() bool {
 	})
 }
 
-// flipAnswer is what a flip prints with --json.
+// flipAnswer is the JSON of a flip.
 type flipAnswer struct {
 	Config     string         `json:"config"`
 	Generation uint64         `json:"generation,omitempty"` // in force; absent when no gateway follows the file
@@ -142,7 +142,7 @@ type flipAnswer struct {
 	Hosts      []control.Host `json:"hosts"`                // as they are served now
 }
 
-// tellPending says that the change stands in the file and nowhere else yet.
+// tellPending says that the change is in the file, and not in force yet.
 func (p *program) tellPending(f *flip) error {
 	if f.asJSON {
 		return p.printJSON(flipAnswer{Config: f.path, Pending: f.gateway.apart, Hosts: []control.Host{}})
@@ -163,8 +163,8 @@ func (p *program) tellPending(f *flip) error {
 	return nil
 }
 
-// tell says what the gateway serves now. It returns an error when a host is not
-// as it should be.
+// tell says what the gateway serves now. It returns an error when a host is not in
+// the state it should be in.
 func (p *program) tell(f *flip, st control.Status, how string) error {
 	switch {
 	case f.asJSON:
@@ -193,7 +193,7 @@ func (p *program) tell(f *flip, st control.Status, how string) error {
 	return nil
 }
 
-// answer is what is told to programs.
+// answer is what the command prints with --json.
 func (f *flip) answer(st control.Status) flipAnswer {
 	answer := flipAnswer{Config: f.path, Generation: st.Generation, Hosts: []control.Host{}}
 	for _, c := range f.hosts {
@@ -204,13 +204,13 @@ func (f *flip) answer(st control.Status) flipAnswer {
 	return answer
 }
 
-// arrived reports whether a host is as it should be; a drain is on its way to
-// offline.
+// arrived reports whether a host is in the state it should be in; draining counts
+// as offline.
 func (c flipped) arrived(h *control.Host) bool {
 	return c.want == "" || (c.want == "online") == (h.State == "online")
 }
 
-// line is what became of one host.
+// line says what became of one host.
 func line(h *control.Host, c flipped, how string, clock clock) string {
 	if c.want == "" {
 		return c.host + " " + c.pending + how
@@ -221,8 +221,8 @@ func line(h *control.Host, c flipped, how string, clock clock) string {
 	return fmt.Sprintf("%s is %s%s: %s%s", c.host, standing(h, clock), c.note, visitors(h), how)
 }
 
-// tellAll counts the hosts by state and explains those that are not as all
-// were to be.
+// tellAll counts the hosts by state and explains those that are not in the state
+// that all should be in.
 func (p *program) tellAll(f *flip, st control.Status, how string) {
 	counts := map[string]int{}
 	for i := range st.Hosts {
@@ -242,8 +242,8 @@ func (p *program) tellAll(f *flip, st control.Status, how string) {
 	}
 }
 
-// refusedEdit is the error of an edit that would make a mistake of a valid
-// file. Its places are of a file that nobody will see, so they are left out.
+// refusedEdit is the error of an edit after which the file would not be valid. The
+// places of its problems are left out: they are those of a file nobody will see.
 func refusedEdit(err error) error {
 	problems, ok := errors.AsType[config.Problems](err)
 	if !ok {
@@ -256,14 +256,14 @@ func refusedEdit(err error) error {
 	return usageError(fmt.Errorf("nothing was changed: %s", strings.Join(why, "; ")), "")
 }
 
-// completeHosts offers the hosts that are not yet as wanted.
+// completeHosts completes the names of hosts that are not in that state yet.
 func (p *program) completeHosts(online bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return p.flippable(cmd.Context(), given, online), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-// flippable are the hosts that are neither as wanted nor among those given.
+// flippable lists the hosts that are not in that state yet and were not given.
 func (p *program) flippable(ctx context.Context, given []string, online bool) []string {
 	path, err := p.configPath()
 	if err != nil {

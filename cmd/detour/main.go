@@ -1,8 +1,8 @@
-// Command detour runs the edge gateway and is the operator's hand on it: it
-// checks the configuration, takes hosts offline and brings them back, and
-// says how a running gateway is.
+// Command detour runs the edge gateway and is how an operator controls it: it
+// checks the configuration, takes hosts offline and brings them back, and shows
+// the state of a running gateway.
 //
-// Each command has a file of its own name. What several share: talk.go finds the
+// Each command is in the file of its name. What several share: talk.go finds the
 // gateway and its hosts, failure.go the remedy for an error; flip.go takes an edit
 // of the file to the gateway, with plan.go for windows and wait.go for --wait;
 // condition.go, human.go and clock.go put states, numbers and times into words.
@@ -34,8 +34,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 
-	// cobra has accepted the flags and arguments when it comes here, so an
-	// error without it is a mistake in how the program was called.
+	// cobra calls this when it has accepted flags and arguments. An error before
+	// is a mistake in how the program was called.
 	accepted := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { accepted = true }
 	cmd, err := root.ExecuteContextC(ctx)
@@ -69,10 +69,10 @@ serves HTTP/1.1, 2 and 3, forwards each host to its upstream, and has a switch
 for each host: offline sends its visitors to the status page, at once, while
 every other host goes on undisturbed.
 
-One file says it all: ./proxy.toml, else /etc/detour/proxy.toml, or -c FILE.
+Everything is in one file: ./proxy.toml, else /etc/detour/proxy.toml, or -c FILE.
 
-Exit status: 0 done; 1 it failed or was refused; 2 a mistake in the call or in
-the configuration.`,
+Exit status: 0 done; 1 failed or refused; 2 a mistake in the call or in the
+configuration.`,
 		Example: `  detour demo                 see it work, on this machine alone
   detour check                look for mistakes in proxy.toml
   detour run                  serve
@@ -83,7 +83,7 @@ the configuration.`,
 		SilenceErrors: true, // run prints them, with what to do next
 		SilenceUsage:  true, // an upstream that is down is not cured by a page of flags
 	}
-	root.Flags().Bool("version", false, "print version, commit and Go version") // cobra's own has -v, too, which elsewhere says more
+	root.Flags().Bool("version", false, "print version, commit and Go version") // cobra's own also has -v, which elsewhere means verbose
 	root.PersistentFlags().StringVarP(&p.configFlag, "config", "c", "", "configuration `FILE` (default ./proxy.toml, then /etc/detour/proxy.toml)")
 	root.AddCommand(
 		p.runCommand(),
@@ -102,8 +102,8 @@ the configuration.`,
 	return root
 }
 
-// noArguments is for commands that take none. Who gives a file all the same means
-// the configuration.
+// noArguments is for commands that take none. A file given to one is most likely
+// meant as the configuration.
 func noArguments(_ *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
@@ -127,8 +127,8 @@ func oneArgument(thing string) cobra.PositionalArgs {
 	}
 }
 
-// refuseUnknown has cobra's own commands fail for what there is not, where they
-// would print help and be content.
+// refuseUnknown makes cobra's own commands fail for commands that do not exist,
+// where they would print help and succeed.
 func refuseUnknown(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

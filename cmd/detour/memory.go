@@ -15,17 +15,17 @@ import (
 )
 
 // heapFloor is memory that is never touched, and so takes none of the machine's,
-// but that the garbage collector counts as in use: it lets as much more garbage
-// come together before it runs. What lives here is 1 to 3 MiB, and the least
-// heap of a Go program is 4, so that handshakes made it run 60 times a second
-// and throw the pooled buffers away each time (bench's g and g-res, some 5 %).
-// What grows by it is the memory of a gateway that is busy, by this much; a small
-// machine still has it, and idle connections barely show it (bench's i).
+// but that the garbage collector counts as in use, so that it lets as much more
+// garbage gather before it runs. The gateway's live heap is 1 to 3 MiB, and the
+// smallest heap of a Go program is 4: handshakes made the collector run 60 times a
+// second, and empty the buffer pools each time (bench's g and g-res, some 5 %).
+// The price is this much more memory in a gateway that is busy, which a small
+// machine can spare; idle connections barely show it (bench's i).
 const heapFloor = 8 << 20
 
-// limitMemory has garbage collected more often rather than that the process takes
-// more than it may use, of which the kernel has a part, too. GOMEMLIMIT in the
-// environment is the operator's word, and stays.
+// limitMemory has garbage collected more often when the process comes close to the
+// memory it may use, a tenth of which is left for the kernel's part. An operator's
+// GOMEMLIMIT stays in force.
 func limitMemory() {
 	if most := usableMemory(os.DirFS("/")); os.Getenv("GOMEMLIMIT") == "" && most < math.MaxInt64 {
 		debug.SetMemoryLimit(most/10*9 + heapFloor)
@@ -33,8 +33,8 @@ func limitMemory() {
 }
 
 // usableMemory is how many bytes of memory this process may use: those of the
-// machine, or fewer if one of its control groups says so, as a container's or by
-// MemoryMax= in the unit (cgroups(7)). math.MaxInt64 = unknown. root is the root of
+// machine, or fewer if a control group says so, such as a container's or that of a
+// unit with MemoryMax= (cgroups(7)). math.MaxInt64 = unknown. root is the root of
 // the file system.
 func usableMemory(root fs.FS) int64 {
 	most := int64(math.MaxInt64)
@@ -72,15 +72,17 @@ func usableMemory(root fs.FS) int64 {
 	return most
 }
 
-// When the gateway looks whether a busy time is over, and what it is then.
 const (
-	memoryLook  = 2 * time.Second
-	quietAllocs = 1 << 20 // bytes since the last look: less than some 200 requests a second
+	// memoryLook is how often the gateway looks whether a busy time is over.
+	memoryLook = 2 * time.Second
+	// quietAllocs is how few bytes are allocated between two looks when it is: less
+	// than some 200 requests a second.
+	quietAllocs = 1 << 20
 )
 
-// giveMemoryBack has garbage collected and the memory returned to the machine at the
+// giveMemoryBack collects garbage and returns the memory to the machine at the
 // first look after a busy time, until ctx ends. By itself the collector runs when as
-// much garbage has come together as there was in use, or after two minutes, and
+// much garbage has gathered as there is memory in use, or after two minutes, and
 // most of what is free then stays with the process: a quarter of what 4,000 idle
 // connections take, and all that a flood has left behind.
 func giveMemoryBack(ctx context.Context, look <-chan time.Time) {

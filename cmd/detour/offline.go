@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// outage is what `detour offline` was asked for, the hosts aside.
+// outage is what `detour offline` was asked for, apart from the hosts.
 type outage struct {
 	length, drain duration
 	from, until   string
@@ -27,29 +27,29 @@ func (p *program) offlineCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "offline HOST…",
 		Short: "Send hosts' visitors to the status page",
-		Long: `Send hosts' visitors to the status page, and nobody else's: every other host,
-its WebSockets and downloads go on undisturbed.
+		Long: `Send hosts' visitors to the status page. Other hosts, their WebSockets and
+downloads are not disturbed.
 
-HOST is a name as in [hosts], a full name or an alias. Without a time its online
-value becomes false in the configuration, until detour online. With --for,
+HOST is a name as in [hosts], a full name or an alias. Without a time, its online
+value in the configuration becomes false, until detour online. With --for,
 --until or --from a [[maintenance]] entry is written instead: it begins and ends
-by itself, visitors are told the end, and it takes the place of what keeps the
-host offline now. Asked again while it lasts, it moves the end, and a drain that
-is under way goes on. detour online ends it early.
+by itself, visitors are told the end, and it replaces whatever keeps the host
+offline now. Given again while it lasts, the command moves the end, and a drain
+that is under way goes on. detour online ends it early.
 
 TIME is "22:00", the next such time, or "2026-11-30 22:00", both in the file's
 time_zone, or RFC 3339. DURATION is for example 90s, 10m, 2h, 3d or 2w.
 
 With --drain new visitors go to the status page at once, and running sessions,
-which the host's session settings tell, are served until the time is up or none
-came for a minute. With --from the drain comes before it; otherwise it begins
-now and --for counts from now, too. Without --drain the host's own drain counts.
---drain 0s ends a drain at once, and what is still open of a host that is
-offline.
+recognized by the host's session settings, are served until the time is up or
+none has been heard of for a minute. With --from the drain comes before it;
+otherwise it begins now, and --for counts from now, too. Without --drain the
+host's own drain counts. --drain 0s ends a drain at once, and closes what is
+still open on a host that is offline.
 
 Every other byte of the file stays; then the running gateway reads it, and the
-command returns when the new state serves. Without a running gateway the file is
-changed and counts from the next start.`,
+command returns when the new state is in force. Without a running gateway the
+file is changed, and takes effect at the next start.`,
 		Example: `  detour offline blog
   detour offline blog shop.example.org
   detour offline shop --drain 10m --wait
@@ -82,11 +82,11 @@ changed and counts from the next start.`,
 	flags.Var(&o.length, "for", "come back after `DURATION`")
 	flags.StringVar(&o.from, "from", "", "begin at `TIME`")
 	flags.StringVar(&o.until, "until", "", "come back at `TIME`")
-	flags.StringVar(&o.reason, "reason", "", "`TEXT` for the status page, the log and detour status; needs a time")
-	flags.Var(&o.drain, "drain", "serve running sessions for `DURATION`; 0s = not at all")
+	flags.StringVar(&o.reason, "reason", "", "`TEXT` for visitors, the log and detour status; needs a time")
+	flags.Var(&o.drain, "drain", "serve running sessions for `DURATION` more; 0s = not at all")
 	flags.BoolVar(&o.all, "all", false, "every host")
-	flags.StringSliceVar(&o.except, "except", nil, "with --all: but these `HOSTS`; without it those in the file stay, --except= clears them")
-	flags.BoolVar(&o.wait, "wait", false, "until nothing is in flight any more; Ctrl-C ends only the waiting")
+	flags.StringSliceVar(&o.except, "except", nil, "with --all: except these `HOSTS`; if not given, those in the file stay; --except= clears them")
+	flags.BoolVar(&o.wait, "wait", false, "wait until nothing is in flight any more; Ctrl-C ends only the waiting")
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON for programs")
 	// Its only error is a flag that does not exist.
 	_ = cmd.RegisterFlagCompletionFunc("except", p.completeHosts(false))
@@ -95,7 +95,7 @@ changed and counts from the next start.`,
 
 func (o *outage) timed() bool { return o.length.given || o.from != "" || o.until != "" }
 
-// check finds contradictions in the call.
+// check reports contradictions in the call.
 func (o *outage) check(hosts []string) error {
 	if err := hostsOrAll(hosts, o.all); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (o *outage) check(hosts []string) error {
 	return nil
 }
 
-// offline takes the flag of hosts.
+// offline switches the flag of hosts off.
 func (p *program) offline(ctx context.Context, path string, hosts []string, o *outage) error {
 	cfg, data, err := parse(path)
 	if err != nil {
@@ -148,8 +148,8 @@ func (p *program) offline(ctx context.Context, path string, hosts []string, o *o
 	return p.follow(ctx, f)
 }
 
-// drain passes the drain of the call on for a host that is not offline yet, or
-// whose open streams have to end.
+// drain passes the call's drain on for a host that is not offline yet. One of no
+// length also ends what is open on a host that is.
 func (f *flip) drain(o *outage, h *config.Host, cfg *config.Config) {
 	if !o.drain.given || o.drain.Duration > 0 && f.gateway.stateOf(h, cfg) == "offline" {
 		return
@@ -160,7 +160,7 @@ func (f *flip) drain(o *outage, h *config.Host, cfg *config.Config) {
 	f.options.Drain[h.Name] = o.drain.Duration
 }
 
-// warnSignless says which hosts' drains let nobody through.
+// warnSignless warns of hosts whose drain lets nobody through.
 func (p *program) warnSignless(f *flip, o *outage, cfg *config.Config) {
 	for _, c := range f.hosts {
 		h := entry(cfg, c.host)
@@ -175,7 +175,7 @@ func (p *program) warnSignless(f *flip, o *outage, cfg *config.Config) {
 	}
 }
 
-// entry is a host that is known to be there, by its canonical name.
+// entry returns the host with a canonical name, which must be there.
 func entry(cfg *config.Config, name string) *config.Host {
 	return &cfg.Hosts[slices.IndexFunc(cfg.Hosts, func(h config.Host) bool { return h.Name == name })]
 }

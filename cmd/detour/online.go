@@ -16,15 +16,15 @@ func (p *program) onlineCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "online HOST…",
 		Short: "Serve hosts from their upstreams again",
-		Long: `Serve hosts from their upstreams again, and nobody else: whatever took them
-offline by the operator's word ends for them, which is the flag, a maintenance
-window in force, or offline --all. Later windows stay.
+		Long: `Serve hosts from their upstreams again. Whatever an operator took them offline
+with ends for these hosts, and no others: the flag, a maintenance window in
+force, or offline --all. Later windows stay.
 
 HOST is a name as in [hosts], a full name or an alias. With --all an earlier
 offline --all ends, and exactly what was online before it is online again.
 
-The file is changed where it says so, every other byte stays; then the running
-gateway reads it, and the command returns when the new state serves. A host
+In the file only these settings change, every other byte stays; then the running
+gateway reads it, and the command returns when the new state is in force. A host
 whose upstream is unhealthy may stay offline (auto_offline): then the exit
 status is 1.`,
 		Example:           "  detour online blog\n  detour online blog shop.example.org\n  detour online --all",
@@ -48,7 +48,7 @@ status is 1.`,
 	return cmd
 }
 
-// hostsOrAll wants one of the two.
+// hostsOrAll wants either hosts or --all.
 func hostsOrAll(hosts []string, all bool) error {
 	switch {
 	case all && len(hosts) > 0:
@@ -59,7 +59,7 @@ func hostsOrAll(hosts []string, all bool) error {
 	return nil
 }
 
-// online brings hosts online, whatever took them offline by the operator's word.
+// online brings hosts online, whatever an operator took them offline with.
 func (p *program) online(ctx context.Context, path string, hosts []string, asJSON bool) error {
 	cfg, data, err := parse(path)
 	if err != nil {
@@ -87,7 +87,7 @@ func (p *program) online(ctx context.Context, path string, hosts []string, asJSO
 	return p.follow(ctx, f)
 }
 
-// brought says which of the operator's words ended, unless it was the flag alone.
+// brought says what ended for a host, unless it was the flag alone.
 func brought(c config.Change, clock clock) string {
 	var what []string
 	if c.From != c.To {
@@ -109,8 +109,7 @@ func brought(c config.Change, clock clock) string {
 	return ", " + strings.Join(what, " and ")
 }
 
-// flipAll takes all hosts offline but those that are excepted, or, with
-// o.all false, ends that.
+// flipAll takes all hosts offline except some, or, with o.all false, ends that.
 func (p *program) flipAll(ctx context.Context, path string, except []string, o *outage) error {
 	cfg, data, err := parse(path)
 	if err != nil {

@@ -90,7 +90,7 @@ func (o *outage) times(c clock) (from, until time.Time, err error) {
 	return from, until, err
 }
 
-// planner knows what there is to plan for the hosts of a call.
+// planner makes the edits of a call of offline with a time.
 type planner struct {
 	*outage
 	clock   clock
@@ -100,7 +100,8 @@ type planner struct {
 	hosts   []*config.Host
 }
 
-// drain is how long the hosts that are online drain, all alike.
+// drain is how long the hosts that are online drain: the longest of theirs, unless
+// the call gives one.
 func (w *planner) drain() time.Duration {
 	drain := w.outage.drain.Duration
 	for _, h := range w.hosts {
@@ -111,9 +112,9 @@ func (w *planner) drain() time.Duration {
 	return drain
 }
 
-// begins is when a host that is to go offline now has no running sessions any
-// more: after its drain, or at the end of the one that is under way. Of a host
-// that is offline nobody is let in again.
+// begins is when a host that is to go offline now no longer serves sessions: after
+// its drain, or at the end of the one that is under way. A host that is offline
+// lets nobody in again.
 func (w *planner) begins(h *config.Host) time.Time {
 	switch state := w.gateway.stateOf(h, w.config); {
 	case state == "offline":
@@ -125,7 +126,7 @@ func (w *planner) begins(h *config.Host) time.Time {
 	return w.clock.now.Add(w.drain())
 }
 
-// fits reports a drain that is longer than the window that begins now.
+// fits returns an error if a drain is longer than the window that begins now.
 func (w *planner) fits(until time.Time) error {
 	for _, h := range w.hosts {
 		if begins := w.begins(h); !until.After(begins) {
@@ -144,8 +145,8 @@ func (w *planner) later(data []byte, from, until time.Time) ([]byte, error) {
 	return config.AddMaintenance(w.path, data, m)
 }
 
-// now moves the windows the hosts are in. For the others, what keeps them
-// offline now gives way to a new window, in the same edit: nobody gets in
+// now moves the end of the windows that hosts are in. For the others a new window
+// replaces what keeps them offline now, in the same edit, so that nobody gets in
 // between.
 func (w *planner) now(data []byte, until time.Time) ([]byte, error) {
 	move := config.Maintenance{Until: until, Reason: w.reason}

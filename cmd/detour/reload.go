@@ -14,10 +14,10 @@ func (p *program) reloadCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the running gateway read its configuration again",
-		Long: `Have the running gateway read its configuration again, wait until the new state
-serves, and say what changed. A configuration with mistakes is refused: the old
-one stays in force, the mistakes are printed and the exit status is 1.`,
+		Short: "Make the running gateway read its configuration again",
+		Long: `Make the running gateway read its configuration again, wait until the new state
+is in force, and say what changed. A configuration with mistakes is refused: the
+old one stays in force, the mistakes are printed and the exit status is 1.`,
 		Example: "  detour reload",
 		Args:    noArguments,
 		RunE: p.asking(func(ctx context.Context, _ string, gw *control.Client, _ []string) error {
@@ -56,7 +56,7 @@ func (p *program) reload(ctx context.Context, gw *control.Client, asJSON bool) e
 	return nil
 }
 
-// refused prints why a reload was refused and returns the error to end with.
+// refused prints why a reload was refused and returns the command's error.
 func (p *program) refused(report control.Report) *operatorError {
 	for _, problem := range report.Problems {
 		p.complain("%s", problem)

@@ -37,7 +37,7 @@ requests in flight finish for at most [listen] grace. A second signal ends at
 once. SIGHUP reads the configuration again and opens the log files again.
 
 The process log goes to stderr: readable on a terminal, JSON otherwise, with its
-priority in systemd's journal. What visitors do goes to one file a host, see
+priority in systemd's journal. What visitors do goes to one file per host: see
 [log].`,
 		Example: `  detour run
   detour run -c /etc/detour/proxy.toml --log-level debug`,
@@ -50,7 +50,7 @@ priority in systemd's journal. What visitors do goes to one file a host, see
 			return p.serve(cmd.Context(), path, level)
 		},
 	}
-	cmd.Flags().TextVar(&level, "log-level", slog.LevelInfo, "least `LEVEL` of the process log: debug, info, warn or error")
+	cmd.Flags().TextVar(&level, "log-level", slog.LevelInfo, "lowest `LEVEL` in the process log: debug, info, warn or error")
 	return cmd
 }
 
@@ -68,8 +68,8 @@ func (p *program) configPath() (string, error) {
 	return path, nil
 }
 
-// echo is how long after the first stop signal another one is the same wish:
-// timeout(1) and some supervisors signal a process and its group.
+// echo is how long after the first stop signal another one means the same:
+// timeout(1) and some supervisors signal both a process and its group.
 const echo = 200 * time.Millisecond
 
 // errImpatient ends a gateway whose operator did not want to wait for the
@@ -78,8 +78,8 @@ var errImpatient = errors.New("stopped by a second signal before the requests in
 
 // serve runs a gateway until ctx ends or a signal does it.
 func (p *program) serve(ctx context.Context, path string, level slog.Level) error {
-	// From the first moment on: SIGHUP would end a program that is starting.
-	hangups := make(chan os.Signal, 1) // one that waits is enough, a reload reads everything
+	// Before anything else: SIGHUP would end a program that is starting.
+	hangups := make(chan os.Signal, 1) // one is enough: a reload reads everything
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	stops := make(chan os.Signal, 2) // the second must not be lost
@@ -147,8 +147,9 @@ func (p *program) serve(ctx context.Context, path string, level slog.Level) erro
 // serviceUser is who detour.service runs as.
 const serviceUser = "detour"
 
-// mayServe keeps root from writing certificates and logs where the service does:
-// it could not read them at its next start, and its visitors would be warned.
+// mayServe keeps root from writing certificates and logs where the service does.
+// The service could not read them at its next start, and visitors would get
+// certificates that their browsers warn of.
 func mayServe(path string) error {
 	if os.Geteuid() != 0 {
 		return nil

@@ -21,10 +21,10 @@ func (p *program) statusCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Say how the running gateway and its hosts are",
-		Long: `Say how the running gateway and its hosts are: state and why, upstreams,
+		Short: "Show the state of the running gateway and its hosts",
+		Long: `Show the state of the running gateway and its hosts: state and why, upstreams,
 certificate, requests in flight, last error; below, a line about each host that
-is not online or will not be. WHY is the flag, all (detour offline --all), a
+is offline or going to be. WHY is the flag, all (detour offline --all), a
 maintenance window, a window that overran because the upstream has not answered
 since, or the health of the upstream. Without a running gateway it shows what
 the configuration says, and the exit status is 1.`,
@@ -91,8 +91,8 @@ func (p *program) statusOfFile(path string, notRunning error) error {
 }
 
 // writeStatus is `detour status`: a line about the gateway, a table of its
-// hosts, a sentence about each that is not online or will not be, and what
-// needs the operator's attention.
+// hosts, a sentence about each that is offline or going to be, and what needs the
+// operator's attention.
 func writeStatus(w io.Writer, st control.Status, c clock) {
 	now := c.now
 	fmt.Fprintf(w, "detour %s, up %s, generation %d since %s ago, %s\n\n", printable(st.Version),
@@ -118,7 +118,7 @@ func why(h *control.Host) string {
 	return "-"
 }
 
-// upstreams are a host's upstreams, each with what is special about it.
+// upstreams lists a host's upstreams, and which are standby or unhealthy.
 func upstreams(h *control.Host) string {
 	if len(h.Upstreams) < 2 {
 		return h.Upstream
@@ -140,8 +140,8 @@ func upstreams(h *control.Host) string {
 	return strings.Join(list, ", ")
 }
 
-// detours are the hosts that are not online or will not be, a line each, with
-// an empty one before the first.
+// detours are the hosts that are offline or going to be, a line each, with an
+// empty one before the first.
 func detours(st control.Status, c clock) []string {
 	var lines []string
 	for i := range st.Hosts {
@@ -159,7 +159,7 @@ func detours(st control.Status, c clock) []string {
 	return lines
 }
 
-// inFlight is what a host is busy with.
+// inFlight is how many requests a host is busy with.
 func inFlight(h *control.Host) string {
 	s := strconv.FormatInt(h.InFlight, 10)
 	if h.Bypassed > 0 {

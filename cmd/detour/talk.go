@@ -33,8 +33,8 @@ func parse(path string) (*config.Config, []byte, error) {
 	return cfg, data, err
 }
 
-// notRead is the error of reading a configuration, with how to be one of those who
-// may.
+// notRead is the error of reading a configuration, with the remedy where the
+// operator lacks the permission.
 func notRead(path string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return &operatorError{err, joinGroup(control.GroupOf(path)), exitFailed}
@@ -42,8 +42,8 @@ func notRead(path string, err error) error {
 	return err
 }
 
-// asking makes a command of what is done with the configuration's path and a
-// client of its gateway.
+// asking is the RunE of a command that talks to a running gateway: it calls f with
+// the configuration's path and a client for its gateway.
 func (p *program) asking(f func(ctx context.Context, path string, gw *control.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		path, err := p.configPath()
@@ -58,8 +58,8 @@ func (p *program) asking(f func(ctx context.Context, path string, gw *control.Cl
 	}
 }
 
-// client is for the gateway of the configuration at path. The file may have
-// mistakes by now: after a refused reload is just when an operator asks.
+// client returns a client for the gateway of the configuration at path. The file
+// may have mistakes: after a refused reload is just when an operator asks.
 func client(path string) (*control.Client, error) {
 	cfg, data, err := parse(path)
 	if err == nil {
@@ -87,8 +87,8 @@ func defaultSocket() string {
 	return ""
 }
 
-// fullName is the canonical name of a host as an operator writes it; what the
-// file cannot complete, because it has mistakes, is taken as it is.
+// fullName is the canonical name of a host that an operator named. If the file
+// has mistakes, so that it cannot complete the name, it is taken as it is.
 func fullName(path, named string) string {
 	cfg, _, err := parse(path)
 	if err != nil {
@@ -105,8 +105,8 @@ func hostOf(st control.Status, name string) *control.Host {
 	return hostWhere(st, func(h *control.Host) bool { return h.Host == name })
 }
 
-// hostNamed is the host of a key, or the one that has a full name or alias; nil =
-// the gateway has none.
+// hostNamed finds a host by its key, or by a full name, which may be an alias;
+// nil = the gateway has none.
 func hostNamed(st control.Status, key, name string) *control.Host {
 	return cmp.Or(
 		hostWhere(st, func(h *control.Host) bool { return h.Key == key }),

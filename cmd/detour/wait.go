@@ -11,13 +11,13 @@ import (
 	"detour/control"
 )
 
-// waitInterval is how often the live count is asked for: often enough to look
-// alive, and nothing to a gateway.
+// waitInterval is how often the gateway is asked for the live count: often enough
+// to look alive, and no load for it.
 const waitInterval = 500 * time.Millisecond
 
 // awaitQuiet shows a live count until the hosts that should be offline are, and
-// nothing of theirs is in flight any more, except for those who are let through
-// nevertheless: they stay. The end of ctx ends only the waiting.
+// nothing of theirs is in flight any more apart from bypassed requests. The end of
+// ctx ends only the waiting.
 func (p *program) awaitQuiet(ctx context.Context, f *flip) (control.Status, error) {
 	display := liveLine{p: p, terminal: isTerminal(p.stderr)}
 	defer display.end()
@@ -47,8 +47,7 @@ func (p *program) awaitQuiet(ctx context.Context, f *flip) (control.Status, erro
 	}
 }
 
-// notAwaited ends the waiting of an operator who has other things to do, and
-// says what goes on.
+// notAwaited is the error of an operator's ending the wait. It says what goes on.
 func (f *flip) notAwaited(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // an operator who pressed Ctrl-C
 	defer cancel()
@@ -62,7 +61,7 @@ func (f *flip) notAwaited(ctx context.Context) error {
 	return &operatorError{errors.New("not waited to the end; " + goesOn), "detour status", exitFailed}
 }
 
-// progress sums up what still goes on.
+// progress sums up what is left, and reports whether that is nothing.
 func (f *flip) progress(st control.Status) (text string, quiet bool, err error) {
 	var sum control.Host
 	var end time.Time
