@@ -46,7 +46,7 @@ func (c *Config) TakenByAll(h *Host) bool {
 	return c.Offline.All && !slices.Contains(c.Offline.Except, h.Name)
 }
 
-// WantsOnline is what the operator says of h by its flag and [offline] all,
+// WantsOnline reports whether h is online by its flag and [offline] all, leaving
 // windows aside.
 func (c *Config) WantsOnline(h *Host) bool { return h.Online && !c.TakenByAll(h) }
 
@@ -84,7 +84,7 @@ type Listen struct {
 	HTTP3          bool
 	AdvertisePort  int // port in Alt-Svc and redirects; never 0 after Load
 	TrustedProxies TrustedProxies
-	MaxConnections int // open at the same time on HTTP and HTTPS together; 0 = only that of descriptors
+	MaxConnections int // of clients, on HTTP and HTTPS together; 0 = as many as descriptors and memory allow
 	Engine         Engine
 	Grace          time.Duration // how long SIGTERM drains
 }
@@ -175,7 +175,7 @@ type Notify struct {
 	URL            string        // each notice is sent there with POST; "" = none. It may hold a secret
 	Format         string        // of the body: "text" or "json"
 	Command        []string      // program and arguments, run for each notice; empty = none
-	ForgottenAfter time.Duration // offline for so long with a healthy upstream is worth a notice; 0 = never
+	ForgottenAfter time.Duration // a healthy host that was taken offline is worth a notice after this; 0 = never
 }
 
 // Control is the [control] table.
@@ -202,8 +202,8 @@ type Host struct {
 	UpstreamTLS     UpstreamTLS
 	ResponseTimeout time.Duration // to the upstream's response header, and for a piece of an upload
 	MaxBody         int64         // bytes of a request's body; 0 = no limit
-	Drain           time.Duration // how long running sessions are served after the flag went off; 0 = not at all
-	Session         Session       // by what a running session is known
+	Drain           time.Duration // how long running sessions are served after the flag was switched off; 0 = not at all
+	Session         Session       // how to recognize a running session
 	Hold            time.Duration // how long requests wait for an upstream that refuses connections; 0 = not at all
 	Health          *Health       // how the upstreams are probed; nil = not at all
 	AutoOffline     bool          // unhealthy answers as offline; never without Health
@@ -230,8 +230,8 @@ type UpstreamTLS struct {
 	Insecure   bool   // do not verify
 }
 
-// Session says by which signs a request is known to belong to a running
-// session; one is enough. Empty means that nothing is known about sessions.
+// Session says which signs show that a request belongs to a running session; one
+// is enough. If it is empty, no session is recognized.
 type Session struct {
 	Cookies []string // names; one that ends in "*" is a prefix
 	Paths   []string // a path and everything below it: "/cart" is also "/cart/x", not "/cartoon"
@@ -244,8 +244,8 @@ type Health struct {
 	Interval             time.Duration
 	Timeout              time.Duration // at most Interval
 	StatusMin, StatusMax int           // of a healthy answer, both included
-	Fails, Passes        int           // so many in a row change the state; at least 1
-	PassiveStatus        bool          // 502, 503 and 504 in answers to visitors count as fails
+	Fails, Passes        int           // this many in a row change the state; at least 1
+	PassiveStatus        bool          // answers 502, 503 and 504 to visitors count as fails
 }
 
 // Maintenance is one [[maintenance]] entry: either one window, From until Until,
@@ -260,8 +260,7 @@ type Maintenance struct {
 	Drain  time.Duration // before the beginning of a window: running sessions may finish
 	Reason string        // for people; holds anything, so it must be escaped wherever it is shown
 
-	// Ended says by canonical Name since when a host has been online again: a
-	// window whose drain or, without drain, whose beginning was at or before that
-	// moment is over for that host.
+	// Ended says by canonical Name since when a host has been online again: windows
+	// that began at or before that moment, drain included, are over for that host.
 	Ended map[string]time.Time
 }

@@ -16,12 +16,12 @@ type Change struct {
 	// What BringOnline and MoveMaintenance did besides the flag.
 	Ended    []Maintenance // windows in force, or in their drain, that are over now for this host
 	Excepted bool          // added to offline.except, because offline.all is true
-	Over     bool          // a window that was over is marked as ended, so that no upstream is waited for
+	Over     bool          // a window that was over by itself is marked as ended: nobody waits for the upstream
 	Moved    bool          // the window in force has another end
 }
 
 // SetOnline returns data with the flag of the given hosts set, and every other
-// byte as it was. Hosts are named as for Choose. A flag that is absent and has to
+// byte as it was. Hosts are named as for Choose. A flag that is missing and has to
 // be false is inserted behind the host's upstream.
 //
 // Nothing is changed, and the error says why, when data is not valid or would
@@ -89,8 +89,8 @@ func revise(name string, data []byte, edits []edit, want *Config) ([]byte, error
 	return edited, nil
 }
 
-// Choose returns the hosts that are named by key, short or full name, or alias,
-// each once, in the order named. The error says which of the names are nobody's.
+// Choose returns the hosts named by key, short or full name, or alias, each once,
+// in the order named. The error says which names no host has.
 func (c *Config) Choose(named []string) ([]*Host, error) {
 	var chosen []*Host
 	var unknown []string
@@ -119,7 +119,8 @@ func (c *Config) index(s string) int {
 	return slices.IndexFunc(c.Hosts, func(h Host) bool { return slices.Contains(h.Names(), name) })
 }
 
-// noHost says that names are nobody's, and whose may have been meant.
+// noHost is the error of names that no host has, with the ones that may have been
+// meant.
 func (c *Config) noHost(names ...string) error {
 	var known []string
 	for i := range c.Hosts {

@@ -32,10 +32,10 @@ func Load(path string) (*Config, error) {
 	return c, nil
 }
 
-// Parse validates a configuration's bytes. It touches no file and no network,
-// so who flips a host needs no right to read the gateway's secrets; name stands
-// in messages, and relative paths are taken from its directory. The
-// error is Problems.
+// Parse validates a configuration's bytes. It touches no file and no network, so
+// whoever flips a host need not be able to read the gateway's secrets. name is
+// used in messages, and relative paths are taken from its directory. The error is
+// Problems.
 func Parse(name string, data []byte) (*Config, error) {
 	c, d := parse(name, data)
 	if err := d.err(); err != nil {

@@ -9,16 +9,16 @@ import (
 	"detour/state"
 )
 
-// AddMaintenance returns data with a [[maintenance]] entry more, and every other
+// AddMaintenance returns data with one more [[maintenance]] entry, and every other
 // byte as it was. The hosts of m are keys, names or aliases, or "*" alone for
 // all of them. Its times are written in whole seconds, with the offset of the
-// file's time_zone; Line and Ended do not matter.
+// file's time_zone; Line and Ended are ignored.
 //
-// Where a window of the very same hosts is in force when the new one begins, and
-// the new one ends later, that is made longer instead: who needs more time than
-// planned asks for it in the same way.
+// If a window of exactly these hosts is in force when m begins, and m ends later,
+// that window is extended instead: so an operator asks for more time in the same
+// way as for the first.
 //
-// The error is Problems where the entry makes no sense in this file.
+// The error is Problems if the entry makes no sense in this file.
 func AddMaintenance(name string, data []byte, m Maintenance) ([]byte, error) {
 	c, d := parse(name, data)
 	if err := d.err(); err != nil {
@@ -68,7 +68,7 @@ func AddMaintenance(name string, data []byte, m Maintenance) ([]byte, error) {
 	return revise(name, data, []edit{{list.at + 1, list.at + 1, text}}, &want)
 }
 
-// prolonged returns which one window of the same hosts m makes longer, -1 if none.
+// prolonged returns the index of the window that m extends, -1 if there is none.
 func (c *Config) prolonged(m *Maintenance) int {
 	return slices.IndexFunc(c.Maintenance, func(w Maintenance) bool {
 		if w.Cron != "" || len(w.Hosts) != len(m.Hosts) || m.From.Before(w.From) || !m.Until.After(w.Until) {
@@ -111,12 +111,12 @@ func appendTable(data []byte, header string, members []string) edit {
 	return edit{len(data), len(data), text}
 }
 
-// BringOnline returns data changed so that it means: the given hosts are online
-// at now. Flags that are false become true, hosts that offline.all takes offline
-// are added to offline.except, and windows that are in force, or in their drain,
-// end for these hosts; later windows stay. One that is over by itself ends, too,
-// if a gateway that starts would still wait for the upstream: the operator does
-// not. Every other byte is as it was.
+// BringOnline returns data changed so that the given hosts are online at now. Flags
+// that are false become true, hosts that offline.all takes offline are added to
+// offline.except, and windows that are in force, or in their drain, end for these
+// hosts; later windows stay. A window that has just ended by itself is marked as
+// ended, too, so that a gateway that starts does not wait for the upstream. Every
+// other byte is as it was.
 //
 // Hosts are named as in SetOnline, and the errors are the same. All are changed
 // or none.
@@ -157,8 +157,8 @@ func (e *hostEdit) except(changes []Change) {
 	e.edits = append(e.edits, insertExceptions(data, list, keys))
 }
 
-// endWindow ends the i-th [[maintenance]] entry for those of the hosts for which
-// a window of it is in force or, where that counts, just over.
+// endWindow ends the i-th [[maintenance]] entry for those hosts for which a window
+// of it is in force or, if over is true, has just ended.
 func (e *hostEdit) endWindow(i int, changes []Change, over bool) {
 	m, entry := &e.config.Maintenance[i], e.root.member("maintenance").members[i]
 	ended := entry.member("ended")

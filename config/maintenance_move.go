@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// MoveMaintenance returns data changed so that the windows which keep m.Hosts
-// offline at now, or drain them, and nobody else, end at m.Until instead; Moved
-// of their changes is true. What the file says besides to take the hosts offline
-// gives way, as in BringOnline, except for offline.all: the caller adds windows
-// for the hosts that are not moved. Every other byte is as it was.
+// MoveMaintenance returns data changed so that windows of m.Hosts alone, which are
+// in force or in their drain at now, end at m.Until instead; Moved is true in the
+// changes of their hosts. Whatever else keeps the hosts offline ends as by
+// BringOnline, except for offline.all: the caller adds windows for the hosts that
+// were not moved. Every other byte is as it was.
 //
 // The reason stays unless m has one. A drain that is under way stays, too,
 // unless m.From is set: then m.From and m.Drain take its place.
@@ -40,9 +40,9 @@ func MoveMaintenance(name string, data []byte, m Maintenance, now time.Time) ([]
 	return e.revise(name, changes)
 }
 
-// ownWindows returns which entries with times are in force for hosts of changes
-// alone, at most one for each host, and marks these. Of two, the one that began
-// first counts: it is the stricter.
+// ownWindows returns the indices of entries with times that are in force for hosts
+// of changes and no others, at most one for each host, and marks these hosts as
+// Moved. Of two entries the one that began first counts: it is the stricter.
 func (e *hostEdit) ownWindows(changes []Change) (own []int) {
 	list := e.config.Maintenance
 	order := make([]int, len(list))
@@ -72,8 +72,8 @@ func (e *hostEdit) ownWindows(changes []Change) (own []int) {
 	return own
 }
 
-// move has the window, written as entry, end with to, and for to's reason and
-// after to's drain where it has these. It returns the edits.
+// move gives the window, written as entry, the end of to, and its reason, beginning
+// and drain where it has these. It returns the edits.
 func (m *Maintenance) move(to Maintenance, data []byte, entry *node, zone *time.Location) []edit {
 	m.Until = to.Until
 	edits := []edit{setValue(entry.member("until"), to.Until.In(zone).Format(time.RFC3339))}

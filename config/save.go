@@ -45,9 +45,9 @@ func SetAllFile(path string, all bool, except []string) error {
 }
 
 // EditFile replaces the file at path, or, if that is a symbolic link, the file it
-// points to, by what change makes of it: several edits become one, and a reader
-// sees all or none of them. An error of change leaves the file as it is. change
-// may be called again when somebody else wrote the file meanwhile.
+// points to, with what change returns: readers see all of its edits or none. If
+// change returns an error, the file stays as it is. change is called again if
+// somebody else wrote the file meanwhile.
 func EditFile(path string, change func(data []byte) ([]byte, error)) error {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -188,7 +188,8 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// cause leaves out the name of a file that nobody knows.
+// cause is err without the name of the temporary file, which means nothing to an
+// operator.
 func cause(err error) error {
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		return at.Err

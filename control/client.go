@@ -23,8 +23,8 @@ import (
 // only the one of a gateway that was killed.
 var ErrNotRunning = errors.New("no gateway is running")
 
-// ErrSilent means that somebody took the connection and did not answer: the
-// gateway hangs, or the machine is overwhelmed.
+// ErrSilent means that the connection was accepted but not answered: the gateway
+// hangs, or the machine is overloaded.
 var ErrSilent = errors.New("the gateway does not answer")
 
 // PermissionError means that the socket is there for others: a gateway may be
@@ -44,8 +44,8 @@ func (e *PermissionError) Error() string {
 
 func (e *PermissionError) Unwrap() error { return e.Err }
 
-// answerTimeout is for what the gateway answers from memory: at once, or, where it
-// has just got thousands of hosts and makes a certificate for each, in seconds.
+// answerTimeout is for what the gateway answers from memory: at once, or within
+// seconds when it has just got thousands of hosts and makes a certificate for each.
 const answerTimeout = 20 * time.Second
 
 // maxAnswer bounds what a Client reads: the status of ten thousand hosts is

@@ -1,6 +1,6 @@
-// Package control is the switchboard's socket: HTTP and JSON on a unix socket,
-// by which the command line asks a running gateway how it is and tells it to
-// reload. Server and client live here so that they cannot disagree.
+// Package control is the control socket: HTTP and JSON on a unix socket, by which
+// the command line asks a running gateway for its state and makes it reload.
+// Server and client are both here, so that they cannot disagree.
 package control
 
 import (
@@ -22,7 +22,7 @@ type Switchboard interface {
 	// An error says why there is no such link, and is shown to the operator.
 	Bypass(host string, d time.Duration) (link string, err error)
 	// Explain says what the gateway would do with a request at this moment, and
-	// does nothing of it. An error is for a request that cannot be.
+	// does none of it. An error says why there can be no such request.
 	Explain(r ExplainRequest) (Explanation, error)
 	// RetryCertificates orders failing certificates again now; no names = all.
 	RetryCertificates(names ...string)
@@ -35,12 +35,11 @@ type ReloadOptions struct {
 	// Drain says, by canonical host, how long running sessions are still served
 	// if this reload takes the host offline. It wins over the host's own drain;
 	// 0 = not at all. For a host that drains already because of its flag or
-	// offline.all it sets the end anew, counted from now; for one that is offline
-	// it means nothing.
+	// offline.all it sets the end anew, counted from now. For one that is offline
+	// 0 ends what is still open, and anything else means nothing.
 	Drain map[string]time.Duration `json:"drain,omitempty"`
-	// Online names canonical hosts that the operator wants online now, whatever
-	// is known of their upstreams: one that waits for its upstream after a window
-	// comes back at once.
+	// Online names canonical hosts that come back at once, where after a window
+	// they would wait for an answer of their upstream.
 	Online []string `json:"online,omitempty"`
 }
 
@@ -94,7 +93,7 @@ type Host struct {
 	Upstreams []Upstream `json:"upstreams,omitempty"`
 
 	InFlight    int64        `json:"in_flight"` // requests being served, upgraded connections included, bypassed ones not
-	Bypassed    int64        `json:"bypassed"`  // the same of those who are let through although the host is not online: the end of a drain spares them
+	Bypassed    int64        `json:"bypassed"`  // the same for requests that bypass being offline: the end of a drain spares them
 	Streams     int64        `json:"streams"`   // of these: WebSockets, other tunnels and event streams
 	Sessions    int64        `json:"sessions"`  // while draining: requests of running sessions since it began
 	Requests    uint64       `json:"requests"`  // since start

@@ -26,7 +26,7 @@ const (
 	dirMode    = 0o750
 )
 
-// reloadPath is the one that may take its time.
+// reloadPath is the only request that may take long.
 const reloadPath = "/v1/reload"
 
 const (
@@ -165,8 +165,8 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	s.answer(w, http.StatusOK, s.board.Status())
 }
 
-// reload knows nothing of its client's context: the file has been changed, so the
-// gateway should follow it whoever still waits for the answer.
+// reload goes on without its client: the file has been changed, so the gateway
+// should follow it whether or not somebody still waits for the answer.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	var options ReloadOptions
 	if !s.read(w, r, &options) {
