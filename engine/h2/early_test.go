@@ -26,6 +26,11 @@ func early(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "no")
 }
 
+// put is the head of an upload of size bytes.
+func put(path string, size int) []byte {
+	return block(":method", "PUT", ":scheme", "https", ":authority", "a.test", ":path", path, "content-length", strconv.Itoa(size))
+}
+
 // untilAnswered reads the answer on stream id and the PING behind it.
 func (r *raw) untilAnswered(id uint32) (ping [8]byte) {
 	r.t.Helper()
@@ -102,22 +107,31 @@ func TestEarlyAnswer(t *testing.T) {
 			r.want(nothing)
 		},
 		"at once after a success": func(r *raw) {
-			r.headers(1, path("PUT", "/200"), false)
-			r.until("the answer", endOf(1))
-			r.want(onStream(noErr))
-		},
-		"not when only the end is missing": func(r *raw) {
-			for i, path := range []string{"/200", "/503"} {
+			for i, block := range [][]byte{path("PUT", "/200"), put("/200", DefaultLimits().StreamWindow+1), put("/204", 1)} {
 				id := uint32(2*i + 1)
-				r.headers(id, block(":method", "PUT", ":scheme", "https", ":authority", "a.test", ":path", path, "content-length", "0"), false)
+				r.headers(id, block, false)
+				r.until("the answer", endOf(id))
+				r.want(onStream(noErr))
+			}
+		},
+		"not when the client can end its request": func(r *raw) {
+			for i, test := range []struct {
+				path string
+				size int
+			}{{"/200", 0}, {"/204", 0}, {"/503", 0}, {"/200", 2 * maxFrame}, {"/503", 2 * maxFrame}} {
+				id := uint32(2*i + 1)
+				r.headers(id, put(test.path, test.size), false)
 				r.WritePing(true, r.untilAnswered(id))
 				r.want(nothing)
+				for range test.size / maxFrame {
+					r.WriteData(id, false, make([]byte, maxFrame))
+				}
 				r.WriteData(id, true, nil)
 				r.want(nothing)
 			}
 		},
 		"not when the rest came meanwhile": func(r *raw) {
-			r.headers(1, block(":method", "PUT", ":scheme", "https", ":authority", "a.test", ":path", "/503", "content-length", "3"), false)
+			r.headers(1, put("/503", 3), false)
 			ping := r.untilAnswered(1)
 			r.WriteData(1, false, []byte("all"))
 			r.WritePing(true, ping)

@@ -186,7 +186,7 @@ func (c *Conn) acked(ping [8]byte) {
 		return
 	}
 	id := binary.BigEndian.Uint32(ping[4:])
-	if st := c.streams[id]; st != nil && st.answered() && st.missing != 0 && ping == answeredPing(id) {
+	if st := c.streams[id]; st != nil && st.answered() && !st.canEnd() && ping == answeredPing(id) {
 		c.resetAnswered(st)
 	}
 }
