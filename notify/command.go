@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// run tells one notice to a command: as JSON on its standard input and as
-// variables. It is run once: half of what a command does may be done already.
+// run tells one notice to a command, as JSON on its standard input and in
+// variables. A command that fails is not run again: it may have done half its work.
 func (n *Notifier) run(command []string, notice Notice) func(context.Context) time.Duration {
 	return func(ctx context.Context) time.Duration {
 		ctx, cancel := context.WithTimeout(ctx, commandLimit)
@@ -37,7 +37,7 @@ func runCommand(ctx context.Context, command []string, notice Notice) error {
 	cmd.WaitDelay = time.Second // for pipes that a child in the background keeps open
 	err := cmd.Run()
 	switch {
-	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it left a child behind, as it may
+	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it may leave a child behind
 		return nil
 	case ctx.Err() == context.DeadlineExceeded:
 		return fmt.Errorf("took longer than %s and was ended", commandLimit)
@@ -47,8 +47,7 @@ func runCommand(ctx context.Context, command []string, notice Notice) error {
 	return err
 }
 
-// environment is what a command gets of ours, without the secrets there may
-// be, and the notice.
+// environment is a command's: the notice, and of ours only what holds no secrets.
 func environment(notice Notice) []string {
 	var env []string
 	for _, name := range []string{"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"} {

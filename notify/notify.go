@@ -1,6 +1,6 @@
-// Package notify tells people what happened: by POST to a URL and by running a
-// command. Telling is never in the way: notices wait in bounded queues and are
-// sent in the background, those about one host in their order.
+// Package notify tells people what happened, by a POST to a URL and by running a
+// command. Nobody waits for it: notices are in bounded queues and are sent in the
+// background, those about one host in order.
 package notify
 
 import (
@@ -41,32 +41,32 @@ type Format string
 
 // The Formats. "" is FormatText.
 const (
-	FormatText Format = "text" // Text as the body, with the time if it is late, and a Title field, as ntfy likes it
+	FormatText Format = "text" // Text as the body, with the time if it is late, and a Title header, which ntfy shows
 	FormatJSON Format = "json"
 )
 
 const (
 	// postLimit is for one try: a server on the other side of the world answers
-	// within two seconds, one that takes ten is not well.
+	// within two seconds, one that takes ten has a problem.
 	postLimit = 10 * time.Second
 	// commandLimit is for a command, which may send a mail or talk to a modem.
 	commandLimit = time.Minute
-	// tries and the pauses between them reach over five minutes, the time in
-	// which a router's own way out usually comes back.
+	// tries and the pauses between them take over five minutes, within which a
+	// router's connection to the internet is usually back.
 	tries      = 8
 	firstPause = 3 * time.Second
 	longPause  = 2 * time.Minute
-	// late is when the time of arrival does not tell any more when it happened.
+	// late is the delay after which a text says when it happened.
 	late = time.Minute
-	// waiting is how many notices a queue holds. It is more than a small house
-	// has hosts; beyond it the oldest is dropped, as the newest says how it is.
+	// waiting is how many notices a queue holds, more than a small site has hosts.
+	// Beyond it the oldest is dropped, because the newest says how things are.
 	waiting = 128
 )
 
 // Options are what a Notifier needs.
 type Options struct {
 	Log       *slog.Logger      // learns of notices that could not be sent; nil = nobody does
-	Transport http.RoundTripper // nil = the system's usual way out
+	Transport http.RoundTripper // nil = http.DefaultTransport
 }
 
 // Notifier sends notices. It has no goroutine while there is nothing to send.
@@ -74,7 +74,7 @@ type Options struct {
 type Notifier struct {
 	log    *slog.Logger
 	client *http.Client
-	posts  *queue // apart, so that a server that hangs does not hold back the command
+	posts  *queue // separate, so that a server that hangs does not hold back the command
 	runs   *queue
 	cancel context.CancelFunc
 }
@@ -112,9 +112,8 @@ func (n *Notifier) Send(t Target, notice Notice) {
 	}
 }
 
-// Close takes no more notices and lets those that wait be sent until ctx ends;
-// then they are given up, and the log says how many. It returns when nothing is
-// under way any more.
+// Close takes no more notices. Those that wait are sent until ctx ends; the log says
+// how many were not. It returns when nothing is under way any more.
 func (n *Notifier) Close(ctx context.Context) {
 	stop := context.AfterFunc(ctx, n.cancel)
 	defer stop()
@@ -125,7 +124,7 @@ func (n *Notifier) Close(ctx context.Context) {
 	}
 }
 
-// text is the notice as a URL with FormatText gets it now.
+// text is the body of a POST with FormatText that is sent now.
 func (notice Notice) text() string {
 	if time.Since(notice.Time) < late {
 		return plain(notice.Text)
@@ -133,7 +132,7 @@ func (notice Notice) text() string {
 	return plain(notice.Text) + " (" + notice.Time.Format("2006-01-02 15:04 MST") + ")"
 }
 
-// json is the notice as a URL with FormatJSON and a command get it.
+// json is the body of a POST with FormatJSON, and the standard input of a command.
 func (notice Notice) json() []byte {
 	data, err := json.Marshal(notice)
 	if err != nil {
@@ -142,8 +141,8 @@ func (notice Notice) json() []byte {
 	return data
 }
 
-// plain shows control characters, and those that turn the direction of writing,
-// as escapes: a reason may hold anything, and shells and telephones show it.
+// plain escapes control characters and those that change the direction of writing:
+// a reason may hold anything, and ends up in terminals and on phones.
 func plain(s string) string {
 	var b strings.Builder
 	for _, r := range s {

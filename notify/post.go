@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// post returns the tries to send one notice to t.URL, while there is hope.
+// post returns a function that tries to send one notice to t.URL, and says when it
+// wants to be called again; 0 = never.
 func (n *Notifier) post(t Target, notice Notice) func(context.Context) time.Duration {
 	try, pause := 0, firstPause
 	return func(ctx context.Context) time.Duration {
@@ -54,7 +55,7 @@ func (n *Notifier) postOnce(ctx context.Context, t Target, notice Notice) (hope 
 		return true, withoutURL(err)
 	}
 	defer res.Body.Close()
-	const enough = 4 << 10 // of an answer that nobody reads, to keep the connection
+	const enough = 4 << 10 // of an answer that nobody needs, so that the connection can be used again
 	_, _ = io.CopyN(io.Discard, res.Body, enough)
 	if res.StatusCode/100 == 2 {
 		return false, nil

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// queue sends one notice at a time, in the background. Those about one host go
-// in their order; one that waits for its next try holds back no other host's.
+// queue sends one notice at a time, in the background. Those about one host go in
+// order; one that waits for its next try does not hold back those of other hosts.
 // Its goroutine lives while there is something to do.
 type queue struct {
 	ctx  context.Context // ends what is under way
@@ -35,7 +35,7 @@ func newQueue(ctx context.Context) *queue {
 }
 
 // add puts a notice about host at the end. If there are too many, it drops the
-// oldest, and reports that for the first of them.
+// oldest; it reports the first such drop since the queue was last empty.
 func (q *queue) add(host string, try func(context.Context) time.Duration) (overflows bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -81,8 +81,8 @@ func (q *queue) work() {
 	}
 }
 
-// next takes the notice out that is due for the longest time, or says how long
-// there is none; done = there is none at all, or ctx has ended.
+// next takes out the notice that has been due for longest, or says how long until
+// one is; done = none is left, or ctx has ended.
 func (q *queue) next() (_ *job, pause time.Duration, done bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -107,8 +107,8 @@ func (q *queue) next() (_ *job, pause time.Duration, done bool) {
 	return j, 0, false
 }
 
-// close refuses what comes and waits for what is there, or for ctx. It returns
-// how many were not sent.
+// close refuses new notices and waits until those that are there are sent, or ctx
+// has ended. It returns how many were not sent.
 func (q *queue) close() (lost int) {
 	q.mu.Lock()
 	q.closed = true

@@ -2,10 +2,10 @@ package state
 
 import "time"
 
-// Streak finds an upstream's health from single results: so many of a kind in
-// a row change it, and one of the other kind begins the count anew. The first
-// pass of an upstream that nobody knows is enough. The zero value is Unknown;
-// it must not be used by several goroutines at once.
+// Streak finds an upstream's health from single results: a number of fails or
+// passes in a row changes it, and a result of the other kind begins the count anew.
+// For an unknown upstream the first pass is enough. The zero value is Unknown; it
+// must not be used by several goroutines at once.
 type Streak struct {
 	health Health
 	fails  int // in a row
@@ -50,8 +50,8 @@ func Overall(members []Health) Health {
 	return overall
 }
 
-// Damper follows a health without its flapping: after a change it stays for a
-// period. The zero value is Unknown; it must not be used by several goroutines
+// Damper follows a health that may flap: after each change it stays for a period.
+// The zero value is Unknown; it must not be used by several goroutines
 // at once.
 type Damper struct {
 	health  Health
@@ -61,8 +61,8 @@ type Damper struct {
 // Health is what the Damper says now.
 func (d *Damper) Health() Health { return d.health }
 
-// Follow takes the health that was found at now. wait is when to ask again
-// because the period holds a change back; zero = not held back.
+// Follow takes the health that was found at now. If the period holds a change back,
+// wait is when to call again; zero = it does not.
 func (d *Damper) Follow(found Health, now time.Time, period time.Duration) (wait time.Time) {
 	if found == d.health {
 		return time.Time{}

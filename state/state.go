@@ -24,8 +24,7 @@ func (s Serving) String() string { return [...]string{"online", "draining", "off
 // Cause says why a host is not online.
 type Cause string
 
-// The Causes, in the order of their weight: of two that have the same effect,
-// the one that stands first is told.
+// The Causes, by weight: of two with the same effect, the first one is given.
 const (
 	ByFlag    Cause = "flag"    // the operator took the host offline
 	ByAll     Cause = "all"     // … or all hosts
@@ -52,7 +51,7 @@ type Inputs struct {
 	Flag        bool      // the operator's: true = online
 	All         bool      // the operator took all hosts offline, and this is one of them
 	DrainUntil  time.Time // Flag or All took it off with a drain that ends then; zero = without
-	Windows     []Window  // those near now; of the others none matters
+	Windows     []Window  // those near now; no other matters
 	Drained     bool      // no running session is left: a drain is over before its time
 	Returning   bool      // a window ended and the upstream has not answered since
 	Health      Health
@@ -69,10 +68,9 @@ type State struct {
 	Next       time.Time // when the state may differ although no input did; zero = never
 }
 
-// Decide says how a host is served at now. Every cause that applies is heard:
-// the strictest wins, and of two that are equally strict the one that stands
-// first in the list of Causes. A drain is over when another one is, or when a
-// window is in force.
+// Decide says how a host is served at now. Of all causes that apply the strictest
+// wins, and of equally strict ones the first in the list of Causes. Every drain is
+// over when one is, or when a window is in force.
 func Decide(in Inputs, now time.Time) State {
 	var s State
 	var drainUntil time.Time

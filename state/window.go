@@ -30,10 +30,10 @@ func (w Window) Serving(now time.Time) Serving {
 // Plan is one maintenance of one host: one window from From until Until, or,
 // with Cron, a window of the length For whenever Cron says.
 //
-// Cron is read by the clock on the wall in Location. A time that the clock
-// shows twice, when summer ends, counts once, the first time; a time that it
-// skips, when summer begins, is moved as the clock was, so that no maintenance
-// is lost. A window lasts For by a stopwatch, whatever the clock does.
+// Cron goes by the wall clock in Location. A time that the clock shows twice, when
+// summer ends, counts once, the first time; a time that it skips, when summer
+// begins, is moved as the clock was, so that no maintenance is lost. A window lasts
+// For by a stopwatch, whatever the clock does.
 type Plan struct {
 	From, Until time.Time
 	Cron        cron.Schedule  // of ParseStandard, without a zone of its own; nil = one window
@@ -43,8 +43,8 @@ type Plan struct {
 	Ended       time.Time // windows that began until then, drain included, are over
 }
 
-// Near is the window in force at now, or in its drain; else the next one.
-// false: there is none any more.
+// Near is the window in force at now, or in its drain; else the next one; false if
+// there is none any more.
 func (p Plan) Near(now time.Time) (Window, bool) {
 	if p.Cron == nil {
 		w := Window{p.From, p.Until, p.Drain, p.Reason}
@@ -64,7 +64,7 @@ func (p Plan) Near(now time.Time) (Window, bool) {
 	wall := wallClock(since.Add(-p.For).In(loc), time.UTC).Add(-clockChange)
 	for {
 		if wall = p.Cron.Next(wall); wall.IsZero() {
-			return Window{}, false // the schedule names a day that there is not, like 30 February
+			return Window{}, false // the schedule names a day that does not exist, such as 30 February
 		}
 		from := wallClock(wall, loc)
 		w := Window{from, from.Add(p.For), p.Drain, p.Reason}
@@ -79,7 +79,7 @@ func (p Plan) Near(now time.Time) (Window, bool) {
 // both run on.
 const lookBack = 30 * time.Minute
 
-// JustOver is a window that came to its end within the half hour before now.
+// JustOver is a window that ended within the half hour before now.
 func (p Plan) JustOver(now time.Time) (Window, bool) {
 	w, ok := p.Near(now.Add(-lookBack))
 	return w, ok && !now.Before(w.Until)
