@@ -31,7 +31,7 @@ func (g *Gateway) refreshCloudflareRanges(ctx context.Context) {
 			ranges, err := proxy.FetchCloudflareRanges(ctx, client, os.Getenv(cloudflareBaseURL))
 			switch {
 			case err == nil:
-				g.useCloudflareRanges(ranges)
+				g.untilEnd(func() { g.useCloudflareRanges(ranges) })
 			case ctx.Err() == nil:
 				g.log.Info("Cloudflare's address ranges stay as they are known", "error", err)
 			}
@@ -46,12 +46,9 @@ func (g *Gateway) refreshCloudflareRanges(ctx context.Context) {
 
 // useCloudflareRanges builds the table in force again around the new list.
 func (g *Gateway) useCloudflareRanges(ranges []netip.Prefix) {
-	g.reloading.Lock()
-	defer g.reloading.Unlock()
+	g.reading.Lock()
+	defer g.reading.Unlock()
 	if known := g.cloudflareRanges.Load(); known != nil && slices.Equal(*known, ranges) {
-		return
-	}
-	if g.stopping {
 		return
 	}
 	g.cloudflareRanges.Store(&ranges)
@@ -62,6 +59,8 @@ func (g *Gateway) useCloudflareRanges(ranges []netip.Prefix) {
 		return
 	}
 	next.options.Generation, next.applied = old.table.Generation(), old.applied // it is the same configuration
-	g.swap(old, next, control.ReloadOptions{})
+	if !g.swap(next, control.ReloadOptions{}) {
+		return
+	}
 	g.log.Info("Cloudflare's address ranges refreshed", "ranges", len(ranges))
 }

@@ -60,16 +60,20 @@ type Gateway struct {
 	keeper           *keeper
 
 	// current is the configuration in force. Readers load it; only reload and
-	// the keeper, under reloading, replace it.
+	// the keeper, under reloading, replace it. What reload does besides, reading
+	// files above all, it does under reading alone, which is locked first: a
+	// disk that hangs holds up other reloads, and neither the keeper nor the end.
 	current   atomic.Pointer[snapshot]
+	reading   sync.Mutex
 	reloading sync.Mutex
-	stopping  bool                     // guarded by reloading: the end has begun, nothing is reloaded any more
 	refused   atomic.Pointer[[]string] // problems of the last refused reload; nil after a good one
 	seen      atomic.Pointer[digest]   // of the file that was read last, taken or refused
 
-	open   context.Context // until Close
-	shut   context.CancelFunc
-	closed sync.Once
+	running context.Context // until the end begins: from then on nothing is put in force; ends under reloading
+	end     context.CancelFunc
+	open    context.Context // until Close
+	shut    context.CancelFunc
+	closed  sync.Once
 }
 
 // New reads and validates the configuration, opens the logs and listens. It
@@ -86,6 +90,7 @@ func New(o Options) (_ *Gateway, err error) {
 
 	g := &Gateway{options: o, log: o.Process.Slog, started: time.Now()}
 	g.open, g.shut = context.WithCancel(context.Background())
+	g.running, g.end = context.WithCancel(g.open)
 	cfg, err := g.load()
 	if err != nil {
 		return nil, err
@@ -229,7 +234,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 // the end is already over.
 func (g *Gateway) drain() {
 	g.reloading.Lock()
-	g.stopping = true
+	g.end()
 	g.reloading.Unlock()
 	grace := g.current.Load().config.Listen.Grace
 	g.notifyStopping(grace)

@@ -204,7 +204,7 @@ shop = { upstream = "127.0.0.1:1", log = false }
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		g := &Gateway{boot: cfg, log: slog.New(slog.DiscardHandler), options: Options{Notify: func(string) {}}}
+		g := &Gateway{boot: cfg, log: slog.New(slog.DiscardHandler), options: Options{Notify: func(string) {}}, running: t.Context()}
 		g.files = logging.NewFiles(g.log)
 		defer g.files.Close()
 		g.keeper = newKeeper(g)
@@ -241,9 +241,7 @@ shop = { upstream = "127.0.0.1:1", log = false }
 			{"2000-08-27T03:30:01+11:00", "offline overran"},
 		} {
 			if step.at == "" { // the operator does not wait for the upstream
-				g.reloading.Lock()
-				g.swap(g.current.Load(), g.current.Load(), control.ReloadOptions{Online: []string{"shop.example.test"}})
-				g.reloading.Unlock()
+				g.swap(g.current.Load(), control.ReloadOptions{Online: []string{"shop.example.test"}})
 			} else {
 				at, err := time.Parse(time.RFC3339, step.at)
 				if err != nil {

@@ -23,13 +23,40 @@ import (
 //
 // Nothing below the swap can fail, and nothing of a host that did not change
 // is touched.
+//
+// It is over, and its report says so, when the gateway's end begins.
 func (g *Gateway) Reload(o control.ReloadOptions) control.Report {
-	g.reloading.Lock()
-	defer g.reloading.Unlock()
-	old := g.current.Load()
-	if g.stopping {
-		return control.Report{Generation: old.table.Generation(), Problems: []string{"the gateway is stopping; what was changed counts from its next start"}}
+	reports := make(chan control.Report, 1)
+	g.untilEnd(func() { reports <- g.reload(o) })
+	select {
+	case report := <-reports:
+		return report
+	default:
+		return g.tooLate()
 	}
+}
+
+// untilEnd runs f, which reads files, and returns when f has or when the end
+// begins: then nobody waits for a disk that hangs.
+func (g *Gateway) untilEnd(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-g.running.Done():
+	}
+}
+
+func (g *Gateway) reload(o control.ReloadOptions) control.Report {
+	g.reading.Lock()
+	defer g.reading.Unlock()
+	if g.running.Err() != nil {
+		return g.tooLate()
+	}
+	old := g.current.Load() // until the swap the keeper may change how its hosts are served, and nothing else
 	g.notifyReloading()
 	defer g.notifyReady()
 
@@ -46,13 +73,17 @@ func (g *Gateway) Reload(o control.ReloadOptions) control.Report {
 	if config.Equal(old.config, cfg) && maps.Equal(old.upstreams, next.upstreams) {
 		same := *old
 		same.config = cfg // its lines may have moved
-		g.swap(old, &same, o)
+		if !g.swap(&same, o) {
+			return g.tooLate()
+		}
 		g.manage(cfg) // files it refers to may have changed
 		g.log.Info("configuration unchanged, logs reopened", "generation", old.table.Generation())
 		return control.Report{Generation: old.table.Generation(), Unchanged: true, Restart: needRestart(g.boot, cfg)}
 	}
 
-	g.swap(old, next, o)
+	if !g.swap(next, o) {
+		return g.tooLate()
+	}
 	g.manage(cfg)
 
 	report := compare(old.config, cfg)
@@ -65,10 +96,24 @@ func (g *Gateway) Reload(o control.ReloadOptions) control.Report {
 	return report
 }
 
+// tooLate is the report of a reload that the end has overtaken.
+func (g *Gateway) tooLate() control.Report {
+	return control.Report{
+		Generation: g.current.Load().table.Generation(),
+		Problems:   []string{"the gateway is stopping; what was changed counts from its next start"},
+	}
+}
+
 // swap has the keeper decide which hosts of next are online, puts it in force,
-// tells who should know, and retires what only old used. The caller holds
-// reloading.
-func (g *Gateway) swap(old, next *snapshot, o control.ReloadOptions) {
+// tells who should know, and retires what is used no longer. It reports
+// false, and changes nothing, when the end has begun. The caller holds reading.
+func (g *Gateway) swap(next *snapshot, o control.ReloadOptions) bool {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	if g.running.Err() != nil {
+		return false
+	}
+	old := g.current.Load()
 	now := time.Now()
 	g.keeper.follow(old, next, o, now)
 	next, _ = g.keeper.settle(next, now) // the keeper looks again when it is nudged
@@ -82,6 +127,7 @@ func (g *Gateway) swap(old, next *snapshot, o control.ReloadOptions) {
 		}
 	}
 	g.retainLogs(next.config)
+	return true
 }
 
 // install puts next in force. The caller holds reloading.

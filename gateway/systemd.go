@@ -54,8 +54,9 @@ func (g *Gateway) notifyStopping(grace time.Duration) {
 	g.options.Notify(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping, (grace + closingTime).Microseconds()))
 }
 
-// beat feeds the service's watchdog while reloads get through: a gateway that
-// is stuck in one would otherwise look alive.
+// beat feeds the service's watchdog while something can be put in force: a
+// gateway that is stuck there would otherwise look alive. One whose disk hangs
+// serves on, and would have to read that disk at its start.
 func (g *Gateway) beat(ctx context.Context) {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {

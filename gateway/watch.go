@@ -53,10 +53,12 @@ func (g *Gateway) watch(ctx context.Context) {
 			changed()
 		case <-quiet.C:
 			since = time.Time{}
-			watchDirectories(watcher, g.options.Config) // a link may lead elsewhere now
-			if g.current.Load().config.Watch && fingerprint(g.options.Config) != *g.seen.Load() {
-				g.Reload(control.ReloadOptions{})
-			}
+			g.untilEnd(func() {
+				watchDirectories(watcher, g.options.Config) // a link may lead elsewhere now
+				if g.current.Load().config.Watch && fingerprint(g.options.Config) != *g.seen.Load() {
+					g.Reload(control.ReloadOptions{})
+				}
+			})
 		}
 	}
 }
