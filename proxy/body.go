@@ -9,6 +9,15 @@ import (
 	"time"
 )
 
+// An HTTP/2 upstream that closes a connection does not look at requests that are
+// on their way there. So that they can be sent again, keepAtMost of a body is kept:
+// a form, and of an upload all that such an upstream lets us send, which is a window
+// of 64 KiB, and a piece that was read ahead of it.
+const (
+	keepAtMost = 96 << 10
+	keepPiece  = 16 << 10
+)
+
 // requestBody is a request's body on its way to the upstream. It tells a
 // client's failure from an upstream's, counts against max_body, and lets go of
 // the client's body before the handler returns: a RoundTripper may answer, and
@@ -17,8 +26,12 @@ type requestBody struct {
 	src     io.Reader
 	trailer http.Header // complete when src has ended; nil = none
 	limited bool
-	left    int64 // bytes still allowed when limited; only Read's
-	coming  int64 // bytes still to come if the client said how many; only Read's
+	left    int64 // bytes still allowed when limited; only next's
+	coming  int64 // bytes still to come if the client said how many; only next's
+
+	keeps bool   // kept is all that was read of src
+	kept  []byte //
+	given int    // how much of kept was read, this time
 
 	mu      sync.Mutex // guards what follows; never held while reading
 	idle    sync.Cond  // reading became false
@@ -78,17 +91,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.unwatch()
 	b.mu.Unlock()
 
-	n, err := b.src.Read(p)
-	b.coming -= int64(n)
-	if b.limited {
-		if b.left -= int64(n); b.left < 0 {
-			n, err = 0, errBodyTooLarge
-		}
-	}
-
-	if err == io.EOF {
-		dropForged(b.trailer)
-	}
+	n, err := b.next(p)
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,6 +111,35 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		} else {
 			b.watch.Reset(limit)
 		}
+	}
+	return n, err
+}
+
+// next reads what is kept and was not given yet, or src.
+func (b *requestBody) next(p []byte) (int, error) {
+	if b.given < len(b.kept) {
+		n := copy(p, b.kept[b.given:])
+		b.given += n
+		return n, nil
+	}
+	if b.keeps {
+		p = p[:min(len(p), keepPiece)]
+	}
+	n, err := b.src.Read(p)
+	b.coming -= int64(n)
+	if b.limited {
+		if b.left -= int64(n); b.left < 0 {
+			n, err = 0, errBodyTooLarge
+		}
+	}
+	if b.keeps = b.keeps && len(b.kept)+n <= keepAtMost; b.keeps {
+		b.kept = append(b.kept, p[:n]...)
+	} else {
+		b.kept = nil
+	}
+	b.given = len(b.kept)
+	if err == io.EOF {
+		dropForged(b.trailer)
 	}
 	return n, err
 }
@@ -164,15 +196,32 @@ func (b *requestBody) unwatch() {
 	}
 }
 
-// reopen makes a body usable again that a RoundTripper closed without reading
-// of it, as it does when there is no connection. It reports whether it could.
+// keep keeps what is read from now on, up to keepAtMost.
+func (b *requestBody) keep() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keeps = !b.begun || b.keeps
+}
+
+// again is for http.Request.GetBody.
+func (b *requestBody) again() (io.ReadCloser, error) {
+	if !b.reopen() {
+		return nil, errNotKept
+	}
+	return b, nil
+}
+
+// reopen puts a body back to the beginning that a RoundTripper has closed, as it
+// does when there is no connection, or none that took the request. It reports
+// whether it could: nothing was read, or all of that was kept.
 func (b *requestBody) reopen() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.begun {
-		b.closed = false
+	if b.begun && (!b.keeps || b.reading || b.err != nil) {
+		return false
 	}
-	return !b.begun
+	b.closed, b.given = false, 0
+	return true
 }
 
 // complete reports whether all of the body has been read.

@@ -147,6 +147,12 @@ func (f *forwarding) aim(out *http.Request) {
 	if f.member.host != "" {
 		out.Host = f.member.host
 	}
+	if f.body != nil && !f.member.brief {
+		// engine/client repeats nothing that has a body. http.Transport does what
+		// was not taken: a stream over GOAWAY's number, or one that was refused.
+		f.body.keep()
+		out.GetBody = f.body.again
+	}
 }
 
 // setTarget makes t the URL that makes http.Transport send r's path and query

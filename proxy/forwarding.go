@@ -142,7 +142,7 @@ func (f *forwarding) recycle() {
 	f.values = [addedFields]string{}
 	f.url = url.URL{}
 	out := f.out
-	out.Host, out.Body, out.ContentLength, out.Trailer = "", nil, 0, nil
+	out.Host, out.Body, out.GetBody, out.ContentLength, out.Trailer = "", nil, nil, 0, nil
 	f.journey = journey{}
 	if lifetime.Poison {
 		// Who still uses it is found by the race detector, or falls over this.

@@ -1,0 +1,147 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/net/http2"
+)
+
+// serveFrames is HTTP/2's side of a server that gives each frame to take, until
+// that returns false.
+func serveFrames(conn net.Conn, take func(fr *http2.Framer, f http2.Frame) bool) {
+	br := bufio.NewReader(conn)
+	br.Discard(len(http2.ClientPreface))
+	fr := http2.NewFramer(conn, br)
+	fr.WriteSettings()
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil || !take(fr, f) {
+			return
+		}
+		if s, ok := f.(*http2.SettingsFrame); ok && !s.IsAck() {
+			fr.WriteSettingsAck()
+		}
+	}
+}
+
+// frameAnswer answers stream with 200 and body.
+func frameAnswer(fr *http2.Framer, stream uint32, body string) {
+	fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte{0x88}, EndHeaders: true}) // :status 200
+	fr.WriteData(stream, true, []byte(body))
+}
+
+// What an HTTP/2 upstream says it did not look at is sent to it again, with its
+// body; what it may have looked at is not.
+func TestRefusedStreams(t *testing.T) {
+	goAway := func(last uint32) func(*http2.Framer, uint32) {
+		return func(fr *http2.Framer, _ uint32) { fr.WriteGoAway(last, http2.ErrCodeNo, nil) }
+	}
+	reset := func(code http2.ErrCode) func(*http2.Framer, uint32) {
+		return func(fr *http2.Framer, stream uint32) { fr.WriteRSTStream(stream, code) }
+	}
+	const window = 65535
+	for _, tc := range []struct {
+		name   string
+		size   int
+		refuse func(fr *http2.Framer, stream uint32)
+		want   int
+	}{
+		{"GOAWAY", 300, goAway(1), 200},
+		{"GOAWAY, upload", 1 << 20, goAway(1), 200},
+		{"GOAWAY that is later", 300, goAway(3), 502},
+		{"REFUSED_STREAM", 300, reset(http2.ErrCodeRefusedStream), 200},
+		{"REFUSED_STREAM, upload", 1 << 20, reset(http2.ErrCodeRefusedStream), 200},
+		{"INTERNAL_ERROR", 300, reset(http2.ErrCodeInternal), 502},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			body := strings.Repeat("0123456789", tc.size/10)
+			var mu sync.Mutex // guards what follows
+			refused := false
+			var taken bytes.Buffer // of one stream
+			take := func(fr *http2.Framer, f http2.Frame) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				stream := f.Header().StreamID
+				switch f := f.(type) {
+				case *http2.HeadersFrame:
+					taken.Reset()
+					if f.StreamEnded() {
+						frameAnswer(fr, stream, "")
+					}
+				case *http2.DataFrame:
+					taken.Write(f.Data())
+					switch {
+					case refused && f.StreamEnded():
+						frameAnswer(fr, stream, fmt.Sprint(taken.String() == body))
+					case refused:
+						fr.WriteWindowUpdate(0, uint32(len(f.Data())))
+						fr.WriteWindowUpdate(stream, uint32(len(f.Data())))
+					case f.StreamEnded() || taken.Len() == window:
+						refused = true
+						fr.WriteWindowUpdate(0, uint32(taken.Len()))
+						tc.refuse(fr, stream)
+						return tc.want == 200
+					}
+				}
+				return true
+			}
+			addr := startRawUpstream(t, func(conn net.Conn, _ *bufio.Reader) { serveFrames(conn, take) })
+			r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "h2c", Address: addr}})
+			c := r.client(t, "h2")
+			get(t, c, "https://"+host+"/") // so that the connection is a kept one
+			res, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", io.MultiReader(strings.NewReader(body))))
+			if res.StatusCode != tc.want || tc.want == 200 && got != "true" {
+				t.Errorf("= %d %q; want %d and the body whole", res.StatusCode, got, tc.want)
+			}
+		})
+	}
+}
+
+// A request that an upstream refused because it stops goes to another one.
+func TestRefusedStreamGoesToAnother(t *testing.T) {
+	ln, err := net.Listen("tcp", deadAddress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		serveFrames(conn, func(fr *http2.Framer, f http2.Frame) bool {
+			switch f := f.(type) {
+			case *http2.HeadersFrame:
+				if f.StreamEnded() {
+					frameAnswer(fr, f.StreamID, "")
+				}
+			case *http2.DataFrame:
+				ln.Close()
+				fr.WriteGoAway(1, http2.ErrCodeNo, nil)
+			}
+			return true
+		})
+	}()
+	stops, err := NewUpstream(UpstreamOptions{Scheme: "h2c", Address: ln.Addr().String()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stops.Retire)
+	standby := upstreamAt(t, startUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })))
+	r := poolRig(t, NewPool([]*Upstream{stops}, []*Upstream{standby}), nil)
+	c := r.client(t, "h2")
+	get(t, c, "https://"+host+"/")
+	res, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader("form")))
+	if res.StatusCode != 200 || got != "form" {
+		t.Errorf("= %d %q; want the standby's answer", res.StatusCode, got)
+	}
+}
