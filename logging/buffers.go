@@ -18,8 +18,8 @@ func (s *buffers) get() *[]byte {
 	return &b
 }
 
-// put takes a buffer back, and is true, if it is of that size: one that grew is
-// left to the garbage collector.
+// put takes a buffer back if it is of that size, and reports whether it is: one
+// that grew is left to the garbage collector.
 func (s *buffers) put(b *[]byte) bool {
 	if cap(*b) != s.size {
 		return false

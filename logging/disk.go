@@ -43,9 +43,9 @@ type disk struct {
 type flushJob struct {
 	lines    []byte // whole lines, each with its line feed
 	rotation Rotation
-	reopen   bool // open the file anew behind the lines, if it is open
-	early    bool // make the file, also without a line
-	close    bool // close the file behind the lines
+	reopen   bool // open the file anew after the lines, if it is open
+	early    bool // make the file even without a line
+	close    bool // close the file after the lines
 }
 
 // flush writes the job's lines and returns how many bytes of them, always whole
@@ -157,9 +157,8 @@ func fitting(lines []byte, room int64) []byte {
 	return lines[:bytes.LastIndexByte(lines[:room], '\n')+1]
 }
 
-// ready sees to it that lumberjack appends to the file of that name, and
-// returns its size. A file that was renamed, removed or cut by another program
-// is noticed here.
+// ready makes sure that lumberjack appends to the file of that name, and returns
+// its size. It notices a file that another program renamed, removed or truncated.
 func (d *disk) ready(r Rotation) (size int64, err error) {
 	if d.open != nil {
 		info, err := os.Stat(d.path)

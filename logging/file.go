@@ -14,7 +14,7 @@ type file struct {
 	path  string
 	files *Files
 	disk  disk // used by the flush alone
-	held  bool // so is this: the file is counted in files.open
+	held  bool // used by the flush alone, too: the file is counted in files.open
 
 	mu       sync.Mutex    // guards all that follows
 	buf      []byte        // lines that no flush has taken yet
@@ -25,7 +25,7 @@ type file struct {
 	armed    bool          // timer runs
 	rotation Rotation
 	reopen   bool // the next flush closes the disk file and opens it again
-	early    bool // flushes make the file, also without a line, until it is there
+	early    bool // flushes make the file even without a line, until it is there
 	released bool // no host uses the file: it is closed after each flush
 	closed   bool // lines are dropped
 
@@ -172,7 +172,7 @@ func (f *file) flushOnce() {
 	f.files.recycle(out)
 }
 
-// hold reports whether the file may stay open behind the flush.
+// hold reports whether the file may stay open after the flush.
 func (f *file) hold() bool {
 	if !f.held {
 		f.held = f.files.open.Add(1) <= f.files.mostOpen
@@ -202,8 +202,8 @@ func (f *file) next() bool {
 	return false
 }
 
-// abandon gives up the lines of a file that no host uses any more and that
-// cannot be written. mu is held.
+// abandon gives up the lines of a file that no host uses any more and that cannot
+// be written. mu is held.
 func (f *file) abandon() {
 	lines := uint64(bytes.Count(f.out, []byte{'\n'}) + bytes.Count(f.buf, []byte{'\n'}))
 	f.files.pending.Add(-int64(len(f.out) + len(f.buf)))

@@ -27,9 +27,9 @@ const (
 	// hosts on a hung disk do not eat the memory of a small router.
 	maxAllPending = 64 << 20
 
-	// openShare is the part of the descriptors, a quarter, that files keep between
-	// flushes. Visitors and upstreams need one each, and where few are allowed,
-	// the files of a thousand hosts would leave them none.
+	// openShare: files keep at most one descriptor in four between flushes. Visitors
+	// and upstreams need one each, and where few are allowed, the files of a
+	// thousand hosts would leave them none.
 	openShare = 4
 
 	// flushSize is how much a file collects before it is written without
@@ -59,11 +59,12 @@ const (
 	closeWait  = 5 * time.Second
 )
 
-// Files owns the access-log files. A file is opened with its first line, unless
-// SinkOptions.Early says otherwise. Its lines are collected in memory and written in the background: at the latest
-// after a second, when there are many, on Reopen and on Close. A file that nobody
-// writes to costs neither a goroutine nor a timer. Files beyond a quarter of the
-// descriptors that the process may have are opened for each flush only.
+// Files owns the access-log files. A file is opened for its first line, unless
+// SinkOptions.Early says otherwise. Its lines are collected in memory and written
+// in the background: after a second, earlier when there are many, and on Reopen and
+// Close. A file that nobody writes to costs neither a goroutine nor a timer. Files
+// may keep a quarter of the process's descriptors; those beyond are opened for each
+// flush only.
 //
 // All methods may be called from any goroutine.
 type Files struct {
@@ -72,7 +73,7 @@ type Files struct {
 	buffers   [len(bufferSizes)]buffers
 	scratches buffers      // of scratchSize, each for one line
 	open      atomic.Int64 // files that are open between flushes
-	mostOpen  int64        // … which that may be; the others are closed after each flush
+	mostOpen  int64        // … and how many may be; the others are closed after each flush
 
 	mu     sync.Mutex       // guards the following; may be held when a file's is taken
 	byPath map[string]*file // for the life of the process: see disk.logger
@@ -131,8 +132,8 @@ func (f *Files) Reopen() {
 	}
 }
 
-// Retain names the files still in use. The others are flushed and closed, again
-// and again should a late request still write to one; a later Sink takes a file
+// Retain names the files still in use. The others are flushed and closed, and once
+// more after each line that a late request still writes; a later Sink takes a file
 // back into use.
 func (f *Files) Retain(paths map[string]bool) {
 	used := make(map[string]bool, len(paths))

@@ -2,6 +2,6 @@
 
 package logging
 
-// poison says that what is over is not used again, but made useless, so that the
-// race detector and the tests find who still uses it.
+// poison makes what is over useless instead of used again, so that the race
+// detector and the tests find whoever still uses it.
 const poison = true

@@ -24,7 +24,7 @@ type Format uint8
 const (
 	JSON     Format = iota // programs: one JSON object a line
 	Terminal               // eyes: time, level, message, key=value
-	Journal                // systemd's journal: as JSON, after the priority (sd-daemon(3)), which the journal takes off
+	Journal                // systemd's journal: JSON after the priority, which the journal strips (sd-daemon(3))
 )
 
 // NewProcess returns a process log that writes to w, one line an entry. Entries

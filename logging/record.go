@@ -11,9 +11,8 @@ const StatusClientGone = 499
 
 // Record is what the handlers know about one request beyond what can be seen
 // from outside. AccessLog makes it; the handlers below find it with RecordFrom
-// and fill it in. Only the request's own goroutine may touch it, and nobody when
-// the handler has returned. Empty fields
-// are left out of the line.
+// and fill it in. Only the request's own goroutine may touch it, and nobody after
+// the handler has returned. Empty fields are left out of the line.
 type Record struct {
 	Sink      *Sink  // where the line goes; nil = the fallback given to AccessLog
 	Discard   bool   // no line at all (a host with log = false)
@@ -63,8 +62,8 @@ func (rec *Record) Upgraded(status int) {
 	}
 }
 
-// exchange is one request under AccessLog: all that is needed per request, made
-// at once and used again. It is the handler's ResponseWriter.
+// exchange is all that AccessLog needs for one request, in one allocation that is
+// used again. It is the handler's ResponseWriter.
 type exchange struct {
 	response
 	record   Record

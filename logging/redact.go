@@ -19,9 +19,9 @@ func newRedactor(names []string) redactor {
 	return r
 }
 
-// append writes text as a JSON string of at most about limit bytes. In it the
-// value of every parameter with one of the names is REDACTED; every other byte
-// stays. text is a URI or holds some.
+// append writes text as a JSON string of at most about limit bytes, in which the
+// value of every parameter with one of the names is REDACTED. text is a URI or
+// holds some.
 //
 // A parameter's name starts after '?', '&', ';' or '#' (OAuth answers in the
 // fragment), in any case and percent-encoded or not. Its value ends at '&', '#'

@@ -25,7 +25,7 @@ type SinkOptions struct {
 	Rotation    Rotation // of the file
 	RedactQuery []string // names of query parameters whose values are not logged, in any case
 
-	// Early makes the file now, in the background, and not with its first line:
+	// Early makes the file now, in the background, instead of with its first line:
 	// a place that cannot be written is found while the operator still looks.
 	Early bool
 }

@@ -12,9 +12,9 @@ const (
 	// outage of hours should not bury what else happens.
 	reportInterval = time.Minute
 
-	// A file that cannot be written is tried again after firstRetry, then
-	// at twice the time, up to lastRetry, which an operator who just made
-	// room will wait without a doubt.
+	// A file that cannot be written is tried again after firstRetry, then after
+	// twice that time and so on up to lastRetry, which is not too long for an
+	// operator who has just made room.
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
 )
