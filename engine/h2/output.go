@@ -66,15 +66,11 @@ func (c *Conn) flush(alone bool) {
 		b := c.out
 		c.out = nil
 		c.nextTurn()
-		now := c.now()
-		rearmed := now.Sub(c.armed) >= min(rearm, c.limits.WriteTimeout/8) && !c.closing && !c.paced
-		if rearmed {
-			c.armed = now
+		if !c.paced && !c.closing && time.Since(c.armed) >= min(rearm, c.limits.WriteTimeout/8) {
+			c.armed = c.now()
+			_ = c.conn.SetWriteDeadline(c.armed.Add(c.limits.WriteTimeout)) // before hangUp may set a shorter one
 		}
 		c.mu.Unlock()
-		if rearmed {
-			_ = c.conn.SetWriteDeadline(now.Add(c.limits.WriteTimeout))
-		}
 		_, err := c.conn.Write(b)
 		giveBack(b)
 		c.mu.Lock()
