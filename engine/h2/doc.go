@@ -13,6 +13,23 @@
 // those with a header, which no window limits, for room alone, all together. One
 // timer, the watchdog's, serves all that a connection waits for.
 //
+// In the order of a request:
+//
+//   - conn.go begins and ends the connection; reader.go reads it frame by frame,
+//     frame.go knows what a frame is, handle.go does what one asks for
+//   - head.go collects a header block, decoder.go takes it apart, request.go makes a
+//     request of it, names.go knows what its fields may hold
+//   - stream.go is the request's course, body.go what the client sends of it;
+//     worker.go runs the handler
+//   - response.go is the http.ResponseWriter, interim.go its 1xx; block.go and
+//     encoder.go write its header block
+//   - output.go queues and writes, to windows and turns; buffers.go lends the memory
+//
+// Against clients that take too much or too long: guard.go slows floods down,
+// watch.go is the watchdog, which asks deadline.go and progress.go what has to end,
+// idle.go lets a connection end for others, history.go tells late frames from wrong
+// ones.
+//
 // What a handler gets is used again when it has returned (recycle.go): package
 // lifetime says what it may keep.
 //

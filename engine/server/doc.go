@@ -2,10 +2,23 @@
 // handlers: strict in what it reads (engine/wire), cheap in what it does.
 //
 // An HTTP/1 connection is one goroutine, conn.run: it waits for a request without
-// holding a buffer, reads its head (request.go), runs the handler, and ends the
-// answer (freeze.go and answer.go, below response.go). Whether the client is
-// still there is looked after only when somebody asks for the request's context
-// and the handler takes its time (watch.go). HTTP/2 connections go to engine/h2.
+// holding a buffer, reads its head, runs the handler, and ends the answer. In the
+// order of a connection:
+//
+//   - server.go has the listeners and the connections, accept.go takes one in, does
+//     its handshake, and leaves HTTP/2 to engine/h2
+//   - conn.go goes from request to request: request.go reads a head and makes a
+//     request of it, target.go its URL, body.go its body; refusal.go answers what
+//     is no request
+//   - response.go is the http.ResponseWriter: freeze.go writes the head as it is at
+//     WriteHeader, answer.go how the body is framed, and the end; hijack.go gives
+//     the connection away instead
+//   - leave.go ends the connection, for Shutdown, Close and the Limiter too
+//
+// Below: input.go holds what was read and not used yet, batch.go makes few system
+// calls of many TLS records, deadline.go gives reads their time, paced.go writes.
+// Whether the client is still there is looked after only when somebody asks for the
+// request's context and the handler takes its time (watch.go).
 //
 // What a handler gets is used again when it has returned (exchange.go): package
 // lifetime says what it may keep.
