@@ -13,8 +13,8 @@ import (
 
 // keeper keeps the hosts in the state that state.Decide finds for them. It
 // knows what is not in the file: drains under way, windows that overran,
-// health. Whenever something changed or a moment came, it looks at all hosts,
-// and when one's state differs it swaps in a table of the same configuration.
+// health. When something has changed or a moment has come, it looks at all hosts,
+// and if the state of one differs it swaps in a table of the same configuration.
 //
 // A reload decides by the same code. Both hold Gateway.reloading, so they
 // never race.
@@ -33,8 +33,8 @@ type keeper struct {
 	work sync.WaitGroup // probers, and cuts of hosts whose drain is over; added to by run alone
 }
 
-// clockCheck is how often the keeper looks at the wall clock while a moment is
-// ahead: timers do not notice that it was set, or that the machine slept.
+// clockCheck is how often the keeper looks at the wall clock while something is due
+// later: timers do not notice that the clock was set, or that the machine slept.
 const clockCheck = time.Minute
 
 func newKeeper(g *Gateway) *keeper {
@@ -44,7 +44,7 @@ func newKeeper(g *Gateway) *keeper {
 	return k
 }
 
-// nudge has run look again soon. It may be called by anybody at any time.
+// nudge makes run look again soon. It may be called from any goroutine.
 func (k *keeper) nudge() {
 	select {
 	case k.wake <- struct{}{}:
@@ -91,8 +91,8 @@ func (k *keeper) look(ctx context.Context) time.Time {
 	return earliest(again, k.remind(next, now))
 }
 
-// settle decides the hosts of snap at now: it returns snap itself when they
-// are as they should be, else one that differs in that alone. again is when that
+// settle decides how the hosts of snap are served at now: it returns snap itself if
+// that is as it should be, else one that differs in that alone. again is when that
 // may change; zero = when something happens. The caller holds reloading, and
 // snap is the one that was followed last.
 func (k *keeper) settle(snap *snapshot, now time.Time) (_ *snapshot, again time.Time) {
@@ -109,7 +109,7 @@ func (k *keeper) settle(snap *snapshot, now time.Time) (_ *snapshot, again time.
 			good:   k.answered(snap, h),
 		}, now)
 		again = earliest(again, c.Next)
-		c.Next = time.Time{} // changes without a difference for anybody
+		c.Next = time.Time{} // it changes while the host is served as before
 		conditions[h.Name] = c
 	}
 	if snap.table != nil && maps.Equal(snap.conditions, conditions) {
@@ -118,8 +118,8 @@ func (k *keeper) settle(snap *snapshot, now time.Time) (_ *snapshot, again time.
 	return snap.in(conditions), again
 }
 
-// follow takes note of what the operator wants with next. old is nil at the
-// start. The caller holds reloading and settles next afterwards.
+// follow notes what the operator wants with next. old is nil at the start. The
+// caller holds reloading and settles next afterwards.
 func (k *keeper) follow(old, next *snapshot, o control.ReloadOptions, now time.Time) {
 	wasOnline := make(map[string]bool)
 	if old != nil {
@@ -146,16 +146,16 @@ func (k *keeper) follow(old, next *snapshot, o control.ReloadOptions, now time.T
 	k.hosts = hosts
 }
 
-// cutDrained ends what is left of the hosts whose drain is over: requests get
-// up to grace, WebSockets and event streams a goodbye. The caller is run, and
-// holds reloading.
+// cutDrained ends what is left of hosts whose drain is over: requests have up to
+// grace to finish, WebSockets and event streams are told goodbye. The caller is run,
+// and holds reloading.
 func (k *keeper) cutDrained(ctx context.Context, snap *snapshot) {
 	for name, host := range k.hosts {
 		if !host.drain.cut {
 			continue
 		}
 		host.drain.cut = false
-		// The gateway's own end does not shorten it: it has the same grace.
+		// The end of the gateway does not shorten this: it waits for the same grace.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), snap.config.Listen.Grace)
 		host.callOff = cancel
 		k.work.Go(func() {

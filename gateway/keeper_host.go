@@ -12,35 +12,35 @@ import (
 	"detour/state"
 )
 
-// kept is what is known of one host beyond the file.
+// kept is what the keeper knows of one host beyond the file.
 type kept struct {
 	serving   state.Serving // at the last look
 	since     time.Time     // when it stopped being online; zero = online
 	starting  bool          // the gateway has started and not looked at it yet
 	edited    time.Time     // then: when its file was written; zero = unknown
 	drain     drain
-	callOff   context.CancelFunc // ends the cut of what a drain left, unless it came to its end; nil = there is none
+	callOff   context.CancelFunc // stops the cut of what a drain left; nil = there was none
 	window    state.Window       // in force at the last look; zero = none
 	returning time.Time          // since when a window is over and the upstream has not answered; zero = not
 	probed    probed             // what damper is about
 	damper    state.Damper       // of its health
 }
 
-// probed is what a host's health is found by. What was known by another one
-// means nothing.
+// probed is what a host's health was found with. When it changes, what was known
+// before means nothing.
 type probed struct {
 	pool   *proxy.Pool
 	health config.Health
 }
 
-// condition is how a host is served, as everybody may see it.
+// condition is how a host is served, for all to see.
 type condition struct {
 	state.State
 	since  time.Time // when it stopped being online; zero = online
 	before uint64    // requests of sessions that were counted when its drain began
 }
 
-// hostFacts is what decides about one host besides what is kept of it.
+// hostFacts is what decides about one host, besides what is kept of it.
 type hostFacts struct {
 	host   *config.Host
 	all    bool // [offline] all is for it
@@ -55,8 +55,8 @@ type hostFacts struct {
 // changed a moment ago, whatever its interval is.
 const longestPeriod = 2 * time.Minute
 
-// settlingPeriod is for how long a host stays as it is after a change of its
-// health: as long as its probes take to change it.
+// settlingPeriod is how long a host stays as it is after its health has changed: as
+// long as its probes take to change it.
 func settlingPeriod(h *config.Health) time.Duration {
 	return min(time.Duration(max(h.Fails, h.Passes))*h.Interval, longestPeriod)
 }
@@ -68,8 +68,7 @@ type wish struct {
 	known  bool // the host was in the file before
 }
 
-// heed takes note of what the operator wants with h, and of what a command asks
-// besides.
+// heed notes what the operator wants of h, and what a command asks for besides.
 func (k *kept) heed(h *config.Host, w wish, o control.ReloadOptions, now time.Time) {
 	length, asked := o.Drain[h.Name]
 	ends := asked && length == 0 && k.serving == state.Offline && !k.drain.justAssumed(now)
@@ -92,7 +91,7 @@ func (k *kept) heed(h *config.Host, w wish, o control.ReloadOptions, now time.Ti
 	}
 }
 
-// decide gathers what state.Decide needs, asks it, and remembers what the next
+// decide gathers the inputs of state.Decide, calls it, and remembers what the next
 // look has to know of this one.
 func (k *kept) decide(f hostFacts, now time.Time) condition {
 	in := state.Inputs{
@@ -140,9 +139,8 @@ func (k *kept) decide(f hostFacts, now time.Time) condition {
 	return condition{State: s, since: k.since, before: k.drain.before}
 }
 
-// began is when a host that is not online any more left that state. When the
-// gateway has just started that was before, so that a tester whom the operator
-// let through may stay.
+// began is when a host stopped being online. If the gateway has just started, that
+// was before the start, so that bypass cookies of that time stay valid.
 func (k *kept) began(s state.State, windows []state.Window, last state.Window, now time.Time) time.Time {
 	if !k.starting {
 		return now
@@ -166,11 +164,10 @@ func (k *kept) began(s state.State, windows []state.Window, last state.Window, n
 	return began
 }
 
-// followWindows notices that a window came to its end: the host then returns
-// when its upstream answers. What it answered before says nothing: it may be
-// restarting. A window that the operator ended or took out of
-// the file is not waited for, and neither is the upstream of a host that stays
-// offline by the operator's word.
+// followWindows notices that a window has ended: the host then returns when its
+// upstream answers. Earlier answers do not count, since it may be restarting. There
+// is no waiting after a window that the operator ended or took out of the file, nor
+// for a host that stays offline by the operator's word.
 func (k *kept) followWindows(in state.Inputs, f hostFacts, now time.Time) {
 	before := k.window
 	k.window = state.Window{}
@@ -200,8 +197,8 @@ func justOver(plans []state.Plan, now time.Time) state.Window {
 	return state.Window{}
 }
 
-// lastEdit is when the file at path was written last: a host that is offline
-// by it has been so at least since about then. Zero = unknown.
+// lastEdit is when the file at path was last written: a host that it takes offline
+// has been so at least since about then. Zero = unknown.
 func lastEdit(path string) time.Time {
 	info, err := os.Stat(path)
 	if err != nil || info.ModTime().After(time.Now()) {

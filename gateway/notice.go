@@ -13,7 +13,7 @@ import (
 	"detour/state"
 )
 
-// The words for what people are told, in Notice.Event.
+// The words of Notice.Event.
 const (
 	eventOnline      = "online"
 	eventDraining    = "draining"
@@ -24,28 +24,29 @@ const (
 )
 
 const (
-	// overrunPatience is how long a window may be over before somebody is told
-	// that the upstream does not answer: a probe takes its time.
+	// overrunPatience is how long after the end of a window people are told that
+	// the upstream does not answer: a probe takes a moment.
 	overrunPatience = 5 * time.Second
 	// certificateCheck is how often certificates are looked at for a notice.
 	certificateCheck = 10 * time.Minute
-	// certificateEnd is how long before its end a certificate is worth a
-	// notice. One that is renewed as it should be has twenty days more.
+	// certificateEnd is how long before its end a certificate is worth a notice.
+	// Renewal is due twenty days earlier.
 	certificateEnd = 10 * 24 * time.Hour
-	// certificateRepeat is how often one certificate may be told of.
+	// certificateRepeat is the time between two notices about one certificate.
 	certificateRepeat = 24 * time.Hour
 )
 
-// noticeBoard is what was told. It is guarded by Gateway.reloading.
+// noticeBoard remembers what people were told. It is guarded by Gateway.reloading.
 type noticeBoard struct {
 	notifier     *notify.Notifier
-	overran      map[string]time.Time // since when, of the hosts it was told of
+	overran      map[string]time.Time // by host, since when it has overrun
 	forgotten    map[string]reminder  // by host
-	certificates map[string]time.Time // when a host's was told of
-	looked       time.Time            // at the certificates
+	certificates map[string]time.Time // by host, when the last notice was sent
+	looked       time.Time            // when the certificates were last looked at
 }
 
-// reminder is that a host was forgotten. It counts until the host was online.
+// reminder is a notice, sent at a time, about a host offline since another: one that
+// has been online meanwhile is offline since later.
 type reminder struct{ since, at time.Time }
 
 func newNoticeBoard(n *notify.Notifier) noticeBoard {
@@ -62,9 +63,9 @@ func target(cfg *config.Config) notify.Target {
 	return notify.Target{URL: cfg.Notify.URL, Format: notify.Format(cfg.Notify.Format), Command: cfg.Notify.Command}
 }
 
-// tell says what changed between old and next, to the log and to the people who
-// asked for it. It does not wait. That a window is over and its host waits for
-// the upstream is not worth a line yet: usually that takes a moment.
+// tell says what changed between old and next, in the log and to people. It does not
+// wait. That a window is over and its host waits for the upstream is not worth a
+// line yet: usually that takes a moment.
 func (k *keeper) tell(old, next *snapshot) {
 	for i := range next.config.Hosts {
 		name := next.config.Hosts[i].Name
@@ -103,7 +104,7 @@ func notice(cfg *config.Config, host string, c condition) notify.Notice {
 	return n
 }
 
-// why says a cause in words.
+// why puts a cause into words.
 func why(cfg *config.Config, c condition) string {
 	text := ""
 	switch c.Cause {
@@ -146,8 +147,8 @@ func conditionAttributes(host string, c condition) []any {
 	return list
 }
 
-// remind tells of what lasts too long, and returns when to look again; zero =
-// nothing is ahead. The caller holds reloading.
+// remind tells people of what lasts too long, and returns when to look again; zero =
+// nothing is due later. The caller holds reloading.
 func (k *keeper) remind(snap *snapshot, now time.Time) time.Time {
 	var next time.Time
 	for i := range snap.config.Hosts {
@@ -175,15 +176,15 @@ func (k *keeper) remindOverrun(snap *snapshot, h *config.Host, now time.Time) ti
 	return time.Time{}
 }
 
-// remindForgotten tells of a host that the operator took offline long ago
-// although its upstream is well, and again as long after that.
+// remindForgotten tells of a host that the operator took offline long ago although
+// its upstream is healthy, and again after the same time.
 func (k *keeper) remindForgotten(snap *snapshot, h *config.Host, now time.Time) time.Time {
 	due := k.forgottenAt(snap, h.Name)
 	if due.IsZero() || now.Before(due) {
 		return due
 	}
 	if k.health(snap, h) != state.Healthy {
-		return time.Time{} // its check asks for a look when that changes
+		return time.Time{} // its check nudges the keeper when that changes
 	}
 	since := k.hosts[h.Name].since
 	k.board.forgotten[h.Name] = reminder{since, now}
@@ -194,7 +195,7 @@ func (k *keeper) remindForgotten(snap *snapshot, h *config.Host, now time.Time) 
 	return k.forgottenAt(snap, h.Name)
 }
 
-// forgottenAt is when the host is due for a reminder; zero = never, as it is.
+// forgottenAt is when a reminder of the host is due; zero = never, in this state.
 func (k *keeper) forgottenAt(snap *snapshot, name string) time.Time {
 	c := snap.conditions[name]
 	after := snap.config.Notify.ForgottenAfter
@@ -208,8 +209,8 @@ func (k *keeper) forgottenAt(snap *snapshot, name string) time.Time {
 	return since.Add(after)
 }
 
-// remindCertificates tells of certificates that visitors are or soon will be
-// warned of, once a day each.
+// remindCertificates tells of certificates that browsers warn of, or soon will, at
+// most once a day each.
 func (k *keeper) remindCertificates(snap *snapshot, now time.Time) time.Time {
 	if target(snap.config).IsZero() {
 		return time.Time{}
@@ -238,7 +239,7 @@ func (k *keeper) remindCertificates(snap *snapshot, now time.Time) time.Time {
 }
 
 // certificateTrouble says what is wrong with c; "" = nothing. An authority's
-// certificate that nears its end is trouble when its renewal fails: some live
+// certificate that is near its end is trouble only if its renewal fails: some live
 // for less than ten days altogether.
 func certificateTrouble(cfg *config.Config, c acme.Certificate, now time.Time) string {
 	near := !c.NotAfter.IsZero() && c.NotAfter.Sub(now) < certificateEnd
@@ -253,7 +254,7 @@ func certificateTrouble(cfg *config.Config, c acme.Certificate, now time.Time) s
 	return ""
 }
 
-// lastNotices is how long notices that wait are still sent at the end.
+// lastNotices is how long waiting notices may still be sent at the end.
 const lastNotices = time.Second
 
 // close ends the notices. It is the last that is heard of the keeper.

@@ -14,8 +14,8 @@ import (
 	"detour/state"
 )
 
-// check counts what is heard of one upstream of one host: probes, and the
-// requests of visitors. Its health survives every reload that changes neither.
+// check finds the health of one upstream of one host from probes and from visitors'
+// requests. It survives reloads that change neither the upstream nor its health keys.
 type check struct {
 	key   checkKey
 	stop  context.CancelFunc
@@ -23,9 +23,9 @@ type check struct {
 
 	mu     sync.Mutex // guards what follows
 	streak state.Streak
-	blamed bool      // for a visitor's request that counted; none succeeded since
-	good   time.Time // the last good result
-	tell   bool      // the keeper waits for the next good one
+	blamed bool      // a visitor's failed request counted, and none succeeded since
+	good   time.Time // of the last good result
+	tell   bool      // the keeper waits for the next good result
 	ended  bool      // nothing is counted any more
 }
 
@@ -36,15 +36,15 @@ type checkKey struct {
 	health config.Health
 }
 
-// anyAnswer is how an upstream without health is asked whether it is there at
-// all: whatever it answers is good.
+// anyAnswer is how an upstream without health is asked whether it is there: any
+// answer is good.
 var anyAnswer = config.Health{
 	Path: "/", Interval: 3 * time.Second, Timeout: 3 * time.Second,
 	StatusMin: 100, StatusMax: 599, Fails: 1, Passes: 1,
 }
 
-// updateChecks starts and ends checks so that they are what snap asks for at now. The
-// caller is run, and holds reloading.
+// updateChecks starts and ends checks, so that there are those that snap needs at
+// now. The caller is run, and holds reloading.
 func (k *keeper) updateChecks(ctx context.Context, snap *snapshot, now time.Time) {
 	before := *k.checks.Load()
 	wanted := make(map[checkKey]*check)
@@ -76,18 +76,18 @@ func (k *keeper) updateChecks(ctx context.Context, snap *snapshot, now time.Time
 	for key, c := range before {
 		if wanted[key] == nil {
 			c.end()
-			key.member.SetHealthy(true) // nobody says otherwise any more
+			key.member.SetHealthy(true) // nobody checks it any more
 		}
 	}
 	for key, c := range wanted {
 		if c.health() == state.Unhealthy {
-			key.member.SetHealthy(false) // the check before it, of other settings, took its word back
+			key.member.SetHealthy(false) // the check of its former settings has just said otherwise
 		}
 	}
 }
 
 // asksAnyAnswer reports whether a host without health has to be asked all the
-// same: it wants to return from a window, or it may be forgotten.
+// same: it is to return from a window, or may have been forgotten.
 func (k *keeper) asksAnyAnswer(snap *snapshot, h *config.Host, now time.Time) bool {
 	host := k.hosts[h.Name]
 	forgotten := k.forgottenAt(snap, h.Name)
@@ -114,8 +114,8 @@ func (k *keeper) stopChecks() {
 	}
 }
 
-// hurryGap is the time between a probe and one that is asked for. It leaves an
-// upstream that restarts a few seconds, as fails times the interval does.
+// hurryGap is the least time between a probe and one that is asked for: fails of
+// these in a row leave an upstream that restarts a few seconds.
 const hurryGap = time.Second
 
 // repeat probes at once, then every interval and when asked to, until ctx ends.
@@ -142,15 +142,16 @@ func (c *check) repeat(ctx context.Context, probe func()) {
 	}
 }
 
-// ask asks for a probe soon. It may be called by anybody at any time.
+// ask asks for a probe soon. It may be called from any goroutine.
 func (c *check) ask() {
 	select {
 	case c.hurry <- struct{}{}:
-	default: // it is asked for
+	default: // one has been asked for
 	}
 }
 
-// wanted says that a good result after since is waited for; zero = none is.
+// wanted says that the keeper waits for a good result after since; zero = it does
+// not wait.
 func (c *check) wanted(since time.Time) {
 	c.mu.Lock()
 	first := !c.tell && !since.IsZero() && !c.good.After(since)
@@ -161,7 +162,7 @@ func (c *check) wanted(since time.Time) {
 	}
 }
 
-// probeOnce reports why the upstream is not well.
+// probeOnce probes once; its error says why the upstream is not healthy.
 func probeOnce(ctx context.Context, key checkKey) error {
 	ctx, cancel := context.WithTimeout(ctx, key.health.Timeout)
 	defer cancel()
@@ -175,7 +176,7 @@ func probeOnce(ctx context.Context, key checkKey) error {
 	return nil
 }
 
-// observe is the proxy.Observer: it hears what visitors' requests met.
+// observe is the proxy.Observer: it is told how upstreams served visitors.
 func (k *keeper) observe(host string, u *proxy.Upstream, err error) {
 	for key, c := range *k.checks.Load() {
 		switch {
@@ -188,10 +189,10 @@ func (k *keeper) observe(host string, u *proxy.Upstream, err error) {
 	}
 }
 
-// heeds reports whether what a visitor's request met counts by itself: that
-// nobody listens there, a status that the operator wants to count, and the
-// success that takes these back. Anything else may be a single path's fault,
-// which a stranger knows how to ask for: then a probe decides.
+// heeds reports whether the outcome of a visitor's request counts by itself: that
+// nobody listens there, a status that the operator wants to count, and the success
+// that ends these. Anything else may be the fault of a single path, which strangers
+// could ask for on purpose: then a probe decides.
 func (c *check) heeds(err error) bool {
 	_, status := errors.AsType[*proxy.StatusError](err)
 	counts := status || errors.Is(err, syscall.ECONNREFUSED) ||
@@ -238,7 +239,7 @@ func (k *keeper) count(c *check, err error) {
 	k.nudge()
 }
 
-// end stops the prober without waiting for it.
+// end stops c without waiting for a probe under way, whose result is ignored.
 func (c *check) end() {
 	c.stop()
 	c.mu.Lock()
@@ -252,7 +253,7 @@ func (c *check) health() state.Health {
 	return c.streak.Health()
 }
 
-// health is that of all of h's upstreams together.
+// health is the health of all upstreams of h together.
 func (k *keeper) health(snap *snapshot, h *config.Host) state.Health {
 	members := snap.pools[h.Name].Members()
 	healths := make([]state.Health, len(members))
@@ -262,7 +263,7 @@ func (k *keeper) health(snap *snapshot, h *config.Host) state.Health {
 	return state.Overall(healths)
 }
 
-// answered is when h's upstreams gave the last good result; zero = none did.
+// answered is when an upstream of h last gave a good result; zero = none did.
 func (k *keeper) answered(snap *snapshot, h *config.Host) time.Time {
 	var last time.Time
 	for _, m := range snap.pools[h.Name].Members() {
@@ -277,7 +278,7 @@ func (k *keeper) answered(snap *snapshot, h *config.Host) time.Time {
 	return last
 }
 
-// memberHealth is what is known of one upstream of h.
+// memberHealth is the health of one upstream of h.
 func (k *keeper) memberHealth(h *config.Host, m *proxy.Member) state.Health {
 	if c := k.checkOf(h, m); c != nil {
 		return c.health()
