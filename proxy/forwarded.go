@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -230,5 +231,5 @@ func addVia(via []string, major, minor int) []string {
 	if via == nil {
 		return us
 	}
-	return append(via[:len(via):len(via)], us...)
+	return append(slices.Clip(via), us...)
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -74,9 +75,8 @@ func (t *Trusted) origin(r *http.Request) origin {
 // to the first that is not believed. When something that is no address stands
 // in the way, the hop before it is as far as can be believed.
 func (t *Trusted) rightmost(values []string, nearest netip.Addr) netip.Addr {
-	for i := len(values) - 1; i >= 0; i-- {
-		rest, more := values[i], true
-		for more {
+	for _, rest := range slices.Backward(values) {
+		for more := true; more; {
 			hop := rest
 			if comma := strings.LastIndexByte(rest, ','); comma >= 0 {
 				rest, hop = rest[:comma], rest[comma+1:]

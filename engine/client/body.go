@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"syscall"
@@ -194,9 +195,7 @@ func (x *exchange) readTrailers() error {
 		if x.res.Trailer == nil {
 			x.res.Trailer = make(http.Header, len(trailer))
 		}
-		for name, values := range trailer {
-			x.res.Trailer[name] = values
-		}
+		maps.Copy(x.res.Trailer, trailer)
 	}
 	return io.EOF
 }

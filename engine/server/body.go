@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"sync"
@@ -189,9 +190,7 @@ func (b *body) trailers(section []byte) error {
 		if b.request.Trailer == nil {
 			b.request.Trailer = t
 		} else {
-			for key, values := range t { // into the map that others may know
-				b.request.Trailer[key] = values
-			}
+			maps.Copy(b.request.Trailer, t) // others may know that map
 		}
 	}
 	b.conn.in.skip(len(section))

@@ -111,8 +111,7 @@ func (h *half) run(p []byte, poll func(func(fd uintptr) bool) error) (int, error
 
 // failed is err as package net would return it from op.
 func (c *conn) failed(op string, err error) error {
-	var polling *net.OpError // a deadline, or the connection was closed
-	if errors.As(err, &polling) {
+	if polling, ok := errors.AsType[*net.OpError](err); ok { // a deadline, or the connection was closed
 		err = polling.Err
 	} else {
 		err = os.NewSyscallError(op, err)
