@@ -15,13 +15,13 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// bypassKeySize is that of the hash which the links are signed with.
+// bypassKeySize is the size of the hash that signs the links.
 const bypassKeySize = 32
 
-// bypassKey is what bypass links and cookies are signed with. It lives beside
-// the certificates, so that a restart does not throw the operator out; the key of
-// QUIC's stateless resets comes from it, too. Where it cannot be kept there is
-// one for this run.
+// bypassKey is what bypass links and cookies are signed with. It is kept beside the
+// certificates, so that a restart does not invalidate them; the key of QUIC's
+// stateless resets is derived from it, too. If it cannot be kept, it is made for this
+// run only.
 func (g *Gateway) bypassKey(storage string) []byte {
 	path := filepath.Join(storage, "bypass.key")
 	key, err := os.ReadFile(path)

@@ -1,6 +1,13 @@
 // Package gateway is the only room that knows the others. It reads the
 // configuration, builds a proxy.Table from it, listens, reloads, and ends in
 // good order. What the rooms need of the configuration is translated here.
+//
+// gateway.go is its life from New to Close, listen.go its sockets, systemd.go what
+// the service manager is told. A configuration: snapshot.go translates it, reload.go
+// puts it in force, watch.go notices that the file has changed. The state of the
+// hosts: keeper.go and keeper_host.go, with drain.go and probe.go; notice.go tells
+// people. HTTP: engine.go is our own server, server.go, intake.go and idle.go
+// are net/http's, quic*.go is HTTP/3. The rest answers the operator's questions.
 package gateway
 
 import (
@@ -145,7 +152,7 @@ func New(o Options) (_ *Gateway, err error) {
 
 // load reads the configuration file.
 func (g *Gateway) load() (*config.Config, error) {
-	// Before reading it: a change in between is found by the watcher then.
+	// Before reading it, so that the watcher finds a change in between.
 	seen := fingerprint(g.options.Config)
 	g.seen.Store(&seen)
 	cfg, err := config.Load(g.options.Config)
@@ -155,8 +162,8 @@ func (g *Gateway) load() (*config.Config, error) {
 	return cfg, err
 }
 
-// makeServers puts the request's way behind each listener. key is secret and the
-// same in each run.
+// makeServers makes the server of each listener. key is secret and the same in each
+// run.
 func (g *Gateway) makeServers(key []byte) {
 	newServer := serverOf(g.boot.Listen.Engine)
 	options := ServerOptions{
@@ -257,7 +264,7 @@ func (g *Gateway) drain() {
 }
 
 // closeGoingAway is the WebSocket close code of an endpoint that goes away
-// (RFC 6455, section 7.4.1). A restart looks the same from inside.
+// (RFC 6455, section 7.4.1). The gateway does not know whether it will be restarted.
 const closeGoingAway = 1001
 
 // Close ends everything at once, in the reverse order of birth. It may be

@@ -10,9 +10,9 @@ import (
 	"detour/engine/accept"
 )
 
-// idleConns knows by net/http's ConnState which connections have nothing to do.
-// That does not tell of a request before its head is there, and ends HTTP/2 without
-// a GOAWAY: more than this only our own engine can do.
+// idleConns knows from net/http's ConnState which connections have nothing to do.
+// It does not know of a request before its whole header has arrived, and ends HTTP/2
+// without a GOAWAY: only our own engine can do better.
 type idleConns struct {
 	mu    sync.Mutex
 	conns map[net.Conn]*idleConn
@@ -57,8 +57,8 @@ func (c *idleConn) IdleSince() time.Time {
 	return c.since
 }
 
-// EndIdle wakes who waits for a request: net/http's server, which lifts this
-// deadline if one came in between, or a handshake.
+// EndIdle wakes whatever reads from c: net/http's server waiting for a request, which
+// lifts this deadline if one came meanwhile, or a handshake.
 func (c *idleConn) EndIdle() bool {
 	c.set.mu.Lock()
 	defer c.set.mu.Unlock()

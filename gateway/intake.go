@@ -11,10 +11,10 @@ import (
 	"detour/engine/wire"
 )
 
-// intake is the net.Listener that net/http's server accepts from: every
-// connection it hands out has its TLS handshake behind it, and HTTP/1 stands
-// behind a wire.Guard. Handshakes run beside each other and beside the accept
-// loop, which nothing but the end of the listener stops.
+// intake is the net.Listener that net/http's server accepts from: each connection
+// has finished its TLS handshake, and HTTP/1 is behind a wire.Guard. Handshakes
+// run concurrently with each other and with the accept loop, which only the end of
+// the listener stops.
 type intake struct {
 	listener net.Listener
 	server   *server

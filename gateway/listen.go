@@ -22,18 +22,18 @@ type listeners struct {
 	quic  net.PacketConn
 }
 
-// What a connection of a client takes while it is idle, roughly: over HTTP/1.1 and 2
-// 16 to 22 KiB and the kernel's part.
+// What a client's idle connection takes, roughly: over HTTP/1.1 and 2 it is 16 to 22
+// KiB and the kernel's part.
 const (
 	idleConnection = 30 << 10
 	idleQUIC       = 75 << 10
 )
 
-// maxConnections is how many connections clients may have: as many as c says, but
-// at most a third of the descriptors. As many may be needed for what they ask of
-// upstreams; the rest is for logs, and for the configuration: in a flood it could
-// not be reloaded else. Nor may they, idle, take more than half of the memory that
-// the process may use, if it knows that: the other half is for what they do.
+// maxConnections is how many connections clients may have: as many as c says, but at
+// most a third of the descriptors, because their requests may need as many to
+// upstreams, and logs and reloads need some even in a flood. Idle, they may also
+// take at most half of the memory that the process may use, if there is a limit:
+// the other half is for what they do.
 func maxConnections(c *config.Config) int {
 	idle := int64(idleConnection)
 	if c.Listen.HTTP3 { // any of them may be

@@ -22,28 +22,28 @@ import (
 )
 
 const (
-	// quicKeepAlive keeps a stream that is silent for long, such as a
-	// WebSocket, alive on the way: many NATs forget UDP after 30 s.
+	// quicKeepAlive keeps the path open for streams that are silent for long, such
+	// as WebSockets: many NATs forget UDP after 30 s.
 	quicKeepAlive = 15 * time.Second
 
-	// quicLinger is how long clients may still fetch what was sent before the
-	// connection is closed under them; net/http gives HTTP/2 the same.
+	// quicLinger is how long clients have to fetch the last answers before the
+	// connection is closed; net/http gives HTTP/2 the same.
 	quicLinger = time.Second
 
-	// quicStreamWindow and quicConnectionWindow bound what a client can make
-	// us hold of uploads that the upstream does not take. At a round trip of
-	// 50 ms they still allow 300 Mbit/s a stream.
+	// quicStreamWindow and quicConnectionWindow limit how much a client can make
+	// us hold of uploads that the upstream does not take. With a round trip of
+	// 50 ms they still allow 300 Mbit/s per stream.
 	quicStreamWindow     = 2 << 20
 	quicConnectionWindow = 4 << 20
 
-	// quicFirstPackets is the size of packets until larger ones are found to
-	// arrive. quic-go's own, 1280, is over what IPv6 has to carry (RFC 9000, 14):
-	// on a tunnel with no larger MTU no handshake would end.
+	// quicFirstPackets is the size of packets until larger ones are known to
+	// arrive. quic-go's own, 1280, is more than IPv6 guarantees (RFC 9000, 14): on
+	// a tunnel with the smallest MTU no handshake would end.
 	quicFirstPackets = 1200
 
-	// quicTrustedRate is how many handshakes a second begin without proof that
-	// the client's address is its own: far more than a small site ever sees,
-	// far fewer than a flood from forged addresses.
+	// quicTrustedRate is how many handshakes a second begin without proof of the
+	// client's address: far more than a small site ever sees, far fewer than a
+	// flood from forged addresses has.
 	quicTrustedRate = 100
 )
 
@@ -117,8 +117,8 @@ func (s *QUICServer) Serve(c net.PacketConn) error {
 	return s.h3.ServeListener(limited{l, s})
 }
 
-// limited is a listener whose connections wait for a place. Of those behind them
-// quic-go keeps 32; more are refused, and browsers come over TCP.
+// limited is a listener whose connections wait for a place. While one waits, quic-go
+// keeps 32 more; it refuses others, and browsers then come over TCP.
 type limited struct {
 	*quic.EarlyListener
 	server *QUICServer
@@ -139,8 +139,8 @@ func (l limited) Accept(ctx context.Context) (*quic.Conn, error) {
 }
 
 func (s *QUICServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
-	// quic-go writes its wish for larger UDP buffers to the standard logger,
-	// past ours, and knows no other way to be told not to.
+	// quic-go asks for larger UDP buffers in the standard logger, past ours, and
+	// this is the only way to stop it.
 	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 
 	s.mu.Lock()
@@ -185,8 +185,8 @@ func (s *QUICServer) Shutdown(ctx context.Context) error {
 	}
 	_ = l.Close()
 
-	// http3 waits for clients to leave, and one that has nothing in flight
-	// need not hurry. We wait for requests.
+	// http3 waits until clients leave, which those with nothing in flight need not
+	// do soon. We wait for requests.
 	graceful, stop := context.WithCancel(ctx)
 	gone := make(chan struct{})
 	go func() {

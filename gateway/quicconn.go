@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// quicResets is how many requests a client may take back at once, and
+	// quicResets is how many requests a client may reset at once, and
 	// quicResetsSecond how many more each second: what engine/h2 allows on HTTP/2,
-	// where a browser that leaves a page takes back 100.
+	// where a browser that leaves a page resets 100.
 	quicResets       = 1000
 	quicResetsSecond = 100
 
-	// quicEarned is how many more each answer allows, so that who takes back half
-	// of what it asks for is never sent away.
+	// quicEarned is how many more each answer allows, so that a client that resets
+	// half of its requests is never sent away.
 	quicEarned = 2
 )
 
@@ -40,7 +40,7 @@ type quicConn struct {
 	since    time.Time // when requests became 0
 	requests int
 	over     bool
-	resets   float64   // how many more are allowed
+	resets   float64   // how many more requests the client may reset
 	counted  time.Time // when resets last grew with time
 }
 
@@ -76,9 +76,9 @@ func (s *QUICServer) idlers(yield func(accept.Idler) bool) {
 	}
 }
 
-// rests reports whether there is no request, and has been none for a while: nothing
-// says whether the last answer is still on its way, so it gets as long as a newcomer
-// does. mu is held.
+// rests reports whether there is no request, and has been none for a while: we are
+// not told whether the last answer is still on its way, so it gets as long as a
+// newcomer does. mu is held.
 func (c *quicConn) rests() bool {
 	return !c.over && c.requests == 0 && time.Since(c.since) >= min(accept.Newcomer, c.limit)
 }
@@ -106,7 +106,7 @@ func (c *quicConn) close(code http3.ErrCode, why string) {
 	_ = c.conn.CloseWithError(quic.ApplicationErrorCode(code), why)
 }
 
-// leave ends the connection, unless a request has come as its time did.
+// leave ends the connection, unless a request came at the last moment.
 func (c *quicConn) leave() {
 	c.mu.Lock()
 	rests := c.rests()
@@ -123,14 +123,14 @@ func (c *quicConn) requestBegins() {
 	c.idle.Stop()
 }
 
-// requestEnds is told whether the client took the request back.
+// requestEnds is told whether the client reset the request.
 func (c *quicConn) requestEnds(reset bool) {
 	if c.countEnd(reset) {
-		c.close(http3.ErrCodeExcessiveLoad, "too many requests were taken back")
+		c.close(http3.ErrCodeExcessiveLoad, "too many requests were reset")
 	}
 }
 
-// countEnd reports whether too many requests were taken back.
+// countEnd reports whether the client has reset too many requests.
 func (c *quicConn) countEnd(reset bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,7 +148,7 @@ func (c *quicConn) countEnd(reset bool) bool {
 	return c.resets < 0
 }
 
-// end lets go of the connection, which is over.
+// end stops the timer of a connection that is over.
 func (c *quicConn) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

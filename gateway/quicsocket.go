@@ -8,13 +8,13 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// lossySocket has a packet that the system cannot send be lost, as TCP has it: an
-// interface is down for a moment or has lost its address, a firewall is loaded
-// anew. It is sent again; quic-go would end the connection and, as there is no way
-// to the client, let it wait for nothing (quic-go/quic-go#2809).
+// lossySocket treats a packet that the system cannot send as lost, as TCP does: an
+// interface is down for a moment or has lost its address, or a firewall is being
+// reloaded. QUIC then sends it again, where quic-go would end the connection and,
+// without a way to tell the client, leave it waiting (quic-go/quic-go#2809).
 type lossySocket struct{ udpSocket }
 
-// udpSocket is what quic-go wants of a *net.UDPConn for all it can do.
+// udpSocket is what quic-go needs of a *net.UDPConn to use all of its features.
 type udpSocket interface {
 	quic.OOBCapablePacketConn
 	net.Conn
@@ -31,7 +31,7 @@ func lossy(c net.PacketConn) net.PacketConn {
 
 func (s lossySocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	n, oobn, err = s.udpSocket.WriteMsgUDP(b, oob, addr)
-	if errors.Is(err, syscall.EPERM) { // Linux may say that of a first packet without a reason (go.dev/issue/63322)
+	if errors.Is(err, syscall.EPERM) { // Linux may say so for a first packet without a reason (go.dev/issue/63322)
 		n, oobn, err = s.udpSocket.WriteMsgUDP(b, oob, addr)
 	}
 	if err != nil && isLoss(err) {
@@ -40,8 +40,8 @@ func (s lossySocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int,
 	return n, oobn, err
 }
 
-// isLoss reports whether err is the system's, and none that quic-go learns from:
-// that a packet is too large for the way, or that several at once are not to be.
+// isLoss reports whether err is the system's, and not one that quic-go learns from:
+// that a packet is too large for the path, or that it cannot send several at once.
 func isLoss(err error) bool {
 	errno, ok := errors.AsType[syscall.Errno](err)
 	return ok && errno != syscall.EMSGSIZE && errno != syscall.EIO

@@ -40,9 +40,9 @@ type ServerOptions struct {
 	Limits  engine.Limits
 	Limiter *accept.Limiter // of open connections; nil = there is no limit
 
-	// QUICResetKey lets HTTP/3 clients of the process before, which died or
-	// whose farewell they missed, know at once that their connection is gone:
-	// RFC 9000, 10.3. The same in each run; 32 random bytes, nil = they wait.
+	// QUICResetKey lets HTTP/3 clients whose connection ended with an earlier
+	// process, and who were not told, know that at once (RFC 9000, 10.3). 32 random
+	// bytes, the same in each run; nil = they wait for a timeout.
 	QUICResetKey []byte
 }
 
@@ -90,8 +90,8 @@ func (s *server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ct
 
 func (s *server) Close() error { return s.http.Close() }
 
-// noise takes the lines net/http writes about its clients' mistakes. They are
-// the Internet's weather and go to debug; a handler's panic is ours.
+// noise takes the lines net/http logs about its clients' mistakes. These are the
+// internet's background noise and go to debug; a handler's panic is our mistake.
 type noise struct{ log *slog.Logger }
 
 func (n noise) Write(line []byte) (int, error) {
@@ -117,9 +117,9 @@ func withGuard(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// guarded tells the connection's Guard when next takes the connection over:
-// what follows an upgrade is not HTTP. Only requests that ask for one can. Over
-// HTTP/2 there is no Guard, and no parser that leaves white space out.
+// guarded tells the connection's Guard when next takes the connection over: what
+// follows an upgrade is not HTTP. HTTP/2 has no Guard, and no parser that strips the
+// white space around values.
 func guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor > 1 {
@@ -135,7 +135,7 @@ func guarded(next http.Handler) http.Handler {
 }
 
 // trimValues removes the white space around values, which is not part of them (RFC
-// 9110, 5.5): upstreams of HTTP/1 leave it out, so nobody may be fooled by it before.
+// 9110, 5.5). HTTP/1 upstreams strip it, so it must not make us see another value.
 func trimValues(h http.Header) {
 	for _, values := range h {
 		for i, v := range values {

@@ -32,10 +32,10 @@ type snapshot struct {
 	applied    time.Time            // when the configuration took effect
 }
 
-// prepare builds what cfg asks for and does all of it that can fail. Nothing
-// is dialled and nothing of old is touched: upstream connections and counters
-// that cfg still wants pass over to the new snapshot. old is nil at the start.
-// What is missing is which hosts are online: in adds it.
+// prepare builds what cfg asks for, and does everything about it that can fail.
+// Nothing is dialled and nothing of old is touched: upstream connections and
+// counters that cfg still wants are shared with the new snapshot. old is nil at the
+// start. Which hosts are online is still missing: in adds it.
 func (g *Gateway) prepare(cfg *config.Config, old *snapshot) (*snapshot, error) {
 	plans, err := plans(cfg)
 	if err != nil {
@@ -69,7 +69,7 @@ func (g *Gateway) prepare(cfg *config.Config, old *snapshot) (*snapshot, error) 
 	if _, err := proxy.NewTable(next.options); err != nil {
 		return nil, err
 	}
-	// Only now, as a file takes over the rotation it is given here.
+	// Last, because a file takes on the rotation it is given here.
 	for i, rt := range next.options.Routes {
 		if h := &cfg.Hosts[i]; h.Log {
 			rt.Log = g.files.Sink(hostSink(cfg, h))
@@ -79,8 +79,8 @@ func (g *Gateway) prepare(cfg *config.Config, old *snapshot) (*snapshot, error) 
 	return next, nil
 }
 
-// in is the same configuration with its hosts in the given conditions. The
-// generation stays: it counts configurations.
+// in is the same configuration with its hosts in the given conditions, and of the
+// same generation.
 func (s *snapshot) in(conditions map[string]condition) *snapshot {
 	next := *s
 	next.conditions = conditions
@@ -99,8 +99,8 @@ func (s *snapshot) in(conditions map[string]condition) *snapshot {
 	return &next
 }
 
-// advertisedPort is where visitors are told to come. A changed listen.https
-// waits for a restart, and so does the port that goes with it.
+// advertisedPort is the port that visitors are told. A changed listen.https waits
+// for a restart, and so does the port that goes with it.
 func (g *Gateway) advertisedPort(cfg *config.Config) int {
 	if cfg.Listen.HTTPS != g.boot.Listen.HTTPS {
 		return g.boot.Listen.AdvertisePort
@@ -108,9 +108,9 @@ func (g *Gateway) advertisedPort(cfg *config.Config) int {
 	return cfg.Listen.AdvertisePort
 }
 
-// route compiles one host's entry, as if it were online, taking its upstreams
-// and counters from old when they are the same, and from next when a host
-// before it made them.
+// route compiles one host's entry, as if it were online. It takes upstreams and
+// counters from old if they are the same, and from next if an earlier host made
+// them.
 func (g *Gateway) route(cfg *config.Config, h *config.Host, next, old *snapshot) (*proxy.Route, error) {
 	page, err := proxy.ParseStatusPage(h.StatusPage)
 	if err != nil {
@@ -146,8 +146,8 @@ func (g *Gateway) route(cfg *config.Config, h *config.Host, next, old *snapshot)
 	return route, nil
 }
 
-// findPool finds or makes the upstreams of h. While they stay the same the pool
-// does too, and with it what is known of their health.
+// findPool finds or makes the upstreams of h. While they are the same as before, so
+// is the pool, and with it what is known of their health.
 func (g *Gateway) findPool(h *config.Host, next, old *snapshot) (*proxy.Pool, error) {
 	var lists [2][]*proxy.Upstream
 	for i, addresses := range [2][]config.Upstream{h.Upstreams, h.Standby} {
@@ -267,8 +267,8 @@ func hostSink(cfg *config.Config, h *config.Host) logging.SinkOptions {
 	return sink(cfg, name, name)
 }
 
-// unownedSink takes the requests that no host owns. No host can have this
-// name: an underscore is not valid at the start of one.
+// unownedSink takes requests for unknown hosts. No host can have this file's name:
+// none begins with an underscore.
 func unownedSink(cfg *config.Config) logging.SinkOptions {
 	o := sink(cfg, "_gateway", "")
 	o.Early = true // one is enough to find that the directory cannot be written

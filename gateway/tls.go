@@ -12,7 +12,7 @@ func TLSConfig(getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, erro
 		NextProtos:     []string{"h2", "http/1.1", "http/1.0"}, // the last is all that "curl -0" offers
 		MinVersion:     tls.VersionTLS12,
 		MaxVersion:     tls.VersionTLS13,
-		// Set against a download of today that is kept for a quantum computer.
+		// The first one protects recordings of today from quantum computers.
 		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256},
 		// TLS 1.2 with forward secrecy and AEAD alone; TLS 1.3 has nothing else.
 		CipherSuites: []uint16{
