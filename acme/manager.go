@@ -72,13 +72,14 @@ type Manager struct {
 	ctx    context.Context // of every order; ends with Close
 	cancel context.CancelFunc
 	owned  sync.WaitGroup // goroutines Close waits for
+	closed atomic.Bool    // nothing is begun any more
 
 	// mu lets one change happen at a time. Handshakes and events never take
-	// it, so reading a few small local files under it delays no visitor.
+	// it, so reading one's own certificates under it delays no visitor. The
+	// storage and the token are looked at without it.
 	mu        sync.Mutex
 	settings  Settings
 	tokenSeen tokenDigest
-	closed    bool
 }
 
 // New opens the storage and the local CA. A storage that cannot be written is
@@ -130,9 +131,10 @@ func New(o Options) (*Manager, error) {
 // that stay keep their certificate and their place in the retry schedule;
 // removed ones stop at once, their files are kept.
 func (m *Manager) Manage(s Settings, subjects []Subject, wildcardZones []string) {
+	token := digestOf(s.Token)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	if m.closed.Load() {
 		return
 	}
 	before := m.settings
@@ -155,7 +157,7 @@ func (m *Manager) Manage(s Settings, subjects []Subject, wildcardZones []string)
 			m.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: name}})
 		}
 	}
-	tokenChanged := m.tokenChanged()
+	tokenChanged := m.tokenChanged(token)
 	for name, subject := range next.orders {
 		switch {
 		case old.orders[name] == nil:
@@ -169,12 +171,15 @@ func (m *Manager) Manage(s Settings, subjects []Subject, wildcardZones []string)
 // Retry orders again now what is missing or failing. Names are host names;
 // none means all. A certificate that is valid and not due is left alone.
 func (m *Manager) Retry(names ...string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed || m.config.Load() == nil {
+	if m.config.Load() == nil {
 		return
 	}
 	m.openStorage()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return
+	}
 	m.config.Store(m.configure(m.settings)) // files named by an issuer may have been repaired
 	t := m.table.Load()
 	for _, own := range t.pairs {
@@ -196,19 +201,17 @@ func (m *Manager) Retry(names ...string) {
 func (m *Manager) LocalRoot() ([]byte, error) { return m.local.rootPEM() }
 
 // Close stops orders and renewals, takes their TXT records back, and returns
-// when that is done or ctx ends. Handshakes are still answered. It may be
-// called again.
+// when that is done or ctx ends, also when the disk hangs. Handshakes are still
+// answered. It may be called again.
 func (m *Manager) Close(ctx context.Context) error {
-	m.mu.Lock()
-	first := !m.closed
-	m.closed = true
-	m.mu.Unlock()
-	if !first {
+	if m.closed.Swap(true) {
 		return nil
 	}
 	m.cancel()
 	done := make(chan struct{})
 	go func() {
+		m.mu.Lock() // what began before is done then
+		m.mu.Unlock()
 		m.cache.Stop()
 		m.owned.Wait()
 		close(done)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/caddyserver/certmagic"
 )
@@ -105,7 +106,7 @@ func (s *storage) hold(name string) {
 
 // close waits until no lock is held and nothing is being written. When ctx ends
 // first it gives the locks back that are left, so that another process need not
-// wait until they look stale.
+// wait until they look stale. It waits for no disk that hangs.
 func (s *storage) close(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -114,18 +115,33 @@ func (s *storage) close(ctx context.Context) error {
 		s.closed = len(left) == 0
 		s.mu.Unlock()
 		if len(left) == 0 {
-			s.writing.Wait() // a few milliseconds of disk
-			return nil
+			return patiently(ctx, func() error { s.writing.Wait(); return nil })
 		}
 		select {
 		case <-s.released:
 		case <-ctx.Done():
-			err := ctx.Err()
-			for _, name := range left {
-				err = errors.Join(err, s.Unlock(context.WithoutCancel(ctx), name))
-			}
-			return err
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // for a few small files
+			defer cancel()
+			return errors.Join(ctx.Err(), patiently(last, func() (err error) {
+				for _, name := range left {
+					err = errors.Join(err, s.Unlock(last, name))
+				}
+				return err
+			}))
 		}
+	}
+}
+
+// patiently returns what the disk says to f, or that it says nothing until ctx
+// ends.
+func patiently(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errors.New("the disk does not answer")
 	}
 }
 

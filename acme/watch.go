@@ -53,23 +53,29 @@ func (m *Manager) sweep() {
 
 // repair orders again as soon as what made orders fail has changed.
 func (m *Manager) repair() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed || m.config.Load() == nil {
+	if m.config.Load() == nil {
 		return
-	}
-	orders := m.table.Load().orders
-	failing := false
-	for _, s := range orders {
-		failing = failing || s.failing()
 	}
 	wasUnsaved := m.unsaved.Load() != nil
 	if wasUnsaved {
 		m.openStorage() // only then: it writes, and a router's flash wears out
 	}
 	storageBack := wasUnsaved && m.unsaved.Load() == nil
-	tokenBack := failing && m.tokenChanged()
-	for _, s := range orders {
+	failing := false
+	for _, s := range m.table.Load().orders {
+		failing = failing || s.failing()
+	}
+	var token tokenDigest
+	if failing {
+		token = digestOf(m.tokenSource())
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return
+	}
+	tokenBack := failing && m.tokenChanged(token)
+	for _, s := range m.table.Load().orders {
 		if storageBack && !m.usable(s) || tokenBack && s.failing() {
 			m.reorder(s)
 		}
@@ -78,28 +84,30 @@ func (m *Manager) repair() {
 
 // reviveDead starts the orders again whose job has ended without a certificate.
 func (m *Manager) reviveDead(now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed || m.config.Load() == nil {
+	dead := func(s *subject) bool { return m.managed(s) == nil && s.dead(now) }
+	found := false
+	for _, s := range m.table.Load().orders {
+		found = found || dead(s)
+	}
+	if !found || m.config.Load() == nil {
 		return
 	}
-	var dead []*subject
+	m.openStorage() // what jobs die of without a word
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return
+	}
 	for _, s := range m.table.Load().orders {
-		if m.managed(s) == nil && s.dead(now) {
-			dead = append(dead, s)
+		if dead(s) {
+			m.log.Warn("order had stopped, starting it again", "name", s.name)
+			m.reorder(s)
 		}
-	}
-	if len(dead) > 0 {
-		m.openStorage() // what jobs die of without a word
-	}
-	for _, s := range dead {
-		m.log.Warn("order had stopped, starting it again", "name", s.name)
-		m.reorder(s)
 	}
 }
 
 // openStorage tries the storage and opens the local CA in it, and remembers
-// what is wrong. Called by New, and with mu held.
+// what is wrong. Called without mu: the disk may hang.
 func (m *Manager) openStorage() {
 	// Long enough to wait for another process that is making the same root.
 	ctx, cancel := context.WithTimeout(m.ctx, 3*time.Second)
@@ -108,6 +116,9 @@ func (m *Manager) openStorage() {
 	// With an unusable storage this is what puts a root into memory.
 	if caErr := m.local.open(ctx, m.storage); err == nil {
 		err = caErr
+	}
+	if m.ctx.Err() != nil {
+		return // Close may have closed the storage
 	}
 	before := m.unsaved.Load()
 	switch {
@@ -124,20 +135,30 @@ func (m *Manager) openStorage() {
 // tokenDigest tells two tokens apart without keeping them.
 type tokenDigest [sha256.Size]byte
 
-// tokenChanged reports whether the token differs from that at the last call.
-// Called with mu held.
-func (m *Manager) tokenChanged() bool {
-	if m.settings.Token == nil {
-		return false
+// digestOf asks source, which may read a file; zero = there is no token.
+func digestOf(source func() (string, error)) tokenDigest {
+	if source == nil {
+		return tokenDigest{}
 	}
-	token, err := m.settings.Token()
+	token, err := source()
 	if err != nil {
-		token = ""
+		return tokenDigest{}
 	}
-	digest := tokenDigest(sha256.Sum256([]byte(token)))
-	changed := m.tokenSeen != tokenDigest{} && digest != m.tokenSeen
-	m.tokenSeen = digest
-	return changed && err == nil
+	return sha256.Sum256([]byte(token))
+}
+
+// tokenChanged reports whether there is a token that differs from what there was
+// at the last call. Called with mu held.
+func (m *Manager) tokenChanged(now tokenDigest) bool {
+	before := m.tokenSeen
+	m.tokenSeen = now
+	return now != before && now != tokenDigest{}
+}
+
+func (m *Manager) tokenSource() func() (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.settings.Token
 }
 
 // event is certmagic's OnEvent. It runs on certmagic's goroutines.
