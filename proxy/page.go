@@ -15,7 +15,7 @@ import (
 )
 
 // page is what a client is told when there is no answer of an upstream: every
-// error and decision that has a body looks like this. Title and Text may be
+// error and decision that has a body looks like this. Title and Text may both be
 // left empty where pageTexts knows the status.
 type page struct {
 	Status     int
@@ -28,17 +28,13 @@ type page struct {
 // pageTexts are the words for a status, when the caller has none that are
 // more to the point.
 var pageTexts = map[int]struct{ title, text string }{
-	http.StatusBadRequest:                  {"That request makes no sense", "The request could not be understood, so it was not passed on."},
-	http.StatusForbidden:                   {"Not allowed", "This request is not allowed here."},
-	http.StatusNotFound:                    {"Nothing here", "There is nothing at this address."},
-	http.StatusRequestTimeout:              {"That took too long", "The request did not arrive in time. Please try again."},
-	http.StatusRequestEntityTooLarge:       {"That is too large", "What was sent is larger than this service accepts. Nothing of it was kept."},
-	http.StatusMisdirectedRequest:          {"No such site here", "This server does not serve a site of that name. Please check the address."},
-	http.StatusRequestHeaderFieldsTooLarge: {"That request is too large", "The request's header is larger than this server accepts. Deleting this site's cookies often helps."},
-	http.StatusInternalServerError:         {"Something went wrong", "This is our mistake, not yours. Please try again in a moment."},
-	http.StatusBadGateway:                  {"This service is not answering", "It cannot be reached right now. That is usually over soon; please try again in a moment."},
-	http.StatusServiceUnavailable:          {"Back soon", "This service is offline for the moment. Please come back a little later."},
-	http.StatusGatewayTimeout:              {"This service is taking too long", "It did not answer in time. Please try again in a moment."},
+	http.StatusBadRequest:            {"That request makes no sense", "The request could not be understood, so it was not passed on."},
+	http.StatusRequestTimeout:        {"That took too long", "The request did not arrive in time. Please try again."},
+	http.StatusRequestEntityTooLarge: {"That is too large", "What was sent is larger than this service accepts. Nothing of it was kept."},
+	http.StatusMisdirectedRequest:    {"No such site here", "This server does not serve a site of that name. Please check the address."},
+	http.StatusBadGateway:            {"This service is not answering", "It cannot be reached right now. That is usually over soon; please try again in a moment."},
+	http.StatusServiceUnavailable:    {"Back soon", "This service is offline for the moment. Please come back a little later."},
+	http.StatusGatewayTimeout:        {"This service is taking too long", "It did not answer in time. Please try again in a moment."},
 }
 
 //go:embed page.html
@@ -84,15 +80,12 @@ func writePage(w http.ResponseWriter, r *http.Request, p page) {
 // worded fills in the usual words where p has none. After a form, "try again"
 // would be bad advice when nobody knows whether it arrived.
 func (p page) worded(safe bool) page {
-	if p.Title == "" && p.Text == "" {
+	if p.Title == "" {
 		words := pageTexts[p.Status]
 		p.Title, p.Text = words.title, words.text
 		if !safe && (p.Status == http.StatusBadGateway || p.Status == http.StatusGatewayTimeout) {
 			p.Text = "It gave no answer, so what you sent may or may not have arrived. Please check before you send it again."
 		}
-	}
-	if p.Title == "" {
-		p.Title = http.StatusText(p.Status)
 	}
 	return p
 }
@@ -139,7 +132,7 @@ func (p page) links(b *bytes.Buffer, retry bool) {
 
 // retryHelps reports whether the same request may fare better a little later.
 func retryHelps(status int) bool {
-	return status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
+	return status >= 500 || status == http.StatusRequestTimeout
 }
 
 func (p page) json(requestID string) []byte {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"detour/logging"
 )
 
 // pageFor answers a request that accepts accept with p.
@@ -82,11 +84,18 @@ func TestPageAfterForm(t *testing.T) {
 	}
 }
 
-// A status without words of its own still makes a page.
-func TestPageOfUnknownStatus(t *testing.T) {
-	_, body := pageFor(t, "GET", "text/html", page{Status: http.StatusTeapot})
-	if !strings.Contains(body, "I&#39;m a teapot") {
-		t.Errorf("page = %q; want its phrase", body)
+// Every failure that is answered has words, here or where it is answered.
+func TestFailuresHaveWords(t *testing.T) {
+	for _, err := range []error{
+		errMalformed, errNotServed, errPlainConnect, errBodyTooLarge, errClientBody, errClientSlow, errStopping, errCut, errStopped,
+		errNoConnection, errNotTaken, io.ErrUnexpectedEOF, context.DeadlineExceeded,
+	} {
+		rec := httptest.NewRecorder()
+		fail(rec, httptest.NewRequest("GET", "/", nil), &Route{Stats: new(Stats)}, new(logging.Record), err)
+		body := rec.Body.String()
+		if title, text, _ := strings.Cut(body[strings.Index(body, "\n\n")+2:], ". "); title == "" || len(text) < 10 {
+			t.Errorf("%v: page %q; want a title and what happened", err, body)
+		}
 	}
 }
 
