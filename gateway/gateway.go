@@ -137,15 +137,15 @@ func New(o Options) (_ *Gateway, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if g.listeners, err = listen(cfg); err != nil {
-		return nil, err
-	}
-	g.makeServers(key)
-
+	// First, because another gateway has the ports as well, and is the news.
 	g.control = control.NewServer(g, g.log)
 	if err := g.control.Listen(cfg.Control.Socket); err != nil {
 		return nil, err
 	}
+	if g.listeners, err = listen(cfg); err != nil {
+		return nil, err
+	}
+	g.makeServers(key)
 	g.manage(cfg) // nothing is ordered for a gateway that cannot start
 	return g, nil
 }

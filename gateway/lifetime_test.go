@@ -201,9 +201,11 @@ func TestNewIsAllOrNothing(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(context.Background()) }()
-	_, err = open()
-	if !errors.Is(err, control.ErrInUse) {
-		t.Errorf("a second New() on the same control socket = %v; want control.ErrInUse", err)
+	for _, https := range []string{"127.0.0.1:0", g.HTTPSAddr().String()} { // the second is what the same command would find
+		write(`https = "127.0.0.1:0"`, fmt.Sprintf("https = %q", https))
+		if _, err = open(); !errors.Is(err, control.ErrInUse) {
+			t.Errorf("a second New() on the same control socket and %s = %v; want control.ErrInUse", https, err)
+		}
 	}
 	g.Close()
 	g.Close() // once more changes nothing
