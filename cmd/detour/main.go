@@ -119,7 +119,7 @@ func oneArgument(thing string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch len(args) {
 		case 0:
-			return fmt.Errorf("no %s is named", thing)
+			return fmt.Errorf("no %s is given", thing)
 		case 1:
 			return nil
 		}

@@ -54,7 +54,7 @@ func hostsOrAll(hosts []string, all bool) error {
 	case all && len(hosts) > 0:
 		return errors.New("--all is for every host, so none is named")
 	case !all && len(hosts) == 0:
-		return errors.New("no host is named; --all is for every host")
+		return errors.New("no host is given; --all is for every host")
 	}
 	return nil
 }
