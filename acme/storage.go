@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -22,10 +23,11 @@ type storage struct {
 
 	mu       sync.Mutex // guards all below
 	held     map[string]bool
-	closing  bool           // no more locks
-	closed   bool           // no more writes
-	writing  sync.WaitGroup // grows only while not closed
-	released chan struct{}  // one token: a lock was given back
+	closing  bool              // no more locks
+	closed   bool              // no more writes
+	replaced map[string][]byte // what certificates and their keys were before a renewal that is being stored
+	writing  sync.WaitGroup    // grows only while not closed
+	released chan struct{}     // one token: a lock was given back
 }
 
 var errClosed = errors.New("certificate storage is closed")
@@ -34,6 +36,7 @@ func newStorage(dir string) *storage {
 	return &storage{
 		FileStorage: certmagic.FileStorage{Path: dir},
 		held:        map[string]bool{},
+		replaced:    map[string][]byte{},
 		released:    make(chan struct{}, 1),
 	}
 }
@@ -56,7 +59,41 @@ func (s *storage) Store(ctx context.Context, key string, value []byte) error {
 		return err
 	}
 	defer s.writing.Done()
-	return s.FileStorage.Store(ctx, key, value)
+	if !strings.HasPrefix(key, "certificates/") {
+		return s.FileStorage.Store(ctx, key, value)
+	}
+	old, absent := s.FileStorage.Load(ctx, key)
+	if err := s.FileStorage.Store(ctx, key, value); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if absent == nil {
+		s.replaced[key] = old
+	}
+	if site, last := strings.CutSuffix(key, ".json"); last {
+		for _, ext := range []string{".key", ".crt", ".json"} {
+			delete(s.replaced, site+ext)
+		}
+	}
+	return nil
+}
+
+// Delete implements certmagic.Storage. Certmagic stores a renewed certificate in
+// several files, and deletes the first ones when the disk refuses the next. What
+// they have replaced is put back then: visitors need it after a restart.
+func (s *storage) Delete(ctx context.Context, key string) error {
+	s.mu.Lock()
+	old, undo := s.replaced[key]
+	delete(s.replaced, key)
+	s.mu.Unlock()
+	if undo && s.enter(false) == nil {
+		defer s.writing.Done()
+		if s.FileStorage.Store(ctx, key, old) == nil {
+			return nil
+		}
+	}
+	return s.FileStorage.Delete(ctx, key)
 }
 
 // Lock implements certmagic.Locker.

@@ -1,0 +1,66 @@
+package acme
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"testing"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// A renewal that the disk refuses halfway leaves the certificate before it as it
+// was: certmagic takes back what it has stored already.
+func TestRefusedRenewal(t *testing.T) {
+	var (
+		key  = certmagic.StorageKeys.SitePrivateKey("ca", "shop.example.test")
+		cert = certmagic.StorageKeys.SiteCert("ca", "shop.example.test")
+		meta = certmagic.StorageKeys.SiteMeta("ca", "shop.example.test")
+	)
+	// storeAll is certmagic's storeTx.
+	storeAll := func(s certmagic.Storage, value string) error {
+		var stored []string
+		for _, k := range []string{key, cert, meta} {
+			if err := s.Store(t.Context(), k, []byte(value)); err != nil {
+				for _, k := range stored {
+					s.Delete(t.Context(), k)
+				}
+				return err
+			}
+			stored = append(stored, k)
+		}
+		return nil
+	}
+	t.Parallel()
+	for _, refused := range []string{cert, meta} {
+		s := newStorage(t.TempDir())
+		for _, value := range []string{"first", "second"} {
+			if err := storeAll(s, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file := s.Filename(refused)
+		if err := errors.Join(os.Rename(file, file+".aside"), os.Mkdir(file, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		if err := storeAll(s, "third"); err == nil {
+			t.Fatalf("%s was stored; want it refused", refused)
+		}
+		if err := errors.Join(os.Remove(file), os.Rename(file+".aside", file)); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range []string{key, cert, meta} {
+			if got, err := s.Load(t.Context(), k); string(got) != "second" {
+				t.Errorf("with %s refused, %s is %q, %v; want what it was before", refused, k, got, err)
+			}
+		}
+
+		// What is not being renewed is deleted when that is asked for.
+		if err := s.Delete(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Load(t.Context(), key); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a deleted key is there: %v", err)
+		}
+	}
+}
