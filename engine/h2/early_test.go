@@ -114,6 +114,11 @@ func TestEarlyAnswer(t *testing.T) {
 				r.want(onStream(noErr))
 			}
 		},
+		"after a round trip without a body": func(r *raw) {
+			r.headers(1, put("/304", 1), false)
+			r.WritePing(true, r.untilAnswered(1))
+			r.wantReset(1, noErr)
+		},
 		"not when the client can end its request": func(r *raw) {
 			for i, test := range []struct {
 				path string

@@ -77,9 +77,9 @@ func (c *Conn) endRecv(st *stream) {
 // endSend notes that all of the answer was sent. If the client still sends its
 // request it is told that nobody wants the rest (RFC 9113, section 8.1), once it
 // had the answer: a PING follows that, and the reset the acknowledgement. Until
-// then the stream is there, but gets no more window. A client that can send all that
-// is missing in the window it has is told only after a while (lingerOrderly): it is
-// about to, and may take a reset for a failure, as curl (7.88) and httpx do.
+// then the stream is there, but gets no more window. A client that can end its
+// request is told only after a while (lingerOrderly): it is about to, and may take a
+// reset for a failure, as curl (7.88) and httpx do.
 func (c *Conn) endSend(st *stream) {
 	c.earned += earnedAnswer
 	switch {
@@ -98,14 +98,15 @@ func (c *Conn) endSend(st *stream) {
 // resetAtOnce reports whether the reset must not come later than the end of the
 // answer. curl (7.88) drops an answer, or the end of it, that it reads together
 // with a reset. But after a success it does not read at all until its request is
-// sent: it would wait for ever for window that we do not give it, or if the
-// answer has no body.
-func (st *stream) resetAtOnce() bool {
-	return st.writer.status < 300 && st.missing != 0 && (st.writer.written == 0 || !st.canEnd())
-}
+// sent, for which we give it no window: without a reset it would wait for ever.
+func (st *stream) resetAtOnce() bool { return st.writer.status < 300 && !st.canEnd() }
 
-// canEnd reports whether the client needs no more window to send all of its request.
-func (st *stream) canEnd() bool { return 0 <= st.missing && st.missing <= st.recvWindow }
+// canEnd reports whether the client will end its request without our help: it needs
+// no more window. But if the answer has no body, curl (7.88) sends nothing more, and
+// waits for the reset.
+func (st *stream) canEnd() bool {
+	return st.missing == 0 || 0 < st.missing && st.missing <= st.recvWindow && st.writer.written > 0
+}
 
 // answered reports whether st is one that only waits for its reset.
 func (st *stream) answered() bool { return !st.resetBy.IsZero() }
