@@ -29,8 +29,9 @@ type requestBody struct {
 	left    int64 // bytes still allowed when limited; only next's
 	coming  int64 // bytes still to come if the client said how many; only next's
 
+	// To be sent again; only next's while a Read is on the way, else guarded by mu.
 	keeps bool   // kept is all that was read of src
-	kept  []byte //
+	kept  []byte // at most keepAtMost
 	given int    // how much of kept was read, this time
 
 	mu      sync.Mutex // guards what follows; never held while reading
@@ -196,11 +197,13 @@ func (b *requestBody) unwatch() {
 	}
 }
 
-// keep keeps what is read from now on, up to keepAtMost.
+// keep keeps what is read, up to keepAtMost, unless some of it was already.
 func (b *requestBody) keep() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.keeps = !b.begun || b.keeps
+	if !b.begun {
+		b.keeps = true
+	}
 }
 
 // again is for http.Request.GetBody.
@@ -217,7 +220,7 @@ func (b *requestBody) again() (io.ReadCloser, error) {
 func (b *requestBody) reopen() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.begun && (!b.keeps || b.reading || b.err != nil) {
+	if b.reading || b.begun && !b.keeps || b.err != nil {
 		return false
 	}
 	b.closed, b.given = false, 0

@@ -145,3 +145,34 @@ func TestRefusedStreamGoesToAnother(t *testing.T) {
 		t.Errorf("= %d %q; want the standby's answer", res.StatusCode, got)
 	}
 }
+
+// A body is put back to its beginning only between two Reads.
+func TestReopenBesideRead(t *testing.T) {
+	src, client := io.Pipe()
+	b, _, err := newRequestBody(&http.Request{Method: "POST", Body: src, ContentLength: 2, ProtoMajor: 1}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.keep()
+	read := make(chan string, 1)
+	next := func() {
+		p := make([]byte, 2)
+		n, _ := b.Read(p)
+		read <- string(p[:n])
+	}
+	go next()
+	eventually(t, "a Read on the way", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.reading
+	})
+	go client.Write([]byte("ab"))
+	for !b.reopen() {
+	}
+	if got := <-read; got != "ab" {
+		t.Errorf("first Read = %q; want all", got)
+	}
+	if next(); <-read != "ab" {
+		t.Error("the body does not begin again")
+	}
+}
