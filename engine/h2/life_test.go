@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -47,6 +48,9 @@ func TestClientResetEndsContext(t *testing.T) {
 
 // Who finds that a body broke off asks the context whose doing that was.
 func TestContextEndsBeforeBodyBreaksOff(t *testing.T) {
+	if runtime.GOMAXPROCS(0) == 1 {
+		t.Skip("its handlers never sleep, and would keep the only processor from the connection")
+	}
 	noLeaks(t)
 	const streams = 500
 	began, ended := make(chan struct{}), make(chan error, streams)
