@@ -146,7 +146,7 @@ func TestUnwritableLogsAreToldAtTheStart(t *testing.T) {
 // Lines that still waited for a disk at the end are not lost in silence.
 func TestLinesLostAtTheEndAreTold(t *testing.T) {
 	r := start(t, "[hosts]\none = { upstream = \""+says(t, "one")+"\" }\n")
-	if err := os.Mkdir(filepath.Join(r.dir, "log", "one.log"), 0o700); err != nil { // where the file should be
+	if err := os.MkdirAll(filepath.Join(r.dir, "log", "one.log"), 0o700); err != nil { // where the file should be
 		t.Fatal(err)
 	}
 	if _, err := get(t.Context(), r.client(t, "h2"), "https://one.example.test/"); err != nil {
