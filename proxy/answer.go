@@ -48,7 +48,9 @@ func (f *forwarding) answer(res *http.Response) {
 	if events {
 		f.rt.Stats.Streams.Add(1)
 		defer f.rt.Stats.Streams.Add(-1)
-		f.events.Store(true)
+		if f.r.Method == http.MethodGet {
+			f.listens()
+		}
 	}
 	f.w.WriteHeader(res.StatusCode)
 	if bodiless {
@@ -69,6 +71,17 @@ func (f *forwarding) answer(res *http.Response) {
 	copyTrailer(header, res.Trailer)
 	f.close()
 	f.whole = true
+}
+
+// listens notes that f is a stream of events that lasts until one side ends it.
+// Those who listen come back then, as EventSource does. The answer to another
+// method is that to one question, such as a language model's, and has an end that
+// must not be made up.
+func (f *forwarding) listens() {
+	f.events.Store(true)
+	if f.handler.tunnels.stopped() { // Drain has looked for them before
+		f.endEvents()
+	}
 }
 
 // bodiless reports whether res cannot have a body (RFC 9110, 6.4.1).

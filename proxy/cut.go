@@ -28,7 +28,7 @@ type exchange struct {
 	added  bool                    // it is part of exchanges
 	bypass bool                    // the host is not online; the client is let through
 	res    atomic.Pointer[http.Response]
-	events atomic.Bool // res is a stream of events
+	events atomic.Bool // res is a stream of events, whose client comes back when it ends
 	ended  atomic.Bool // the stream of events is at its end, because we say so
 	cut    atomic.Bool // what breaks it off is us
 }
@@ -121,6 +121,21 @@ func (e *exchanges) underWay() []leaving {
 	return all
 }
 
+// endEvents ends the streams of events.
+func (e *exchanges) endEvents() {
+	for _, l := range e.underWay() {
+		if l.f.events.Load() {
+			l.f.endEvents()
+		}
+	}
+}
+
+// endEvents ends a stream of events where it is, as if the upstream had.
+func (x *exchange) endEvents() {
+	x.ended.Store(true)
+	x.res.Load().Body.Close()
+}
+
 // abort breaks l off, unless it is over. The lock keeps the deadlines from
 // hitting the connection's next request.
 func (e *exchanges) abort(l leaving) {
@@ -153,8 +168,8 @@ func (e *exchanges) abort(l leaving) {
 // Cut ends what is in flight for host, a Route's Host, at the end of a drain;
 // swap in a Table first in which it takes no more. WebSockets get a close
 // frame with code (RFC 6455, 7.4: 1001 going away), both sides of them, and
-// five seconds to answer it; event streams end where they are. Other requests
-// get time until the deadline of ctx; then all that is left is aborted. When
+// five seconds to answer it; event streams that were asked for with GET end where
+// they are. Other requests get time until the deadline of ctx; then all that is left is aborted. When
 // ctx is cancelled, because the host came back, they are let alone. Bypassed
 // requests stay. Cut returns when nothing is left, all has been aborted, or ctx
 // is cancelled. It may be called from several goroutines.
@@ -172,8 +187,7 @@ func (h *Handler) Cut(ctx context.Context, host string, code int) {
 			l.f.cut.Store(true)
 			ending.Go(func() { l.tunnel.goodbye(code) })
 		case l.f.events.Load():
-			l.f.ended.Store(true)
-			l.f.res.Load().Body.Close()
+			l.f.endEvents()
 		}
 	}
 	for _, l := range all {

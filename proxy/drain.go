@@ -72,11 +72,16 @@ func (ts *tunnels) stop(grace context.Context) (open []*tunnel, none <-chan stru
 // WebSockets get a close frame with code (RFC 6455, 7.4: 1001 going away, 1012
 // service restart), both sides of them, between two frames, and five seconds to
 // answer it. Drain returns when all have ended; when ctx ends first, the rest is
-// cut. Requests of any kind that break off after the end of the first call's ctx
-// are logged as cut by us, not as left by their clients. It may be called once
-// the servers take no more connections, from several goroutines.
+// cut. Event streams that were asked for with GET, which would last until they are
+// cut, end where they are, also those that begin later. Requests of any kind that
+// break off after the end of the first call's ctx are logged as cut by us, not as
+// left by their clients. It may be called once the servers take no more
+// connections, from several goroutines.
 func (h *Handler) Drain(ctx context.Context, code int) {
 	open, none := h.tunnels.stop(ctx)
+	for _, rt := range h.table.Load().routes {
+		rt.Stats.exchanges.endEvents()
+	}
 	var ending sync.WaitGroup // a peer that does not read blocks its goodbye, not the others'
 	for _, t := range open {
 		ending.Go(func() { t.goodbye(code) })
