@@ -252,7 +252,11 @@ func TestQUICServerLimitSparesUploads(t *testing.T) {
 // Who never answers, as its address is forged, gets none of the last places.
 func TestQUICServerLimitIsForClientsThatAnswer(t *testing.T) {
 	log := &syncBuffer{}
-	s := serveQUIC(t, http.HandlerFunc(describe), limitedTo(2), func(o *gateway.ServerOptions) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	var limiter *accept.Limiter
+	s := serveQUIC(t, http.HandlerFunc(describe), limitedTo(2), func(o *gateway.ServerOptions) {
+		o.Log = slog.New(slog.NewTextHandler(log, nil))
+		limiter = o.Limiter
+	})
 	to, err := net.ResolveUDPAddr("udp", s.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -276,6 +280,7 @@ func TestQUICServerLimitIsForClientsThatAnswer(t *testing.T) {
 			}
 		})
 		receive(t, "the server's answer to a forger", forger.heard)
+		eventually(t, "the first forger is counted", limiter.Scarce)
 	}
 	ask(t, s.client(t), "/")
 	if strings.Contains(log.String(), "all allowed connections are open") {
