@@ -63,11 +63,11 @@ func (m *Manager) status(h *host) Certificate {
 	}
 	if h.own != nil {
 		c.State, c.Error = StateOwn, h.own.trouble()
-		if c.Error == "" && !Covers(cert.Leaf, h.name) {
-			c.Error = "the certificate " + h.own.files.cert + " is not for " + h.name
-		}
-		if stand {
+		switch {
+		case stand:
 			c.State = StateFailing
+		case c.Error == "" && !Covers(cert.Leaf, h.name):
+			c.Error = "the certificate " + h.own.files.cert + " is not for " + h.name
 		}
 	} else {
 		c.Error, c.NextTry = h.order.last()
@@ -94,7 +94,7 @@ func (m *Manager) localOnly() bool {
 	return cfg != nil && len(cfg.Issuers) > 0 && cfg.Issuers[0].IssuerKey() == Local
 }
 
-// Covers reports whether leaf is for name, which may be a wildcard; nil is for none.
+// Covers reports whether leaf is for name, which may be a wildcard; a nil leaf is for none.
 func Covers(leaf *x509.Certificate, name string) bool {
 	if leaf == nil {
 		return false
