@@ -535,6 +535,9 @@ func TestUpstreamSettings(t *testing.T) {
 	if transport.Proxy != nil || upgrades.Proxy != nil {
 		t.Error("HTTP_PROXY would be asked")
 	}
+	if c := transport.HTTP2; c != nil && c.SendPingTimeout != 0 {
+		t.Error("a gRPC server would end connections, with their calls, for PINGs")
+	}
 	if transport.ResponseHeaderTimeout != time.Minute || upgrades.ResponseHeaderTimeout != 0 {
 		t.Errorf("response header timeouts = %v, %v; want 1m, none for upgrades", transport.ResponseHeaderTimeout, upgrades.ResponseHeaderTimeout)
 	}

@@ -41,10 +41,12 @@ const (
 	// responseHeaderLimit bounds what an upstream can make us hold: far over
 	// every application's header, far below the memory of a router.
 	responseHeaderLimit = 1 << 20
-	// pingAfter and pingTimeout find a dead HTTP/2 upstream connection, on
-	// which requests would otherwise queue until TCP gives up.
-	pingAfter   = 15 * time.Second
-	pingTimeout = 10 * time.Second
+	// patience is how long an upstream may acknowledge nothing that it is sent.
+	// Over a gap of 25 s TCP gets by, which tries again after 12 s and 25 s. PINGs
+	// of HTTP/2 are no way to find that out: gRPC servers end a connection that
+	// brings more than two in five minutes, with the calls on it, and a program
+	// that is busy may need longer to answer one than its machine.
+	patience = 30 * time.Second
 )
 
 // UpstreamOptions name an upstream and how to talk to it. They are comparable:
@@ -111,15 +113,15 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", o.Address, err)
 	}
-	transport := o.transport(dial, tlsConfig)
+	transport := o.transport(dial, tlsConfig, patience)
 	transport.ResponseHeaderTimeout = o.ResponseTimeout
 	transport.Protocols = o.protocols()
 
 	// An upgrade speaks HTTP/1.1 whatever the requests speak, and its
 	// application may take its time before it switches. No connection is kept:
 	// only an upgrade that was refused leaves one, which it may have
-	// authenticated.
-	upgrades := o.transport(dial, tlsConfig.Clone())
+	// authenticated. And a tunnel waits for its upstream as TCP does.
+	upgrades := o.transport(dial, tlsConfig.Clone(), 0)
 	upgrades.Protocols = new(http.Protocols)
 	upgrades.Protocols.SetHTTP1(true)
 	upgrades.DisableKeepAlives = true
@@ -148,18 +150,8 @@ func (u *Upstream) Retire() {
 
 // transport has what requests and upgrades have in common. Proxy stays nil:
 // HTTP_PROXY is meant for the way out of the house, not for the way in.
-func (o *UpstreamOptions) transport(dial dialFunc, tlsConfig *tls.Config) *http.Transport {
-	return &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, err := dial(ctx)
-			if err != nil {
-				return nil, err
-			}
-			if o.Engine {
-				conn = socket.Direct(conn)
-			}
-			return &upstreamConn{Conn: conn}, nil
-		},
+func (o *UpstreamOptions) transport(dial dialFunc, tlsConfig *tls.Config, patience time.Duration) *http.Transport {
+	t := &http.Transport{
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    handshakeTimeout,
 		DisableCompression:     true, // Accept-Encoding is the client's
@@ -167,8 +159,18 @@ func (o *UpstreamOptions) transport(dial dialFunc, tlsConfig *tls.Config) *http.
 		IdleConnTimeout:        idleTimeout,
 		ExpectContinueTimeout:  continueTimeout,
 		MaxResponseHeaderBytes: responseHeaderLimit,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
+	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if o.Engine {
+			conn = socket.Direct(conn)
+		}
+		return &upstreamConn{Conn: conn, patience: patience, dropIdle: t.CloseIdleConnections}, nil
+	}
+	return t
 }
 
 // engineTransports are the engine's counterparts of two transports, for requests
@@ -223,20 +225,40 @@ func (o *UpstreamOptions) dial(address string) dialFunc {
 // and closes makes our writes fail while its answer is still to be read, and
 // http.Transport reports whichever it meets first. So such a write succeeds,
 // and reading tells what happened: the answer, or that the connection is dead.
+//
+// Dead is also one whose peer acknowledges nothing for patience; 0 = it may. TCP
+// itself would try for a quarter of an hour, and all requests on an HTTP/2
+// connection with it.
 type upstreamConn struct {
 	net.Conn
-	reset atomic.Bool // a write met a reset, which the system tells only once
+	patience time.Duration
+	dropIdle func()      // called when it is dead, for then others are
+	reset    atomic.Bool // a write met a reset, which the system tells only once
+	watched  atomic.Bool // look will be called
+	vanished atomic.Bool // look closed it
+
+	// Of whoever set watched.
+	since time.Time   // from when on no acknowledgment is a silence
+	watch *time.Timer // calls look; nil = nothing was written yet
 }
 
 func (c *upstreamConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if err == io.EOF && c.reset.Load() {
+	switch {
+	case err == nil:
+	case c.vanished.Load():
+		err = errVanished
+	case err == io.EOF && c.reset.Load():
 		err = syscall.ECONNRESET // no end of a body
 	}
 	return n, err
 }
 
 func (c *upstreamConn) Write(p []byte) (int, error) {
+	if c.patience > 0 && !c.watched.Swap(true) {
+		c.since = time.Now()
+		c.lookLater()
+	}
 	n, err := c.Conn.Write(p)
 	switch {
 	case errors.Is(err, syscall.ECONNRESET):
@@ -246,6 +268,33 @@ func (c *upstreamConn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	return n, err
+}
+
+func (c *upstreamConn) lookLater() {
+	const looks = 6 // until patience is over
+	if c.watch == nil {
+		c.watch = time.AfterFunc(c.patience/looks, c.look)
+	} else {
+		c.watch.Reset(c.patience / looks)
+	}
+}
+
+// look closes c if of what was written before since nothing was acknowledged.
+func (c *upstreamConn) look() {
+	waited := time.Since(c.since)
+	switch silence := socket.Silence(c.Conn); {
+	case silence == 0: // all was, or c is closed
+		c.watched.Store(false)
+		return
+	case silence < waited:
+		c.since = time.Now()
+	case waited >= c.patience:
+		c.vanished.Store(true)
+		c.dropIdle()
+		c.Conn.Close()
+		return
+	}
+	c.lookLater()
 }
 
 // CloseWrite passes a half-close on.

@@ -1,0 +1,31 @@
+package socket
+
+import (
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Silence is how long nc's peer has acknowledged nothing, if something that was
+// sent is to be acknowledged: the machine is gone, or the way there. One that is
+// there acknowledges whatever its programs do; what it has no room for is not sent.
+// Else it is 0, as it is for what is no TCP socket, and on other systems.
+func Silence(nc net.Conn) (silence time.Duration) {
+	s, ok := nc.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil && info.Unacked > 0 {
+			silence = time.Duration(info.Last_ack_recv) * time.Millisecond
+		}
+	})
+	return silence
+}
