@@ -13,9 +13,9 @@ import (
 )
 
 // Handshake does the server's TLS handshake on c, whose connection below TLS is
-// raw, within timeout and until ctx ends. false says that it failed: that is
-// logged, and raw is closed. A panic of what the tls.Config calls is such a
-// failure.
+// raw. It gives up after timeout, or when ctx ends. false means that it failed,
+// which has been logged, and that raw is closed. A panic in what the tls.Config
+// calls counts as a failure.
 func Handshake(ctx context.Context, c *tls.Conn, raw net.Conn, timeout time.Duration, log *slog.Logger) (ok bool) {
 	defer func() { // also after a runtime.Goexit of what the tls.Config calls
 		if !ok {
@@ -40,7 +40,7 @@ func Handshake(ctx context.Context, c *tls.Conn, raw net.Conn, timeout time.Dura
 	return false
 }
 
-// handshake makes an error of a panic.
+// handshake turns a panic into an error.
 func handshake(ctx context.Context, c *tls.Conn) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -57,7 +57,7 @@ type panicError struct {
 
 func (e panicError) Error() string { return fmt.Sprint("panic: ", e.value) }
 
-// refusePlaintext says so, and lets the client read it.
+// refusePlaintext tells a client that spoke plaintext so, and lets it read that.
 func refusePlaintext(ctx context.Context, c net.Conn) {
 	_ = c.SetWriteDeadline(time.Now().Add(Patience)) // it may not be reading at all
 	_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https only.\n")

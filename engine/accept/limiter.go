@@ -16,9 +16,9 @@ import (
 )
 
 // Limiter bounds how many connections are open on all the listeners that share
-// it, and makes room for new ones: those end that have been idle longest. The zero
-// Limiter has no bound, and is for exhausted descriptors only. Its methods may be
-// called from several goroutines.
+// it, and makes room for new ones by ending those that have been idle longest. The
+// zero Limiter has no bound, and makes room only when descriptors are exhausted.
+// Its methods may be called from several goroutines.
 type Limiter struct {
 	mu      sync.Mutex // guards the rest
 	max     int        // 0 = no limit
@@ -27,33 +27,34 @@ type Limiter struct {
 	servers []iter.Seq[Idler]
 
 	asked   time.Time // when idle connections were told to end
-	leaving int       // how many of these are still open; too few if others have left
+	leaving int       // how many of these are still open, at least: others that left are counted off, too
 
 	reported time.Time // when the last line was logged
-	ended    int       // idle connections that were told to since then
+	ended    int       // idle connections that were told to end since then
 }
 
 // Idler is a connection that may have nothing to do.
 type Idler interface {
-	// IdleSince returns since when there is no request, as far as can be told at
-	// once, as all are asked; zero = there is one, or is about to be.
+	// IdleSince returns since when there has been no request; zero = there is one,
+	// or is about to be. It must answer at once, if need be by a guess, since all
+	// connections are asked.
 	IdleSince() time.Time
-	// EndIdle tells the connection to end, and does not wait for that. false =
+	// EndIdle tells the connection to end, and does not wait until it has. false =
 	// it is not idle after all.
 	EndIdle() bool
 }
 
-// Newcomer is how long a connection without a request is not idle but about to
-// ask: a handshake and a request, with a lost packet between them. Else, while all
-// others are busy, each would have to go for the next.
+// Newcomer is how long a new connection without a request counts as about to send
+// one: the time for a handshake and a request, with a lost packet between them.
+// Otherwise, while all others are busy, each newcomer would be ended for the next.
 const Newcomer = 2 * time.Second
 
-// farewell is how long those that were told to end get for it before others are
-// told: longer than most clients take to go.
+// farewell is how long connections that were told to end may take before others
+// are told: longer than most clients take to leave.
 const farewell = 200 * time.Millisecond
 
 // SetMax sets how many connections may be open; 0 = no limit. Those beyond it are
-// not cut, but no new ones come before they are gone.
+// not cut, but no new ones are let in before they are gone.
 func (l *Limiter) SetMax(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,7 +69,7 @@ func (l *Limiter) Scarce() bool {
 	return l.max > 0 && l.open >= l.max/2
 }
 
-// Join has the Limiter look for idle connections among these, too, from now on.
+// Join makes the Limiter look for idle connections among conns, too, from now on.
 func (l *Limiter) Join(conns iter.Seq[Idler]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,11 +94,11 @@ func (l *Limiter) Enter(ctx context.Context, log *slog.Logger) bool {
 	}
 }
 
-// admit is Enter for c, which leaves when it is closed. Meanwhile the next ones
-// wait with the kernel. nil = ctx ended first.
+// admit is Enter for c, which leaves when it is closed. While it waits, so do the
+// next ones, in the kernel's queue. nil = ctx ended first.
 func (l *Limiter) admit(ctx context.Context, c net.Conn, log *slog.Logger) net.Conn {
 	if _, ok := c.(interface{ ConnectionState() tls.ConnectionState }); ok {
-		return c // servers want to see it as it is; who listens so counts for himself
+		return c // servers want to see it as it is; a listener with TLS of its own has to count itself
 	}
 	if !l.Enter(ctx, log) {
 		_ = c.Close()
@@ -129,7 +130,7 @@ func (l *Limiter) Leave() {
 	l.wake()
 }
 
-// wake has those look again that wait. mu is held.
+// wake makes whoever waits look again. mu is held.
 func (l *Limiter) wake() {
 	if l.freed != nil {
 		close(l.freed)
@@ -137,13 +138,13 @@ func (l *Limiter) wake() {
 	}
 }
 
-// batch is how many connections end at once at most: each time all are looked at.
-// Like nginx.
+// batch is how many connections are ended at once at most, as in nginx. It must not
+// be too few: all connections are looked at each time.
 const batch = 32
 
 // makeRoom tells an eighth of the idle connections to end, but no more than a
-// batch, and returns how many that were. While there are some from last time that
-// are about to leave, that is none: else each newcomer would cost a batch.
+// batch, and returns how many it told. While some from last time are still about to
+// leave it tells none: otherwise each newcomer would cost a batch.
 func (l *Limiter) makeRoom() (ended int) {
 	type candidate struct {
 		Idler

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// Patience is how long a client that is still sending gets to read why it was
-	// refused. Longer than most round trips.
+	// Patience is how long a client that is still sending may take to read why it
+	// was refused: longer than most round trips.
 	Patience = 500 * time.Millisecond
 
 	// silence is how long a client may send nothing and still count as sending.
@@ -19,10 +19,11 @@ const (
 	silence = 5 * time.Second
 )
 
-// Linger ends the sending side of c, and reads for nobody until the client ends
-// its side, too, has sent nothing for 5 s, or limit has passed; once ctx has ended,
-// Patience. To close at once while the client sends would reset the connection, and
-// what it has not read yet with it (RFC 9112, section 9.6). c is left to be closed.
+// Linger ends the sending side of c, and discards what the client sends until it
+// ends its side, too, has sent nothing for 5 s, or limit has passed; once ctx has
+// ended, it gets no more than Patience. To close at once while the client sends
+// would reset the connection, and the client would lose what it has not read yet
+// (RFC 9112, section 9.6). Linger does not close c.
 func Linger(ctx context.Context, c net.Conn, limit time.Duration) {
 	_ = socket.CloseWrite(c) // below TLS it may be the second time
 	var mu sync.Mutex        // guards end, and the read deadline

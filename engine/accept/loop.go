@@ -1,7 +1,7 @@
-// Package accept takes connections in for an HTTP server: the loop that nothing
-// but the end of its listener stops, the limit to how many are open, and the TLS
-// handshake, which nothing that strangers send may turn against the others. It lets
-// those go that are not done sending, too.
+// Package accept takes connections in for an HTTP server: the accept loop, which
+// only the end of its listener stops; the limit on open connections; the TLS
+// handshake, in which no stranger may harm the others; and the lingering close of
+// clients that are still sending.
 package accept
 
 import (
@@ -15,11 +15,12 @@ import (
 	"detour/engine/socket"
 )
 
-// Loop hands the connections of l to take, until l is closed or ctx ends, and
-// returns Accept's error then. Each waits until limiter has a place for it, and
-// while descriptors are scarce. Other failures of Accept it logs, and goes on: an
-// exhausted descriptor table has room again when idle connections have ended, or
-// others leave. The end of ctx does not wake Accept: who ends it closes l, too.
+// Loop hands the connections of l to take until l is closed or ctx ends, and then
+// returns Accept's error. Each waits until limiter has a place for it, and while
+// descriptors are scarce. Other failures of Accept are logged and do not end the
+// loop: an exhausted descriptor table has room again when idle connections have
+// ended or others have left. The end of ctx does not wake Accept: whoever ends it
+// must close l, too.
 func Loop(ctx context.Context, l net.Listener, limiter *Limiter, log *slog.Logger, take func(net.Conn)) error {
 	trouble := trouble{log: log}
 	wait := func(err error) {
@@ -52,7 +53,7 @@ func Loop(ctx context.Context, l net.Listener, limiter *Limiter, log *slog.Logge
 	}
 }
 
-// scarce reports whether c has one of the last descriptors, which are for others.
+// scarce reports whether c has one of the last descriptors, which are reserved.
 func scarce(c net.Conn) bool {
 	if s, ok := c.(syscall.Conn); ok {
 		raw, err := s.SyscallConn()
@@ -72,7 +73,7 @@ type trouble struct {
 	row      int       // failures since the last success
 	reported time.Time // when the last line was logged
 	silent   int       // failures since then
-	ended    int       // idle connections that were told to since then
+	ended    int       // idle connections that were told to end since then
 }
 
 // pause returns how long to wait after err before the next Accept, and logs at

@@ -1,23 +1,23 @@
-// Package lifetime is how requests end: the context of a request that one of
-// the engine's servers took, which is used again for the next one, and costs
-// nothing while nobody asks; and whether what is over is used again at all, or
-// poisoned for the tests.
+// Package lifetime is about the end of requests. It has the context of a request to
+// one of the engine's servers, which is used again for the next request and costs
+// nothing unless somebody asks it; and it says whether what belonged to a request is
+// used again at all, or poisoned for the tests.
 //
 // # What a handler may keep
 //
-// Request, header maps, URL, context and ResponseWriter of a request belong to the
-// handler until it returns; strings and slices of values for longer. All of them
-// are used again then, for a request of any client, if this one had no body and
-// nobody has asked its context for Done. Until that other request comes, a
-// ResponseWriter that was kept says that the handler has returned, a request is
-// empty, and a context is ended. From then on they are the other's: who still
-// writes, writes into its answer. Under the race detector nothing is used again,
-// and requests and headers are overwritten with nonsense, so that tests find who
-// keeps one.
+// Request, header maps, URL, context and ResponseWriter belong to the handler until
+// it returns; strings, and the slices of a header's values, it may keep for longer.
+// If the request had no body, and nobody has asked its context for Done, all of them
+// are then used again, for a request of any client. Until that request comes, a
+// ResponseWriter that was kept says that the handler has returned, a Request is
+// empty, and a context has ended. From then on they belong to the other request:
+// whoever still writes, writes into its answer. Under the race detector nothing is
+// used again, and requests and headers are overwritten with nonsense, so that tests
+// find whoever keeps one.
 //
-// Context has the method AfterFunc that context.AfterFunc looks for; who calls it
-// directly gets one callback without any allocation, and must not call its stop
-// after the handler has returned.
+// Context has the method AfterFunc that context.AfterFunc looks for. Called
+// directly, it registers one callback without allocating, and its stop must not be
+// called after the handler has returned.
 package lifetime
 
 import (
@@ -26,26 +26,26 @@ import (
 	"time"
 )
 
-// Context is a request's context. It ends when the handler returns or the client
-// goes: Cancel. What telling of that takes is made when somebody asks. The zero
-// value is over; Begin makes it a request's. Its methods may be called from any
-// goroutine, but Begin and Release from the server's alone.
+// Context is a request's context. It ends, by Cancel, when the handler returns or
+// the client goes. Channels and the like are made only when somebody asks for them.
+// The zero value has ended; Begin makes it a request's. Its methods may be called
+// from any goroutine, except that Begin and Release are the server's.
 type Context struct {
 	callOff func() bool // c.stop, made once
 
-	mu      sync.Mutex // guards the rest; the last to be locked
+	mu      sync.Mutex // guards the rest; of the engine's locks the innermost
 	base    context.Context
 	watcher Watcher // nil = none
 	over    bool
 	asked   context.Context // what Done and children need; nil until somebody asks
 	end     context.CancelFunc
-	first   func() // the callback that was there first; most requests have no other
-	lent    bool   // there was one
+	first   func() // the first callback; most requests have no other
+	lent    bool   // there was a first one
 	ran     bool   // it began to run
 }
 
-// LargestHeader is how many fields a header map may have had that is used again:
-// it keeps its size, and clearing it takes the longer.
+// LargestHeader is how many fields a header map may have to be used again: a map
+// never shrinks, and clearing a large one takes longer.
 const LargestHeader = 64
 
 // A Watcher looks after the client when somebody wants to know about the end of
@@ -68,14 +68,14 @@ func (c *Context) Begin(base context.Context, w Watcher) {
 		c.callOff = c.stop
 	}
 	c.base, c.watcher, c.over = base, w, false
-	// Who kept c may have asked between Release and now: that was for the
+	// Whoever kept c may have asked between Release and now: that was about the
 	// request before.
 	c.asked, c.end, c.first, c.lent, c.ran = nil, nil, nil, false, false
 }
 
-// Release makes c nobody's, and is true, if nobody will look at it any more: who
-// has its Done, as a child that can be cancelled does, might. Then it may Begin
-// again. c is over.
+// Release gives c back, so that it may Begin again, unless somebody may still look
+// at it: whoever has its Done, as a child that can be cancelled has. It reports
+// whether c was given back. c must have ended.
 func (c *Context) Release() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,8 +105,8 @@ func (c *Context) Cancel() {
 func (c *Context) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // Done implements context.Context. The channel is that of a context of package
-// context: that is what lets its children, even below a context of somebody
-// else's, do without a goroutine.
+// context, so that children need no goroutine, even below a context of another
+// type.
 func (c *Context) Done() <-chan struct{} { return c.context().Done() }
 
 // Err implements context.Context.
@@ -136,7 +136,7 @@ func (c *Context) Value(key any) any {
 }
 
 // AfterFunc is what context.AfterFunc looks for, after it has asked for Done.
-// Who calls it here has the first callback for nothing, and must not call stop
+// Called directly, the first callback costs nothing, and stop must not be called
 // after the handler has returned.
 func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	c.mu.Lock()
@@ -186,16 +186,16 @@ func (c *Context) context() context.Context {
 	return asked
 }
 
-// want tells the watcher. mu is not held.
+// want tells the watcher that somebody asks for the end of c. mu is not held.
 func (c *Context) want(w Watcher) {
 	if w != nil {
 		w.Watch(c)
 	}
 }
 
-// AfterFunc is context.AfterFunc, but asks a context that has such a method, as a
-// Context has, at once: that costs neither a channel nor memory. What the method
-// says of stop holds.
+// AfterFunc is context.AfterFunc, but calls the context's own method of that name
+// directly if there is one, which for a Context takes neither a channel nor memory.
+// For stop, what the method says holds.
 func AfterFunc(ctx context.Context, f func()) (stop func() bool) {
 	if a, ok := ctx.(interface {
 		AfterFunc(func()) (stop func() bool)

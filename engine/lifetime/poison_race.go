@@ -2,7 +2,6 @@
 
 package lifetime
 
-// Poison says that what belonged to a request that is over is not used again,
-// but made useless, so that the race detector and the tests find who still uses
-// it.
+// Poison says that what belonged to a request that is over is made useless instead
+// of used again, so that the race detector and the tests find whoever still uses it.
 const Poison = true

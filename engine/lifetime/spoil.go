@@ -5,7 +5,7 @@ import (
 	"net/url"
 )
 
-// Spoil makes the parts of a request that is over useless to who has kept one;
+// Spoil makes the parts of a request that is over useless to whoever has kept one;
 // see Poison.
 func Spoil(r *http.Request, u *url.URL, headers ...http.Header) {
 	const nonsense = "this request is over, and was kept by somebody"

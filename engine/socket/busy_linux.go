@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Busy reports whether the kernel has something that is on its way through nc: that
-// was written and the peer has not acknowledged, or that came and was not read. It
-// is a guess, of what is no socket and of other systems always false.
+// Busy reports whether the kernel holds data of nc: written but not acknowledged by
+// the peer, or received but not read. It is a guess; without a socket, and on other
+// systems, it is always false.
 func Busy(nc net.Conn) (busy bool) {
 	s, ok := nc.(syscall.Conn)
 	if !ok {

@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spare is how many descriptors connections leave to others, where a process may
-// have 512 or more of them: to the control socket, the configuration and the files
-// that a reload reads, the logs of some hosts, name lookups. Where it may have
-// fewer it is an eighth.
+// spare is how many descriptors connections leave for everything else if the
+// process may have 512 or more: the control socket, the configuration and the files
+// that a reload reads, the logs of some hosts, name lookups. If it may have fewer,
+// an eighth is left.
 const spare = 64
 
-// Scarce reports whether so few descriptors are left that connections are to leave
-// them to others, by which an operator can end what has taken the rest. c is a new
-// connection: a descriptor is the lowest number that is free.
+// Scarce reports whether so few descriptors are left that connections must not take
+// them: an operator needs them to end whatever has taken the rest. c is a new
+// connection, whose descriptor was the lowest free number.
 func Scarce(c syscall.RawConn) (scarce bool) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
@@ -27,7 +27,7 @@ func Scarce(c syscall.RawConn) (scarce bool) {
 		if fd < most {
 			return
 		}
-		// It may have been opened long ago: which would the next one be?
+		// Its number may be from long ago: which would the next one get?
 		next, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
 		if scarce = err != nil || uintptr(next) >= most; err == nil {
 			_ = unix.Close(next)

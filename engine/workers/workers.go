@@ -1,12 +1,12 @@
 // Package workers keeps goroutines whose stacks have grown to what their work
-// needs: a new one would have to copy its stack several times on the way down to a
-// handshake or a handler, and leave as many behind.
+// needs: that of a new one would be copied, and thrown away, several times on the
+// way down to a handshake or a handler.
 package workers
 
 import "sync"
 
 // maxWaiting is how many workers of a Pool wait for the next Job, at 32 KiB of stack
-// at most. More work at once only when a crowd comes.
+// each at most. Only a crowd needs more at once.
 const maxWaiting = 32
 
 // Job is what a worker is to do. Do may end its goroutine (runtime.Goexit).
@@ -17,12 +17,12 @@ type Job interface{ Do() }
 type Pool struct {
 	mu      sync.Mutex // guards the rest; held for moments only
 	waiting []chan Job // with room for one each; who came last has the warmest stack
-	stopped bool       // no one waits any more
+	stopped bool       // no worker waits any more
 
 	all sync.WaitGroup
 }
 
-// Do has a worker do j, at once, and does not wait for it.
+// Do makes a worker do j at once, and does not wait for it.
 func (p *Pool) Do(j Job) {
 	p.mu.Lock()
 	n := len(p.waiting) - 1
@@ -37,7 +37,7 @@ func (p *Pool) Do(j Job) {
 	w <- j
 }
 
-// Stop has the workers end when they have nothing to do, from now on.
+// Stop makes workers end, from now on, as soon as they have nothing to do.
 func (p *Pool) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -48,8 +48,8 @@ func (p *Pool) Stop() {
 	p.waiting = nil
 }
 
-// Wait waits, after Stop, for the workers to end. There must be no Do that the last
-// of them does not do itself.
+// Wait waits, after Stop, until all workers have ended. Meanwhile nobody but they
+// themselves may call Do.
 func (p *Pool) Wait() { p.all.Wait() }
 
 // work does j and the jobs after it.
@@ -63,7 +63,7 @@ func (p *Pool) work(j Job) {
 	}
 }
 
-// wait has the worker of next wait there, if it is to.
+// wait lets the worker of next wait there for its next Job, if it may.
 func (p *Pool) wait(next chan Job) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
