@@ -224,25 +224,25 @@ func (d *demo) client() (*http.Client, error) {
 
 // invite prints commands to try while the demonstration waits.
 func (d *demo) invite() {
-	curl := func(options, host, uri string) string {
-		return fmt.Sprintf("curl %s--cacert %s --resolve %s:%d:127.0.0.1 %s", options, d.root, host, d.httpsPort(), d.url(host, uri))
+	curl := func(options, host string) string {
+		return fmt.Sprintf("curl %s--cacert %s --resolve %s:%d:127.0.0.1 %s", options, d.root, host, d.httpsPort(), d.url(host, "/"))
 	}
 	self := selfCommand()
 	lines := []string{
 		"# visit both",
-		curl("", shopHost, "/"),
-		curl("", blogHost, "/"),
-		"# take the blog offline and look again: a page load is sent on, a form is told 503",
+		curl("", shopHost),
+		curl("", blogHost),
+		"# take the blog offline and look again: a page load is redirected, a form gets a 503",
 		fmt.Sprintf("%s offline -c %s blog", self, d.config),
-		curl("-i ", blogHost, "/"),
-		curl("-i -d name=value ", blogHost, "/"),
+		curl("-i ", blogHost),
+		curl("-i -d name=value ", blogHost),
 		"# bring it back; ask how everything is; read the shop's log and the gateway's",
 		fmt.Sprintf("%s online -c %s blog", self, d.config),
 		fmt.Sprintf("%s status -c %s", self, d.config),
 		fmt.Sprintf("tail -n 3 %s %s", filepath.Join(d.dir, "shop.log"), d.log.Name()),
 	}
 	if curlHasHTTP3() {
-		lines = append(lines, "# over HTTP/3", curl("--http3-only ", shopHost, "/"))
+		lines = append(lines, "# over HTTP/3", curl("--http3-only ", shopHost))
 	}
 	fmt.Fprintf(d.stdout, "\nNow you, from another terminal in this directory:\n\n  %s\n\nCtrl-C ends the demonstration and removes %s.\n",
 		strings.Join(lines, "\n  "), d.dir)

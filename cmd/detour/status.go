@@ -77,14 +77,14 @@ func (p *program) statusOfFile(path string, notRunning error) error {
 		for _, u := range h.Standby {
 			upstreams = append(upstreams, u.String()+" (standby)")
 		}
-		standing := state(cfg.WantsOnline(h))
+		says := state(cfg.WantsOnline(h))
 		for _, m := range inForce[i].Ended {
-			standing += ", in a maintenance"
+			says += ", in a maintenance"
 			if m.Cron == "" {
-				standing += " until " + c.show(m.Until)
+				says += " until " + c.show(m.Until)
 			}
 		}
-		t.row(h.Name, standing, strings.Join(upstreams, ", "))
+		t.row(h.Name, says, strings.Join(upstreams, ", "))
 	}
 	t.end()
 	return notRunning
