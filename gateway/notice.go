@@ -109,9 +109,9 @@ func why(cfg *config.Config, c condition) string {
 	text := ""
 	switch c.Cause {
 	case state.ByFlag:
-		text = "by the operator's flag"
+		text = "the operator took it offline"
 	case state.ByAll:
-		text = "all hosts are taken offline"
+		text = "the operator took all hosts offline"
 	case state.ByWindow:
 		text = "maintenance"
 	case state.ByOverrun:

@@ -59,7 +59,7 @@ planned = { upstream = %[2]q }
 		t.Fatal(err)
 	}
 	r.reload(t)
-	if n := hears("offline", "shop"); n.Cause != "flag" || n.Text != "shop.example.test is offline: by the operator's flag" {
+	if n := hears("offline", "shop"); n.Cause != "flag" || n.Text != "shop.example.test is offline: the operator took it offline" {
 		t.Errorf("shop's notice is %+v", n)
 	}
 	n := hears("offline", "planned")
