@@ -10,8 +10,8 @@ const (
 )
 
 const (
-	// maxChunkLine bounds one chunk line. A size has at most 16 digits, and
-	// the extensions anybody was ever seen to send, signatures, have about 90.
+	// maxChunkLine bounds one chunk line. A size has at most 16 digits, and the only
+	// extensions ever seen, signatures, have about 90 bytes.
 	maxChunkLine = 256
 
 	// maxChunkWaste bounds what a body may spend on chunk lines beyond the
@@ -19,13 +19,13 @@ const (
 	maxChunkWaste = 16 << 10
 )
 
-// Chunked follows a chunked body (RFC 9112, section 7.1) without changing it.
-// Its zero value stands before the first chunk.
+// Chunked follows a chunked body (RFC 9112, section 7.1). Its zero value stands
+// before the first chunk.
 type Chunked struct {
-	// Padded lets spaces and tabs follow a chunk's size, against the grammar:
-	// older Tomcats and small devices fill a size up to four places with them,
-	// and most clients read that. It is for responses: they come from one's own
-	// side, and are written anew before anybody else reads them.
+	// Padded lets spaces and tabs follow a chunk's size, against the grammar: older
+	// Tomcats and small devices pad a size to four places with them, and most
+	// clients accept that. It is for responses, which come from the operator's own
+	// servers and are framed anew before anybody else reads them.
 	Padded bool
 
 	state chunkState
@@ -46,18 +46,18 @@ const (
 	inDataLF
 )
 
-// Scan reads the next bytes of the body from b. It returns how many of them
-// belong to the body and are well-formed. done reports that they end with the
-// last chunk's line: what follows is the trailer section, for HeadEnd and
-// ParseTrailers, or their like for responses. The error is a Malformed
-// (OfResponse); the byte at b[n] is the culprit.
+// Scan reads the next bytes of the body from b, which it does not change. It returns
+// how many of them belong to the body and are well-formed. done reports that they
+// end with the last chunk's line: what follows is the trailer section, for HeadEnd
+// and ParseTrailers, or for ResponseEnd and ParseResponseTrailers. The error is a
+// Malformed, also for a response (see OfResponse); b[n] is the byte at fault.
 func (c *Chunked) Scan(b []byte) (n int, done bool, err error) {
 	_, n, done, err = c.follow(b, false)
 	return n, done, err
 }
 
-// Decode is Scan for who wants the content, which it moves together: b[:data]
-// is what the body carries, b[n:] what does not belong to it.
+// Decode is Scan for callers that want the content, which it moves to the front of
+// b: b[:data] is what the body carries, b[n:] does not belong to the body.
 func (c *Chunked) Decode(b []byte) (data, n int, done bool, err error) { return c.follow(b, true) }
 
 func (c *Chunked) follow(b []byte, move bool) (data, n int, done bool, err error) {
@@ -159,9 +159,10 @@ func hexValue(c byte) byte {
 	return c&^0x20 - 'A' + 10
 }
 
-// ParseTrailers reads a whole trailer section, up to and with the empty line
-// that b must end with, as ParseHead reads fields. Fields that frame, route or
-// control a message are refused (RFC 9110, section 6.5.1).
+// ParseTrailers reads a whole trailer section, which b must be: the empty line at
+// its end included. If fields is not nil they are appended to it. Fields that frame,
+// route or control a message are refused (RFC 9110, section 6.5.1). The error is a
+// Malformed.
 func ParseTrailers(b []byte, fields *[]Field) error {
 	var f Field
 	for string(b) != "\r\n" {

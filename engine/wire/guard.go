@@ -31,13 +31,13 @@ type Guard struct {
 
 	state   guardState
 	upgrade bool    // this request asks for another protocol
-	asked   bool    // the last request did, and nobody has said yet whether it was granted
+	asked   bool    // the last request did, and it is not known yet whether it was granted
 	left    int64   // of a body with a length
 	chunked Chunked // of a chunked one
 	wrong   error   // why the bytes after the approved ones are refused
 
-	// buf holds what was read but not given: buf[:approved] may be given;
-	// of what follows, the first given bytes were (see preview) and the first
+	// buf holds what was read but not given: buf[:approved] may be given; of what
+	// follows, the first given bytes were already (see preview), and the first
 	// scanned ones hold no end of a head.
 	buf      []byte
 	approved int
@@ -63,9 +63,9 @@ const (
 	// malformed head: whatever they were, this makes no request line.
 	refusal = "\x00\r\n\r\n"
 
-	// maxPreview is how much of an unjudged head is given away: what net/http
-	// waits for before its time for a head begins to run. It is too short for
-	// even the version of a request line.
+	// maxPreview is how much is given of a head that was not judged yet: what
+	// net/http waits for before its time limit for a head begins. It is too short
+	// to hold even a request line's version.
 	maxPreview = 4
 
 	// maxTrailers is what net/http's reader of trailers can hold.

@@ -8,8 +8,8 @@ type Malformed string
 
 func (m Malformed) Error() string { return "malformed request: " + string(m) }
 
-// Status is what a server of this grammar answers a request with such a mistake:
-// 501 and 505 for what is well-formed but not known here, else 400.
+// Status is the status with which a server answers a request that has this mistake:
+// 501 or 505 for what is well-formed but not supported, else 400.
 func (m Malformed) Status() int {
 	switch m {
 	case errCodingUnknown:
@@ -53,7 +53,7 @@ type Head struct {
 	Method []byte
 	Target []byte // as received
 	Minor  int    // HTTP/1.Minor: 0 or 1
-	Host   []byte // value of the Host field; nil only in HTTP/1.0
+	Host   []byte // value of the Host field; nil = none, which only HTTP/1.0 may have
 	Length int64  // of the body that follows; 0 = none, LengthChunked
 	// Upgrade reports that another protocol may follow: the request has an
 	// Upgrade field, or is a CONNECT.
@@ -148,9 +148,9 @@ func (h *Head) requestLine(b []byte) (rest []byte, err error) {
 	return b[len(version):], nil
 }
 
-// parse reads the field line at the start of b (RFC 9112, section 5), which is
-// not the last line there, and returns its length. A line that continues the one
-// before (obs-fold) has no name.
+// parse reads the field line at the start of b (RFC 9112, section 5) and returns its
+// length. Behind it b must have another line. One that continues the line before it
+// (obs-fold) is refused, as it has no name.
 func (f *Field) parse(b []byte) (n int, err error) {
 	i := 0
 	for i < len(b) && is(b[i], tokenByte) {
@@ -230,8 +230,8 @@ func (fr *framing) add(h *Head, f *Field) error {
 	return nil
 }
 
-// wrongCoding tells a coding that is not known here, but leaves the end of the
-// body clear, from one that does not (RFC 9112, section 6.3).
+// wrongCoding tells a coding that is not supported but leaves the end of the body
+// clear from one that does not (RFC 9112, section 6.3).
 func wrongCoding(v []byte) error {
 	last := bytes.LastIndexByte(v, ',')
 	if last < 0 || !equalFold(bytes.Trim(v[last+1:], " \t"), "chunked") {

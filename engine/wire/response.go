@@ -16,9 +16,8 @@ const (
 	errReason = Malformed("reason phrase")
 )
 
-// LengthNone is the Response.Length of a head that declares none: the body,
-// if the status and the request's method let it have one, lasts until the
-// connection ends.
+// LengthNone is the Response.Length of a head that declares none: its body, if
+// status and request method allow one, ends with the connection.
 const LengthNone = -2
 
 // Response is what a response head says. Its slices point into the bytes parsed.
@@ -27,14 +26,14 @@ type Response struct {
 	Status     int // 100 to 999
 	StatusText []byte
 	Length     int64 // as declared: of the body, LengthChunked or LengthNone
-	KeepAlive  int64 // seconds that the connection lasts unused, as a Keep-Alive field says; -1 = none does
-	Close      bool  // the connection ends behind this response
+	KeepAlive  int64 // seconds that the connection lasts unused, as a Keep-Alive field says; -1 = none says so
+	Close      bool  // the connection ends after this response
 	Trailer    bool  // it has a Trailer field
 }
 
-// LooksLikeResponse reports whether b, the first bytes received, may become a
-// response head, so that another protocol is noticed without waiting for the
-// end of its "head".
+// LooksLikeResponse reports whether b, the first bytes received, may be the
+// beginning of a response head, so that another protocol is noticed without waiting
+// for the end of its "head".
 func LooksLikeResponse(b []byte) bool {
 	const version = "HTTP/1."
 	n := min(len(b), len(version))
@@ -51,9 +50,9 @@ func ResponseEnd(b []byte, scanned int) (int, error) {
 }
 
 // ParseResponse reads a whole response head, from the status line to the empty
-// line, which b must end with. If fields is not nil the head's fields are
-// appended to it, in order. It refuses more than net/http does: see
-// MalformedResponse, the error's type.
+// line, which b must end with. If fields is not nil the head's fields are appended
+// to it, in order. It refuses more than net/http does. The error is a
+// MalformedResponse.
 func ParseResponse(b []byte, fields *[]Field) (Response, error) {
 	r, err := parseResponse(b, fields)
 	if err != nil {
@@ -62,8 +61,9 @@ func ParseResponse(b []byte, fields *[]Field) (Response, error) {
 	return r, nil
 }
 
-// OfResponse makes an error of the common grammar, such as Chunked's, one of a
-// response: of a Malformed a MalformedResponse.
+// OfResponse turns an error of the common grammar, such as Chunked's, into that of a
+// response: a Malformed becomes a MalformedResponse, others are returned as they
+// are.
 func OfResponse(err error) error {
 	if m, ok := err.(Malformed); ok {
 		return MalformedResponse(m)
@@ -96,8 +96,8 @@ func parseResponse(b []byte, fields *[]Field) (r Response, err error) {
 }
 
 // statusLine reads the first line of b and returns what follows it (RFC 9112,
-// section 4). The space before an absent reason phrase may be absent too: not a
-// few servers leave it out.
+// section 4). Without a reason phrase the space before it may be absent too, since
+// quite a few servers leave it out.
 func (r *Response) statusLine(b []byte) (rest []byte, err error) {
 	const start = "HTTP/1.x 200"
 	if len(b) < len(start)+2 || !LooksLikeResponse(b) || b[7] != '0' && b[7] != '1' || b[8] != ' ' {
@@ -183,8 +183,8 @@ func (fr *responseFraming) options(v []byte) {
 }
 
 // keepAlive reads a Keep-Alive field (RFC 2068, section 19.7.1.1), such as
-// "timeout=5, max=100". max counts requests, and is of interest when none is
-// left. What makes no sense is passed over.
+// "timeout=5, max=100". max counts requests, and matters only when none is left.
+// What makes no sense is ignored.
 func (r *Response) keepAlive(v []byte) {
 	for len(v) > 0 {
 		var parameter []byte
@@ -216,9 +216,9 @@ func (fr *responseFraming) settle(r *Response) error {
 }
 
 // ParseResponseTrailers reads a whole trailer section, up to and with the empty
-// line that b must end with. Fields that frame a message are refused; others
-// that have no business in trailers (RFC 9110, section 6.5.1) are left out: by
-// then the answer has nearly arrived, and nobody acts on them.
+// line that b must end with, and appends its fields. Fields that frame a message are
+// refused; others that have no business in trailers (RFC 9110, section 6.5.1) are
+// left out: by then most of the answer has been passed on, and nobody acts on them.
 func ParseResponseTrailers(b []byte, fields *[]Field) error {
 	var f Field
 	for string(b) != "\r\n" {

@@ -8,16 +8,16 @@ import (
 	"sync"
 )
 
-// Sorted is a header map in the order of its names: the map has none, and an
-// answer that looks alike each time is easier to read and to compare. Sorting
-// would be a good part of what writing a head costs, so the usual few fields are
-// not moved about, nor their names compared: what is sorted are numbers, each the
-// beginning of a name and the place of its field.
+// Sorted is a header map in the order of its names: the map itself has no order, and
+// an answer that looks the same each time is easier to read and to compare. Sorting
+// would be a good part of what writing a head costs, so as long as there are few
+// fields, neither are they moved nor their names compared. What is sorted then is
+// numbers, each made of the beginning of a name and the place of its field.
 type Sorted struct {
 	few   [fewFields]sortedField
 	order [fewFields]uint64 // seven bytes of the name, then the index in few
-	n     int               // in few
-	many  []sortedField     // all, in order, when they are more; nil = few has them
+	n     int               // how many are in few
+	many  []sortedField     // all, in order, if they are too many for few; nil = few has them
 }
 
 // fewFields is enough for most answers.
@@ -32,14 +32,14 @@ type sortedField struct {
 // deepest call.
 var sorteds = sync.Pool{New: func() any { return new(Sorted) }}
 
-// Sort sorts h. The result refers to its values, until Release.
+// Sort sorts h. The result refers to h's values, until Release.
 func Sort(h http.Header) *Sorted {
 	s := sorteds.Get().(*Sorted)
 	s.take(h)
 	return s
 }
 
-// Release ends the use of s.
+// Release gives s back. It must not be used again.
 func (s *Sorted) Release() {
 	clear(s.few[:s.n])
 	s.n, s.many = 0, nil
@@ -64,7 +64,7 @@ func (s *Sorted) take(h http.Header) {
 	}
 }
 
-// before reports whether the field of one key goes before that of another.
+// before reports whether the field with key a goes before that with key b.
 func (s *Sorted) before(a, b uint64) bool {
 	if a>>8 != b>>8 { // nearly always
 		return a < b

@@ -23,9 +23,9 @@ func (h *Head) checkTarget() error {
 	return h.checkAbsolute()
 }
 
-// checkAbsolute checks the absolute-form, which a client speaks to a forward
-// proxy. RFC 9112 lets its authority win over Host; some servers do the
-// opposite, so both must say the same.
+// checkAbsolute checks the absolute-form, in which clients speak to a forward
+// proxy. In RFC 9112 its authority wins over Host; some servers have it the other
+// way round, so both must say the same.
 func (h *Head) checkAbsolute() error {
 	t := h.Target
 	switch {
@@ -46,7 +46,7 @@ func (h *Head) checkAbsolute() error {
 	return checkPath(t[end:])
 }
 
-// checkPath refuses a broken escape in the path; the query is the upstream's.
+// checkPath refuses a broken escape in the path; the query is left to the upstream.
 func checkPath(t []byte) error {
 	if end := bytes.IndexByte(t, '?'); end >= 0 {
 		t = t[:end]

@@ -10,8 +10,8 @@ const (
 	ErrSendField  = Unsendable("field")
 )
 
-// Unsendable says which part of a message would be read as something else by
-// whoever receives it.
+// Unsendable says which part of a message its receiver would take for something
+// else.
 type Unsendable string
 
 func (u Unsendable) Error() string { return "cannot send " + string(u) + ": not as HTTP/1 writes it" }
@@ -27,7 +27,7 @@ func AppendMethod(b []byte, method string) ([]byte, error) {
 
 // EndRequestLine ends the request line whose target is b[start:].
 func EndRequestLine(b []byte, start int) ([]byte, error) {
-	all := uint8(targetByte) // no early end: a mistake is what never happens
+	all := uint8(targetByte) // no early end, as there is hardly ever a mistake
 	for _, c := range b[start:] {
 		all &= classes[c]
 	}
@@ -88,7 +88,7 @@ func validValue(v []byte) bool {
 	for rest := v; len(rest) > 8; rest = rest[8:] {
 		bad |= controls(rest)
 	}
-	return bad&highs == 0 || slowValidValue(v) // a second look finds out whether it is a tab
+	return bad&highs == 0 || slowValidValue(v) // it may be a tab, which is valid
 }
 
 // controls returns something with a high bit if one of the first eight bytes of
