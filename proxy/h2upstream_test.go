@@ -176,3 +176,27 @@ func TestReopenBesideRead(t *testing.T) {
 		t.Error("the body does not begin again")
 	}
 }
+
+// What an upstream may send ahead of a visitor who does not read is held in
+// memory.
+func TestWindowOfAnswers(t *testing.T) {
+	window := make(chan uint32, 1)
+	addr := startRawUpstream(t, func(conn net.Conn, _ *bufio.Reader) {
+		serveFrames(conn, func(fr *http2.Framer, f http2.Frame) bool {
+			switch f := f.(type) {
+			case *http2.SettingsFrame:
+				if size, ok := f.Value(http2.SettingInitialWindowSize); ok {
+					window <- size
+				}
+			case *http2.HeadersFrame:
+				frameAnswer(fr, f.StreamID, "")
+			}
+			return true
+		})
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "h2c", Address: addr}})
+	get(t, r.client(t, "h2"), "https://"+host+"/")
+	if got := <-window; got > 1<<20 {
+		t.Errorf("window of %d bytes; a hundred slow visitors would fill a small machine", got)
+	}
+}
