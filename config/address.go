@@ -28,7 +28,7 @@ func upstream(s string) (Upstream, error) {
 	port := schemePort(scheme)
 	switch {
 	case port == "":
-		return Upstream{}, fmt.Errorf("%s is not a way to an upstream; use http://, https:// (TLS), h2c:// (HTTP/2 without TLS, for gRPC) or unix//path", quote(scheme+"://"))
+		return Upstream{}, fmt.Errorf("%s is no scheme of an upstream; use http://, https:// (TLS), h2c:// (HTTP/2 without TLS, for gRPC) or unix//path", quote(scheme+"://"))
 	case strings.Contains(rest, "@"):
 		return Upstream{}, errors.New("must not hold a user or password")
 	case strings.ContainsAny(rest, "/?#\\"):
@@ -99,8 +99,8 @@ func (u Upstream) String() string {
 	return u.Scheme + "://" + address
 }
 
-// schemePort returns the port of an upstream that names none, "" for a scheme
-// that is no way to an upstream.
+// schemePort returns the port of an upstream that names none, "" for a scheme that
+// upstreams do not have.
 func schemePort(scheme string) string {
 	switch scheme {
 	case "http", "h2c":
@@ -221,7 +221,7 @@ func network(s string) (netip.Prefix, error) {
 	case err != nil:
 		return p, fmt.Errorf(`%s is not a network; write "cloudflare", "private", or for example "192.0.2.0/24"`, quote(s))
 	case p != p.Masked():
-		return p, fmt.Errorf("%s has bits set behind its length; the network is %q", quote(s), p.Masked())
+		return p, fmt.Errorf("%s has bits set after its prefix; the network is %q", quote(s), p.Masked())
 	}
 	return p, nil
 }

@@ -195,14 +195,14 @@ func (d *decoder) checkUpstreams(h *hostEntry, first Upstream) {
 	}
 	scheme := func(u Upstream) error {
 		if u.Scheme != first.Scheme && first.Scheme != "" {
-			return fmt.Errorf("is reached by %s, the first upstream by %s; all upstreams of a host are reached alike", u.Scheme, first.Scheme)
+			return fmt.Errorf("is reached by %s, the first upstream by %s; all upstreams of a host must have the same scheme", u.Scheme, first.Scheme)
 		}
 		return nil
 	}
 	check("upstream", h.Upstreams, scheme)
 	check("standby", h.Standby, func(u Upstream) error {
 		if slices.Contains(h.Upstreams, u) {
-			return errors.New("is in upstream already; one in use is no standby")
+			return errors.New("is in upstream already, so it cannot be a standby")
 		}
 		return scheme(u)
 	})

@@ -138,7 +138,7 @@ func (d *decoder) unquoted(n *node, name string) (found bool) {
 		switch full := name + "." + m.key; {
 		case m.kind != kindTable:
 		case m.member("upstream") != nil:
-			d.failKey(m, fmt.Errorf("a name with dots stands in quotes: %q", full))
+			d.failKey(m, fmt.Errorf("a name with dots must be in quotes: %q", full))
 			found = true
 		case d.unquoted(m, full):
 			found = true
@@ -197,10 +197,10 @@ func (d *decoder) unknown(n *node, prefix string, keys []key, others []string) {
 	siblings = append(slices.Compact(siblings), others...)
 	near := nearest(n.key, siblings)
 	home := elsewhere(n.key)
-	message := "unknown key; here can stand " + enumerate(siblings, "and")
+	message := "unknown key; the keys here are " + enumerate(siblings, "and")
 	switch {
 	case home == "" && secret(n.key) && !strings.HasSuffix(near, "_file"):
-		message = "secrets do not stand in this file; put it into a file of its own and name that (token_file, eab_key_file, key), or give the Cloudflare token as CLOUDFLARE_API_TOKEN"
+		message = "secrets do not belong in this file; put it into a file of its own and name that here (token_file, eab_key_file, key), or give the Cloudflare token as CLOUDFLARE_API_TOKEN"
 	case near != "":
 		message = fmt.Sprintf("unknown key; did you mean %q?", near)
 	case home != "":

@@ -386,7 +386,7 @@ func explain(message string, rest []byte) string {
 		return "syntax error: true and false are written in lower case, without quotes"
 	case strings.Contains(message, "at start of value"), strings.Contains(message, "strings must be quoted"),
 		strings.HasPrefix(message, "expected keyword"):
-		return `syntax error: not a value; text stands in quotes, "like this"`
+		return `syntax error: not a value; text must be in quotes, "like this"`
 	case strings.Contains(message, "basic strings cannot have new lines"), strings.Contains(message, "unterminated basic string"):
 		return `syntax error: the closing quote " is missing`
 	case strings.Contains(message, "literal strings cannot have new lines"), strings.Contains(message, "unterminated literal string"):

@@ -91,19 +91,19 @@ func (d *decoder) checkTimes(m *maintenanceEntry) {
 			}
 		}
 		if length == nil {
-			d.failKey(line, errors.New(`needs for: how long each window lasts, for example for = "30m"`))
+			d.failKey(line, errors.New(`needs for, how long each window lasts, for example for = "30m"`))
 		}
 		if gap := leastGap(m.Cron); m.Cron != "" && m.For+m.Drain >= gap {
-			d.fail(line, fmt.Errorf("begins again after %s, when the window before has not ended, with for and drain; the hosts would never come back", short(gap)))
+			d.fail(line, fmt.Errorf("begins again after %s, before a window of that length, drain included, has ended; the hosts would never come back", short(gap)))
 		}
 	case length != nil:
 		d.fail(length, errors.New("is only for cron; with from, write until"))
 	case from == nil && until == nil:
 		d.failKey(n, errors.New(`needs from and until, or cron and for`))
 	case from == nil:
-		d.failKey(until, errors.New("needs from: when the window begins"))
+		d.failKey(until, errors.New("needs from, when the window begins"))
 	case until == nil:
-		d.failKey(from, errors.New("needs until: when the window ends; without an end in sight use the flag, detour offline"))
+		d.failKey(from, errors.New("needs until, when the window ends; if no end is in sight, use detour offline without a time"))
 	case m.From.IsZero() || m.Until.IsZero(): // reported already
 	case !m.Until.After(m.From):
 		d.fail(until, errors.New("the window ends before it begins; until must be after from"))

@@ -31,7 +31,7 @@ func statusPage(s string) (string, error) {
 	authority, ok := pageAuthority(s)
 	switch {
 	case strings.Contains(authority, "{"), ok && strings.Contains(s, "://{uri}"):
-		return "", errors.New("the host must be constant: {uri} and {host} stand behind it")
+		return "", errors.New("the host must be constant: {uri} and {host} can only come after it")
 	case !ok || authority == "":
 		return "", errors.New(form)
 	case strings.Contains(authority, "@"):
@@ -39,7 +39,7 @@ func statusPage(s string) (string, error) {
 	case strings.HasSuffix(authority, ":"):
 		return "", errors.New("has a colon without a port")
 	case strings.Count(authority, ":") > 1 && authority[0] != '[':
-		return "", errors.New("an IPv6 address stands in brackets in a URL")
+		return "", errors.New("an IPv6 address must be in brackets in a URL")
 	}
 	if _, err := hostPort(authority, "443", 1); err != nil {
 		return "", err
