@@ -94,7 +94,7 @@ func (d *decoder) checkTimes(m *maintenanceEntry) {
 			d.failKey(line, errors.New(`needs for, how long each window lasts, for example for = "30m"`))
 		}
 		if gap := leastGap(m.Cron); m.Cron != "" && m.For+m.Drain >= gap {
-			d.fail(line, fmt.Errorf("begins again after %s, before a window of that length, drain included, has ended; the hosts would never come back", short(gap)))
+			d.fail(line, fmt.Errorf("begins again after %s, and for and drain together are not shorter; the hosts would never come back", short(gap)))
 		}
 	case length != nil:
 		d.fail(length, errors.New("is only for cron; with from, write until"))
