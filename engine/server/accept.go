@@ -9,19 +9,19 @@ import (
 	"detour/engine/h2"
 )
 
-// greet takes nc on, and has it started.
+// greet registers nc, and has a worker start it.
 func (s *Server) greet(nc net.Conn) {
 	c := s.newConn(nc)
 	s.began(c)
 	s.workers.Do((*greeting)(c))
 }
 
-// greeting is the workers.Job to start a connection.
+// greeting is the workers.Job that starts a connection.
 type greeting conn
 
 func (g *greeting) Do() { (*conn)(g).start() }
 
-// start does the handshake, where there is one, and has the connection served.
+// start does the handshake, if there is one, and begins to serve the connection.
 func (c *conn) start() {
 	ready := false
 	defer func() {
@@ -33,8 +33,8 @@ func (c *conn) start() {
 		return
 	}
 	c.out.renew(c.server.Limits.ProgressTimeout)
-	// A handshake needs a deep stack, which an idle connection should not keep:
-	// the rest has a goroutine of its own.
+	// A handshake needs a deep stack, which an idle connection should not keep, so
+	// the rest is done in a new goroutine.
 	if c.tls != nil && c.tls.NegotiatedProtocol == "h2" {
 		go c.runHTTP2()
 	} else {
@@ -42,8 +42,7 @@ func (c *conn) start() {
 	}
 }
 
-// handshake makes c ready for HTTP; false says that it did not come to that, and c
-// is closed.
+// handshake makes c ready for HTTP; false means that it failed, and c is closed.
 func (c *conn) handshake() bool {
 	secure, ok := c.rwc.(*tls.Conn)
 	if ok {

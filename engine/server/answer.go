@@ -10,8 +10,8 @@ import (
 	"detour/engine/wire"
 )
 
-// commit decides how the body is framed, and completes the head. more is what
-// follows the body that was kept back; it is looked at, not taken. The rules are
+// commit decides how the body is framed, and completes the head. more is what follows
+// the part of the body that was kept back; it is only looked at. The rules are
 // net/http's.
 func (w *response) commit(more []byte) {
 	w.committed = true
@@ -53,8 +53,8 @@ func (w *response) commit(more []byte) {
 	w.complete(add)
 }
 
-// persists decides whether the connection lives on, as far as the head says,
-// and reports whether HTTP/1.0 must be told.
+// persists decides whether the connection can be kept, as far as the heads say, and
+// reports whether an HTTP/1.0 client must be told that it is.
 func (w *response) persists(allowed bool) (tell bool) {
 	f, o := &w.frozen, w.options
 	if o.keep && (o.head || w.length >= 0 || !allowed) {
@@ -66,15 +66,15 @@ func (w *response) persists(allowed bool) (tell bool) {
 		w.closing = true
 	}
 	if w.body != nil && w.body.expect != nil && !w.body.eof.Load() {
-		// Whether the client now sends its body or the next request, nobody
-		// can tell.
+		// The client may send its body now, or its next request, and nobody can
+		// tell which.
 		w.closing = true
 	}
 	return tell
 }
 
-// readRest reads what is left of the request's body, for clients that send all
-// of it before they read; false says that it is too much for that.
+// readRest discards what is left of the request's body, for clients that send all of
+// it before they read; false means that it is too much for that.
 func (w *response) readRest() bool {
 	b := w.body
 	b.mu.Lock()
@@ -94,7 +94,7 @@ func (w *response) readRest() bool {
 	return b.eof.Load()
 }
 
-// frame decides how the end of the body is found.
+// frame decides what marks the end of the body.
 func (w *response) frame(allowed bool) {
 	f := &w.frozen
 	coding := f.codingValue
@@ -128,8 +128,8 @@ type added struct {
 	connection  string
 }
 
-// complete writes the rest of the head into the gap, and moves the body that
-// was kept back up to it.
+// complete writes the rest of the head into the gap, and moves the part of the body
+// that was kept back up to it.
 func (w *response) complete(add added) {
 	var room [gap]byte
 	lines := room[:0]
@@ -168,7 +168,7 @@ func (w *response) complete(add added) {
 		w.chunk = len(out)
 		out = out[:len(out)+chunkLine]
 	}
-	*w.out = append(out, body...) // to the left: gap is larger than lines and chunkLine
+	*w.out = append(out, body...) // it moves to the left, as gap is larger than lines and chunkLine
 }
 
 // chunkLine is room for the line of a chunk of less than gather bytes: three
@@ -194,7 +194,7 @@ func (w *response) takeChunk(p []byte) error {
 	return w.send(p, 0)
 }
 
-// oweEnd ends a chunk whose content has been sent.
+// oweEnd ends a chunk whose content has been sent already.
 func (w *response) oweEnd() {
 	if w.owes {
 		w.owes = false
@@ -203,7 +203,7 @@ func (w *response) oweEnd() {
 	}
 }
 
-// endChunk ends the open chunk: its length is known now.
+// endChunk ends the open chunk, whose length is now known.
 func (w *response) endChunk() {
 	w.oweEnd()
 	if w.chunk < 0 {
@@ -213,12 +213,12 @@ func (w *response) endChunk() {
 	content := out[w.chunk+chunkLine:]
 	out = strconv.AppendInt(out[:w.chunk], int64(len(content)), 16)
 	out = append(out, "\r\n"...)
-	out = append(out, content...) // to the left, or where it is
+	out = append(out, content...) // it moves to the left, or stays where it is
 	*w.out = append(out, "\r\n"...)
 	w.chunk = -1
 }
 
-// finish ends the answer after the handler, and says what becomes of the
+// finish ends the answer when the handler has returned, and says what becomes of the
 // connection.
 func (w *response) finish() fate {
 	if w.status == 0 {
@@ -250,8 +250,8 @@ func (w *response) finish() fate {
 	return next
 }
 
-// sendRest sends what is left of the answer, and reports whether all of it was
-// sent: what follows a write that failed fails, too.
+// sendRest sends what is left of the answer, and reports whether all of the answer
+// was sent: after a write that failed, every other fails too.
 func (w *response) sendRest() bool {
 	if w.out == nil {
 		return !w.conn.out.broken()
@@ -259,12 +259,11 @@ func (w *response) sendRest() bool {
 	return w.send(nil, 0) == nil
 }
 
-// breakOff sends what is left of an answer that its handler gave up, unless it
-// would look whole: a client that got not one byte may believe that its request
-// met a connection that was just being closed, and send it again, whatever it
-// does.
+// breakOff sends what is left of an answer whose handler gave up, unless it would
+// look whole. A client that gets not one byte may believe that its request met a
+// connection that was just being closed, and send it again, whatever its effect.
 func (w *response) breakOff() {
-	begun := w.committed || w.length >= 0 // or else nobody knows how its end is found
+	begun := w.committed || w.length >= 0 // otherwise its framing is not decided
 	whole := w.options.head || !wire.BodyAllowed(w.status) || w.length >= 0 && w.written >= w.length
 	if w.out == nil || !begun || whole {
 		return

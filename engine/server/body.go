@@ -13,11 +13,12 @@ import (
 )
 
 const (
-	// maxDrain is how much of a body that the handler did not want is read to
-	// keep the connection: what is likely on its way already. net/http's.
+	// maxDrain is how much of a body that the handler did not read is discarded to
+	// keep the connection: about as much as is on its way already. It is
+	// net/http's.
 	maxDrain = 256 << 10
 
-	// maxTrailers bounds a trailer section. net/http's.
+	// maxTrailers bounds a trailer section. It is net/http's.
 	maxTrailers = 4 << 10
 )
 
@@ -27,7 +28,7 @@ type body struct {
 	request *http.Request
 	expect  *response // asks the client to send first; nil = need not
 
-	eof atomic.Bool // all is read; changes under mu, but nobody need wait for that to know
+	eof atomic.Bool // all is read; set while mu is held, but read without it
 
 	mu       sync.Mutex // guards the rest; held while reading
 	left     int64      // of a body with a length
@@ -36,7 +37,7 @@ type body struct {
 	trailing bool  // the chunks are read, the trailers not
 	err      error // what reading failed with, for good
 	closed   bool  // by the handler, or because it is done
-	draining bool  // what is left is read for nobody
+	draining bool  // what is left is being discarded
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -51,7 +52,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return b.read(p)
 }
 
-// read reads the body, whoever wants it. mu is held.
+// read reads the body, to be used or discarded. mu is held.
 func (b *body) read(p []byte) (n int, err error) {
 	switch {
 	case b.eof.Load():
@@ -74,12 +75,12 @@ func (b *body) read(p []byte) (n int, err error) {
 		return n, io.EOF
 	}
 	if n > 0 {
-		err = nil // it comes again
+		err = nil // it will come again
 	}
 	return n, err
 }
 
-// receive reads from what is there, or else from the connection.
+// receive reads from c.in, or, if that is empty, from the connection.
 func (b *body) receive(p []byte) (int, error) {
 	c := b.conn
 	if in := c.in.bytes(); len(in) > 0 {
@@ -94,7 +95,7 @@ func (b *body) receive(p []byte) (int, error) {
 		if c.batch != nil {
 			n += c.batch.more(c.rwc, p[n:])
 		}
-		return n, nil // an error that came with bytes comes again
+		return n, nil // an error that came with bytes will come again
 	}
 	if err == nil {
 		return 0, io.ErrNoProgress
@@ -106,8 +107,8 @@ func (b *body) receive(p []byte) (int, error) {
 	return 0, err
 }
 
-// start begins a read from the connection. What nobody wants has one limit for
-// all of it.
+// start limits the time of a read from the connection. What is discarded has one
+// limit for all of it, which drain has set.
 func (b *body) start() {
 	if !b.draining {
 		b.conn.startBody(true)
@@ -121,8 +122,7 @@ func (b *body) readLength(p []byte) (int, error) {
 	return n, err
 }
 
-// readChunked reads the chunks to where their content is wanted, and moves it
-// together there.
+// readChunked reads the chunks into p, and moves their content together there.
 func (b *body) readChunked(p []byte) (n int, err error) {
 	for !b.trailing {
 		m, err := b.receive(p)
@@ -143,8 +143,8 @@ func (b *body) readChunked(p []byte) (n int, err error) {
 	return n, b.readTrailers(n > 0)
 }
 
-// readTrailers reads the trailer section. It waits for none when there is
-// content to give away first.
+// readTrailers reads the trailer section. If content is waiting to be returned it
+// does not wait for more.
 func (b *body) readTrailers(waiting bool) error {
 	c := b.conn
 	scanned := 0
@@ -175,7 +175,7 @@ func (b *body) readTrailers(waiting bool) error {
 
 var errTrailersTooLong = errors.New("trailers too long")
 
-// trailers gives the section in to the request, and ends the body.
+// trailers gives the request the trailers in section, and ends the body.
 func (b *body) trailers(section []byte) error {
 	if len(section) > 2 {
 		fields := b.conn.in.store.fields[:0]
@@ -198,8 +198,8 @@ func (b *body) trailers(section []byte) error {
 	return nil
 }
 
-// Close is the handler's: it wants no more. A short rest is read, so that the
-// connection lives on.
+// Close implements io.Closer for the handler, which wants no more. A short rest is
+// discarded, so that the connection can be kept.
 func (b *body) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -211,7 +211,7 @@ func (b *body) Close() error {
 	return err
 }
 
-// drain reads what is left, if that is little. mu is held.
+// drain discards what is left, if that is little. mu is held.
 func (b *body) drain() error {
 	if b.eof.Load() || b.left > maxDrain || b.expect != nil && !b.expect.mayRead() {
 		return nil
@@ -236,8 +236,8 @@ func (b *body) drain() error {
 
 var drainPool = sync.Pool{New: func() any { b := make([]byte, 8<<10); return &b }}
 
-// finish takes the body from the handler and whatever it left running, and
-// reports whether all of it was read; with tryHard it first reads a short rest.
+// finish takes the body from the handler, and from whatever that left running, and
+// reports whether all of it was read; with tryHard it first discards a short rest.
 func (b *body) finish(tryHard bool) (all bool) {
 	if b == nil {
 		return true

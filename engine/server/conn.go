@@ -14,8 +14,8 @@ import (
 	"detour/engine/h2"
 )
 
-// conn is one connection. The goroutine that serves it owns the fields above
-// mu; it changes when a watch takes over (see watch.go).
+// conn is one connection. The fields above mu belong to the goroutine that serves
+// it, which is another one when a watch has taken over (see watch.go).
 type conn struct {
 	server *Server
 	raw    net.Conn             // below TLS
@@ -31,7 +31,7 @@ type conn struct {
 	body      *body // of the request whose handler runs; nil = none
 	early     bool  // the watch left a byte behind
 	ended     error // the watch found that reading ended for good
-	delimited bool  // the answer under way ends with the connection
+	delimited bool  // only the end of the connection ends the answer under way
 
 	phase atomic.Uint32 // a phase
 
@@ -41,8 +41,8 @@ type conn struct {
 
 	readBy   time.Time // read deadline in force; zero = none
 	readSet  bool      // the handler set the read deadline
-	lifted   bool      // the handler wants none for what it reads
-	writeSet bool      // the handler set the write deadline, or lifted the limit
+	lifted   bool      // the handler wants no deadline for what it reads
+	writeSet bool      // the write deadline is the handler's, or was lifted for events
 	events   bool      // the answer is a stream of events: client and server may be silent
 
 	watch watch
@@ -63,7 +63,7 @@ const (
 func (s *Server) newConn(nc net.Conn) *conn {
 	raw := nc
 	if secure, ok := nc.(*tls.Conn); ok {
-		raw = secure.NetConn() // from the beginning: Shutdown and Close look at it during the handshake
+		raw = secure.NetConn() // now, as Shutdown and Close use it even during the handshake
 	}
 	return &conn{
 		server: s, raw: raw, rwc: nc, out: &paced{Conn: nc},
@@ -76,7 +76,7 @@ func (s *Server) newConn(nc net.Conn) *conn {
 type fate uint8
 
 const (
-	broken fate = iota // close it such that nothing on it looks complete
+	broken fate = iota // close it so that nothing on it looks complete
 	over               // close it
 	unread             // close it, but the client is still sending
 	handed             // another goroutine has it
@@ -95,7 +95,7 @@ func (c *conn) run() {
 		}
 	}()
 	for f = next; f == next; {
-		f = broken // unless what follows says else: it may panic, or end this goroutine
+		f = broken // in case turn panics or ends this goroutine
 		f = c.turn()
 	}
 }
@@ -154,8 +154,8 @@ func (c *conn) handling(x *exchange) {
 	c.watch.begin(c.body != nil, c.in.len() > 0)
 }
 
-// handled ends the request's context, as the handler returned, and reports
-// whether that took the connection.
+// handled ends the request's context, as the handler has returned, and reports
+// whether the handler took the connection.
 func (c *conn) handled() (hijacked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -211,8 +211,8 @@ func (c *conn) await() bool {
 		c.in.put(c.watch.one[0])
 	}
 	if was := c.phase.Load(); was == gone || !c.phase.CompareAndSwap(was, active) {
-		// Who told an idle connection to end came too late: its client may not ask
-		// again, as it cannot know whether this request has had an effect.
+		// Whoever told the idle connection to end was too late: the client could
+		// not send this request again, as it cannot know whether it had an effect.
 		c.phase.Store(active)
 		c.startHead()
 	}
@@ -227,15 +227,15 @@ func (c *conn) awaitByte() bool {
 		if c.server.stopping.Load() {
 			d = shutdownPatience
 		}
-		if c.phase.Load() == fresh { // or else EndIdle has just set another
+		if c.phase.Load() == fresh { // otherwise EndIdle has just set another deadline
 			c.waitUntil(d)
 		}
 		c.mu.Unlock()
 	} else {
-		// On a busy server the others' turn is the time this client needs for
-		// its next request: the read then finds it, and saves the wait (a tenth
-		// of a small request's cost with 64 connections; nothing when there are
-		// no others).
+		// On a busy server the client's next request arrives while others have
+		// their turn, so that the read finds it and need not wait. With 64
+		// connections this saves a tenth of a small request's cost, with one
+		// nothing.
 		runtime.Gosched()
 	}
 	n, _ := c.rwc.Read(c.watch.one[:])
@@ -249,8 +249,8 @@ func (c *conn) lost() {
 	c.cancel()
 }
 
-// cancel ends the context of the request under way. mu is held: when the request
-// is over, its context may be another's.
+// cancel ends the context of the request under way. mu is held: once the request
+// is over, its context may belong to another.
 func (c *conn) cancel() {
 	if c.current != nil {
 		c.current.lifetime.Cancel()

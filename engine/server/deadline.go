@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// waitUntil sets the read deadline to d from now, or leaves an earlier one that
-// differs little. mu is held.
+// waitUntil sets the read deadline to d from now, unless one that is a little earlier
+// is in force. mu is held.
 func (c *conn) waitUntil(d time.Duration) {
 	if stands(c.readBy, d) {
 		return
@@ -16,7 +16,7 @@ func (c *conn) waitUntil(d time.Duration) {
 	_ = c.rwc.SetReadDeadline(c.readBy)
 }
 
-// startHead limits the time for the rest of a head that did not come at once.
+// startHead limits the time for the rest of a head that did not arrive all at once.
 func (c *conn) startHead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,9 +28,9 @@ func (c *conn) startHead() {
 	_ = c.rwc.SetReadDeadline(c.readBy)
 }
 
-// startBody limits the time for some more of a body to arrive, unless the
-// handler did. Beside a stream of events, or when the handler lifted the limit, its
-// client may be silent, but not when nobody wants what it owes.
+// startBody limits the time until more of a body arrives, unless the handler has set
+// a deadline. If the answer is a stream of events, or the handler has lifted the
+// limit, the client may be silent, but only while its body is wanted.
 func (c *conn) startBody(wanted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,8 +41,8 @@ func (c *conn) startBody(wanted bool) {
 	}
 }
 
-// isFinal reports whether a failure to read ends the body. After a deadline of
-// its own the handler may set another and try again.
+// isFinal reports whether a failure to read ends the body. After its own deadline the
+// handler may set another one and try again.
 func (c *conn) isFinal(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,8 +50,8 @@ func (c *conn) isFinal(err error) bool {
 	return !own || !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// expectEvents notes that the answer is a stream of events. Both sides may be silent
-// for as long as they like.
+// expectEvents notes that the answer is a stream of events, so that both sides may be
+// silent for as long as they like.
 func (c *conn) expectEvents() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,10 +67,10 @@ func (c *conn) lift() {
 	}
 }
 
-// setReadDeadline is for the handler that has w. It stands until the end of the
-// request. One that has passed ends the request's context, once the body is read:
-// with net/http's server, whose look-out for the client it interrupts, that is how
-// a request is cut from outside.
+// setReadDeadline sets a read deadline for the handler that has w, until the end of
+// the request. One that has passed ends the request's context if the body has been
+// read. In net/http's server it does so too, by interrupting the background read, and
+// that is how a request is cut from outside.
 func (c *conn) setReadDeadline(w *response, t time.Time) error {
 	past := !t.IsZero() && !t.After(time.Now())
 	c.mu.Lock()
@@ -86,7 +86,7 @@ func (c *conn) setReadDeadline(w *response, t time.Time) error {
 	return err
 }
 
-// interrupt ends the read of the body that somebody is in, or about to begin.
+// interrupt ends a read of the body that somebody is in or about to begin.
 func (c *conn) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,7 +94,8 @@ func (c *conn) interrupt() {
 	_ = c.rwc.SetReadDeadline(c.readBy)
 }
 
-// setWriteDeadline is for the handler that has w. It stands until the end of the request.
+// setWriteDeadline sets a write deadline for the handler that has w, until the end of
+// the request.
 func (c *conn) setWriteDeadline(w *response, t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,23 +15,24 @@
 //     the connection away instead
 //   - leave.go ends the connection, for Shutdown, Close and the Limiter too
 //
-// Below: input.go holds what was read and not used yet, batch.go makes few system
-// calls of many TLS records, deadline.go gives reads their time, paced.go writes.
-// Whether the client is still there is looked after only when somebody asks for the
-// request's context and the handler takes its time (watch.go).
+// Below that, input.go holds what was read and not used yet, batch.go turns many TLS
+// records into few system calls, deadline.go limits the time of reads, and paced.go
+// that of writes. Only when somebody asks for the request's context, and the handler
+// takes its time, does watch.go look whether the client is still there.
 //
-// What a handler gets is used again when it has returned (exchange.go): package
-// lifetime says what it may keep.
+// When a handler has returned, what it was given is used again (exchange.go); see
+// package lifetime for what it may keep.
 //
 // # Differences from net/http
 //
-// Its tests hold it against net/http's server, byte for byte but for the order of
-// fields of different names; where it differs they say why. What net/http's server
-// cannot tell apart from other mistakes behind wire.Guard, and answers with 400, is
-// here 501 if it is a transfer coding before chunked, and 505 if it is a version of
-// HTTP that is not spoken here.
+// Its tests compare its answers with those of net/http's server, byte for byte but
+// for the order of fields with different names; where they differ the tests say
+// why. A transfer coding before chunked is answered with 501, and a version of HTTP
+// that is not supported with 505; net/http's server behind wire.Guard answers both
+// with 400.
 //
 // A client that is still sending when its request has been answered may go on for
-// 30 s, and so reach the answer, unless it sends nothing for 5 s. Of an answer that
-// its handler gives up, what there is is sent, unless it would look whole.
+// 30 s, so that it gets to read the answer, unless it sends nothing for 5 s. If a
+// handler panics, what it had written of its answer is sent, unless that would look
+// whole.
 package server

@@ -8,7 +8,7 @@ import (
 	"detour/engine/lifetime"
 )
 
-// exchange is what one request takes, in one piece of memory that is used again.
+// exchange is all that one request needs, in one piece of memory that is used again.
 type exchange struct {
 	request  *http.Request // its context is lifetime
 	response response
@@ -18,7 +18,7 @@ type exchange struct {
 	answer   http.Header // of the response
 	expects  bool        // there is an Expect field
 
-	blank http.Request // what request was at first
+	blank http.Request // request as it was made, to begin from again
 }
 
 // idleExchanges are exchanges that may be used again.
@@ -32,20 +32,20 @@ var idleExchanges = sync.Pool{New: func() any {
 	return x
 }}
 
-// newExchange returns an exchange that nothing is known of.
+// newExchange returns an empty exchange.
 func newExchange() *exchange {
 	x := idleExchanges.Get().(*exchange)
-	if len(x.header) > 0 || len(x.answer) > 0 { // somebody has kept one, and written to it
+	if len(x.header) > 0 || len(x.answer) > 0 { // somebody kept one, and wrote to it
 		clear(x.header)
 		clear(x.answer)
 	}
 	return x
 }
 
-// recycle has x used again, if nobody can have kept a part of it: the handler has
-// returned, there was no body that somebody might still read or close, and nobody
-// waits for the end of the context. Where the race detector watches, x is filled
-// with nonsense instead, so that it is noticed if somebody has.
+// recycle makes x available for another request if nobody can still be using a part
+// of it: the handler has returned, there was no body that somebody might read or
+// close, and nobody waits for the end of the context. Under the race detector x is
+// filled with nonsense instead, so that whoever still uses it is found.
 func (x *exchange) recycle() {
 	if x.response.body != nil || x.request.MultipartForm != nil || !x.lifetime.Release() {
 		return
@@ -61,7 +61,7 @@ func (x *exchange) recycle() {
 	clear(x.header)
 	clear(x.answer)
 	*x.request = x.blank
-	x.response = response{done: true} // whoever still calls it is told
+	x.response = response{done: true} // tells whoever still calls it
 	x.url, x.expects = url.URL{}, false
 	idleExchanges.Put(x)
 }

@@ -12,8 +12,8 @@ import (
 	"detour/engine/wire"
 )
 
-// options is what the answer must know of the request, which the handler may
-// change.
+// options is what must be known of the request for the answer. The handler may
+// change the request itself.
 type options struct {
 	head  bool // HEAD
 	old   bool // HTTP/1.0
@@ -28,8 +28,8 @@ func (o *options) read(r *http.Request) {
 	}
 }
 
-// frozen is what the header said when WriteHeader was called, as far as the
-// framing needs it. Its spans are lines in out that the framing may take back.
+// frozen is what the framing needs to know of the header as it was when WriteHeader
+// was called. Its spans are lines in out that the framing may remove again.
 type frozen struct {
 	connection, length, coding, contentType span
 
@@ -47,10 +47,10 @@ type frozen struct {
 type span struct{ from, to int }
 
 // gap is room for what the framing adds: Date, Content-Length, Content-Type,
-// Connection and Transfer-Encoding, an empty line, the line of a chunk.
+// Connection and Transfer-Encoding, the empty line, and the line of a chunk.
 const gap = 37 + 38 + 64 + 24 + 28 + 2 + chunkLine
 
-// freeze writes the head, but for what the framing adds.
+// freeze writes the head, except for what the framing adds.
 func (w *response) freeze(status int) {
 	w.status = status
 	out := w.outgoing()
@@ -92,7 +92,7 @@ func (w *response) freezeFields(out []byte) []byte {
 	return out
 }
 
-// notice remembers a field that has to do with the framing.
+// notice remembers a field that matters to the framing.
 func (w *response) notice(key string, values []string, s span) {
 	f := &w.frozen
 	first := ""
@@ -154,7 +154,7 @@ func (w *response) takeBack(out []byte, s *span) []byte {
 	return out
 }
 
-// inform sends an answer before the answer.
+// inform sends an interim (1xx) answer.
 func (w *response) inform(status int) {
 	b := outPool.Get().(*[]byte)
 	out := appendStatusLine((*b)[:0], w.options.old, status)
@@ -192,10 +192,10 @@ func appendStatusLine(b []byte, old bool, status int) []byte {
 	return append(b, "\r\n"...)
 }
 
-// appendField appends a line; none with an invalid name, as net/http does: there
-// is nobody to be told. Control characters in the value become spaces: a line
-// break would let the value speak for us, the others are read in more than one
-// way.
+// appendField appends a line; with an invalid name it appends none, as net/http
+// does, since nobody could be told. Control characters in the value become spaces: a
+// line break would let the value pose as another field, and the others are read in
+// more than one way.
 func appendField(b []byte, name, value string) []byte {
 	if b, err := wire.AppendField(b, name, value); err == nil {
 		return b

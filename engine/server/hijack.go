@@ -23,6 +23,6 @@ func (c *conn) surrender() (net.Conn, *bufio.ReadWriter, error) {
 	early := append([]byte(nil), c.in.bytes()...)
 	c.in.drop()
 	br := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), c.rwc), max(4<<10, len(early)))
-	_, _ = br.Peek(len(early)) // so that they count as buffered
+	_, _ = br.Peek(len(early)) // so that Buffered counts them
 	return c.rwc, bufio.NewReadWriter(br, bufio.NewWriter(c.rwc)), nil
 }

@@ -7,10 +7,10 @@ import (
 	"detour/engine/wire"
 )
 
-// inputBytes holds nearly every head, with what comes behind it.
+// inputBytes holds nearly every head, and what comes with it.
 const inputBytes = 8 << 10
 
-// store is what an input borrows.
+// store is the memory that an input borrows.
 type store struct {
 	bytes  []byte
 	fields []wire.Field // scratch
@@ -20,8 +20,8 @@ var storePool = sync.Pool{New: func() any {
 	return &store{bytes: make([]byte, inputBytes), fields: make([]wire.Field, 0, 32)}
 }}
 
-// input is what was read from a connection and not used yet. It holds memory
-// only when that is something.
+// input is what was read from a connection and not used yet. It holds memory only
+// while there is something.
 type input struct {
 	store *store
 	r, w  int // store.bytes[r:w] is there
@@ -47,7 +47,7 @@ func (in *input) put(b byte) {
 	in.w++
 }
 
-// room makes sure that something can be read.
+// room makes room for at least one byte.
 func (in *input) room() {
 	if in.store == nil {
 		in.store = storePool.Get().(*store)
@@ -72,7 +72,7 @@ func (in *input) read(src io.Reader, limit int) error {
 	n, err := src.Read(in.store.bytes[in.w:min(len(in.store.bytes), in.r+limit)])
 	in.w += n
 	if n > 0 {
-		return nil // an error that came with bytes comes again
+		return nil // an error that came with bytes will come again
 	}
 	if err == nil {
 		err = io.ErrNoProgress

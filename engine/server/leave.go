@@ -7,9 +7,9 @@ import (
 	"detour/engine/socket"
 )
 
-// shutdownPatience is how long a new connection may take to its first request
-// once the server is stopping, and any to the end of a head that has begun: its
-// client does not know yet.
+// shutdownPatience is how long, once the server is stopping, a new connection may
+// take until its first request, and any connection until the end of a head that has
+// begun: the client does not know yet.
 const shutdownPatience = time.Second
 
 // leave ends the connection as f says.
@@ -22,12 +22,12 @@ func (c *conn) leave(f fate) {
 	c.phase.Store(gone)
 	c.mu.Unlock()
 	if hijacked {
-		return // the handler's, also when it panicked; Hijack has told the server
+		return // it is the handler's, even if that panicked; Hijack has told the server
 	}
 	defer c.server.ended(c)
 	if f == broken {
 		c.sever()
-		c.body.finish(false) // whoever reads it still does so in memory that drop gives away
+		c.body.finish(false) // whoever still reads it uses the memory that drop gives back
 	}
 	c.in.drop()
 	switch {
@@ -42,8 +42,8 @@ func (c *conn) leave(f fate) {
 	}
 }
 
-// sever closes the connection without TLS's farewell, and with a reset if an
-// answer would look complete without.
+// sever closes the connection without TLS's close_notify, and with a reset if an
+// answer would look complete without one.
 func (c *conn) sever() {
 	if tcp, ok := c.raw.(interface{ SetLinger(int) error }); ok && c.delimited {
 		_ = tcp.SetLinger(0)
@@ -51,9 +51,10 @@ func (c *conn) sever() {
 	_ = c.raw.Close()
 }
 
-// unreadTime is how long a client that is still sending may go on when its request
-// was answered before its body was there. Browsers and many libraries look for an
-// answer only when they have sent all: 30 s are 20 MB from a home's line. nginx's.
+// unreadTime is how long a client may go on sending when its request was answered
+// before all of the body had arrived. Browsers and many libraries look for an answer
+// only when they have sent everything; 30 s are 20 MB from a home's line. It is
+// nginx's.
 const unreadTime = 30 * time.Second
 
 // linger ends the sending side, and lets the client read what was sent.
@@ -65,9 +66,9 @@ func (c *conn) linger(d time.Duration) {
 	accept.Linger(c.server.ctx, c.raw, d)
 }
 
-// retire is Shutdown's word to the connection. It does not wait for it: an idle
-// one is woken, and takes leave of its client itself, which with TLS lasts for
-// seconds when that takes nothing.
+// retire tells the connection of a Shutdown. It does not wait: an idle connection is
+// woken, and closes itself, which with TLS may take seconds if its client reads
+// nothing.
 func (c *conn) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +83,7 @@ func (c *conn) retire() {
 	}
 }
 
-// endIn wakes the connection for its end, if it is in phase p. mu is held.
+// endIn wakes the connection to end it, if it is in phase p. mu is held.
 func (c *conn) endIn(p phase) bool {
 	if !c.phase.CompareAndSwap(p, gone) {
 		return false
@@ -92,7 +93,7 @@ func (c *conn) endIn(p phase) bool {
 	return true
 }
 
-// IdleSince is for the Limiter. Connections that a handler has taken are never
+// IdleSince implements accept.Idler. Connections that a handler has taken are never
 // asked.
 func (c *conn) IdleSince() time.Time {
 	c.mu.Lock()
@@ -111,11 +112,11 @@ func (c *conn) IdleSince() time.Time {
 	return since
 }
 
-// EndIdle is for the Limiter. Like retire, it does not wait.
+// EndIdle implements accept.Idler.
 func (c *conn) EndIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if socket.Busy(c.raw) { // an answer may be long on its way, and a request not read yet
+	if socket.Busy(c.raw) { // an answer may still be on its way, or a request not read yet
 		return false
 	}
 	if c.http2 != nil {

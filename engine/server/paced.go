@@ -8,19 +8,18 @@ import (
 	"time"
 )
 
-// paced is a connection whose Write fails when the client takes nothing for too
-// long, however long one takes that moves: it goes on after a deadline that
-// found part of what it had to write gone. Only while it writes does the time
-// run.
+// paced is a connection whose Write fails when the client takes nothing for too long.
+// However long it takes, a Write that moves goes on: after a deadline it continues if
+// part of the data has gone. The time runs only while it writes.
 type paced struct {
 	net.Conn
-	piece int // what it writes at once; 0 = all
+	piece int // how much it writes at once; 0 = all
 
 	mu    sync.Mutex    // guards the rest; not held while writing
 	limit time.Duration // 0 = none
 	by    time.Time     // deadline in force; zero = none
-	fixed bool          // it is somebody else's, and final
-	fail  error         // of the first write that failed: nothing may follow it
+	fixed bool          // it was set from outside, and is final
+	fail  error         // of the first write that failed; nothing may follow that
 }
 
 func (p *paced) Write(b []byte) (n int, err error) {
@@ -43,7 +42,7 @@ func (p *paced) Write(b []byte) (n int, err error) {
 	}
 }
 
-// arm sets the deadline for a write, or leaves one that is nearly the same.
+// arm sets the deadline for a write, unless one that is nearly the same is in force.
 func (p *paced) arm() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,8 +60,8 @@ func (p *paced) arm() error {
 	return p.fail
 }
 
-// failed makes a failure last, but for a deadline of our own that found that
-// something moved: then it returns nil, and the write may go on.
+// failed makes a failure permanent. If it is only our own deadline, and something has
+// moved, failed returns nil instead, and the write may go on.
 func (p *paced) failed(moved bool, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,8 +87,8 @@ func (p *paced) renew(limit time.Duration) {
 	p.limit, p.fixed = limit, false
 }
 
-// SetWriteDeadline sets a deadline that stands. The zero time gives the
-// connection back to its own.
+// SetWriteDeadline sets a deadline that stays until renew. With the zero time the
+// connection's own limit applies again.
 func (p *paced) SetWriteDeadline(t time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,8 +100,8 @@ func (p *paced) SetDeadline(t time.Time) error {
 	return errors.Join(p.Conn.SetReadDeadline(t), p.SetWriteDeadline(t))
 }
 
-// stands reports whether a deadline that is in force can stand for one that is d
-// from now: setting one costs as much as parsing a request.
+// stands reports whether a deadline that is in force can take the place of one d from
+// now. Setting one costs as much as parsing a request.
 func stands(inForce time.Time, d time.Duration) bool {
 	left := time.Until(inForce) // reads one clock, time.Now two
 	return left <= d && left > d-min(time.Second, d/8)

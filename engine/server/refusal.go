@@ -15,7 +15,7 @@ import (
 // errHeadTooLong says that a head is over the limit.
 var errHeadTooLong = errors.New("request head over the limit")
 
-// statusOf is how a request that was read with err is answered.
+// statusOf is the status that answers a head that could not be read because of err.
 func statusOf(err error) int {
 	if m, ok := errors.AsType[wire.Malformed](err); ok {
 		return m.Status()
@@ -23,8 +23,8 @@ func statusOf(err error) int {
 	return http.StatusRequestHeaderFieldsTooLarge
 }
 
-// refuse answers a head that is no request, for err. Nothing after it on the
-// connection is ever read as one.
+// refuse answers a head that is no request, because of err. Nothing that follows it
+// on the connection is read as one.
 func (c *conn) refuse(err error) {
 	status := statusOf(err)
 	c.server.refusals.note(err.Error(), c.remote)
@@ -45,8 +45,8 @@ type tally struct {
 	kinds map[string]*mistakes
 }
 
-// mistakes is one kind of them. Their number is bounded by that of the
-// constant texts of the reasons.
+// mistakes counts one kind. There are only so many kinds, as the reasons are
+// constant texts.
 type mistakes struct {
 	logged time.Time
 	silent int

@@ -11,7 +11,7 @@ import (
 	"detour/engine/wire"
 )
 
-// ioError says that a head could not be read, for which nobody waits for an
+// ioError means that the connection broke while a head was read. Nobody waits for an
 // answer.
 type ioError struct{ error }
 
@@ -20,7 +20,7 @@ const errHeadCut = wire.Malformed("end of the connection within a head")
 // maxScratch is how many fields a store keeps room for; few requests have more.
 const maxScratch = 64
 
-// receive reads the head of a request and makes a request of it.
+// receive reads the head of a request and makes an exchange of it.
 func (c *conn) receive() (*exchange, error) {
 	head, err := c.readHead()
 	if err != nil {
@@ -56,20 +56,21 @@ func (c *conn) receive() (*exchange, error) {
 	return x, nil
 }
 
-// headText is a head in one string: all that the request says are parts of it.
+// headText is a head as one string, of which all strings in the request are parts.
 type headText struct {
 	text string
-	size int // capacity of what it was made of
+	size int // capacity of the bytes that it was made of
 }
 
-// part is b as a part of the string. It is found by the capacity behind b.
+// part is the part of the string that b is of those bytes. Its place is found by
+// b's capacity, as both end at the same byte.
 func (t headText) part(b []byte) string {
 	at := t.size - cap(b)
 	return t.text[at : at+len(b)]
 }
 
-// takeFields makes the header of fields. tidy says that none of them is for
-// tidyUp.
+// takeFields makes the header of fields. tidy means that there is nothing for tidyUp
+// to do.
 func (x *exchange) takeFields(fields []wire.Field, text headText) (tidy bool) {
 	header := x.header
 	x.request.Header = header
@@ -96,7 +97,7 @@ func (x *exchange) takeFields(fields []wire.Field, text headText) (tidy bool) {
 		values[i] = text.part(f.Value)
 		before := len(header)
 		header[name] = values[i : i+1 : i+1] // to append to it copies it
-		if len(header) == before {           // the first that repeats: so far there was no need to look
+		if len(header) == before {           // the first that repeats; until now there was no need to look
 			repeats = true
 			header[name] = []string{firstOf(name, fields), values[i]}
 		}
@@ -104,7 +105,7 @@ func (x *exchange) takeFields(fields []wire.Field, text headText) (tidy bool) {
 	return tidy
 }
 
-// begin makes the rest of x: the request's body and context, and the answer.
+// begin fills in the rest of x: the request's body and context, and the answer.
 func (x *exchange) begin(c *conn) {
 	r, w := x.request, &x.response
 	r.Body = http.NoBody
@@ -133,7 +134,7 @@ func (c *conn) readHead() ([]byte, error) {
 			continue
 		}
 		if len(b) > 0 && (!wire.CanBegin(b[0]) || b[0] == '\r' && (blank || len(b) > 1)) {
-			// Other protocols need not wait for the end of their "head".
+			// Clients of other protocols are not left waiting for the end of a "head".
 			return nil, wire.ErrMethod
 		}
 		if len(b) > 1 {
@@ -158,7 +159,7 @@ func (c *conn) readHead() ([]byte, error) {
 		switch {
 		case timed:
 		case c.batch != nil:
-			c.batch.head = c // what TLS has already needs no deadline, and that is all of it, nearly always
+			c.batch.head = c // TLS nearly always has all of it already, which needs no deadline
 		default:
 			c.startHead()
 		}
@@ -171,7 +172,8 @@ func (c *conn) readHead() ([]byte, error) {
 	}
 }
 
-// canonical is name as it is in a Header. Nearly every name is already.
+// canonical is textproto.CanonicalMIMEHeaderKey. Nearly every name is canonical
+// already.
 func canonical(name string) string {
 	start := true // of a word
 	for i := range len(name) {
@@ -222,7 +224,8 @@ func expectsContinue(r *http.Request) bool {
 	return len(v) > 0 && hasToken(v[:1], "100-continue")
 }
 
-// refusesExpectation reports whether the request expects what nobody knows.
+// refusesExpectation reports whether the request expects something that is not known
+// here.
 func (x *exchange) refusesExpectation() bool {
 	if !x.expects {
 		return false

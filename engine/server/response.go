@@ -16,9 +16,9 @@ import (
 // response is the http.ResponseWriter of one request. Like net/http's it may be
 // used by one goroutine at a time, beside another that reads the body.
 //
-// The head is frozen by WriteHeader: its fields are written into out then. How
-// the body is framed is known only when it is committed: when it outgrows what
-// is kept back, is flushed, or ends.
+// WriteHeader freezes the head: it writes the fields into out. How the body is framed
+// is decided only by commit, when the body outgrows what is kept back, is flushed, or
+// ends.
 type response struct {
 	conn    *conn
 	request *http.Request
@@ -27,40 +27,40 @@ type response struct {
 
 	header  http.Header // the handler's; nil when the request is over
 	status  int         // 0 until WriteHeader
-	length  int64       // declared; -1 = not
+	length  int64       // of the body, as declared; -1 = it was not
 	written int64       // of the body, by the handler
 
 	out    *[]byte // from outPool: what was not sent yet; nil = nothing
 	frozen frozen
-	bodyAt int // while not committed: (*out)[bodyAt:] is the body so far
-	chunk  int // while chunking: place in out of the open chunk's line; -1 = no chunk is open
-
-	owes bool // while chunking: the content of a chunk was sent, its end was not
+	bodyAt int  // until committed: (*out)[bodyAt:] is the body so far
+	chunk  int  // while chunking: where in out the open chunk's line is; -1 = no chunk is open
+	owes   bool // while chunking: the content of a chunk was sent, but not its end
 
 	committed bool
 	chunking  bool
 	closing   bool // the connection ends after this answer
-	limitHit  bool // the request's body is longer than anybody wants to read
-	duplex    bool
+	limitHit  bool // too much of the request's body is left to be discarded
+	duplex    bool // EnableFullDuplex was called
 	done      bool // the handler returned
 	hijacked  bool
 	trailers  []string // announced
 
 	continuing  sync.Mutex // guards the rest; held while a 100 is sent
-	mayContinue bool       // the client waits for it, and no answer began
-	continued   bool       // it was sent
+	mayContinue bool       // the client waits for a 100, and no answer has begun
+	continued   bool       // a 100 was sent
 }
 
 const (
-	// keepBack is how much of a body is kept back until its length is known,
-	// or that it has no short one. net/http's, so that both frame alike.
+	// keepBack is how much of a body is kept back until it is known how long it
+	// is, or that it is longer than this. It is net/http's, so that both frame
+	// alike.
 	keepBack = 2 << 10
 
-	// gather is how much is gathered of what is written in small pieces. It is
-	// what net/http's has in its buffer.
+	// gather is how much of what is written in small pieces is sent at once. It is
+	// the size of net/http's buffer.
 	gather = 4 << 10
 
-	// outBytes is room for what fills one TLS record.
+	// outBytes is the size of out: it fills one TLS record.
 	outBytes = recordBytes
 )
 
@@ -79,7 +79,7 @@ var (
 	interimContinue = []byte("HTTP/1.1 100 Continue\r\n\r\n")
 )
 
-// sendContinue asks the client for the body, unless an answer began.
+// sendContinue asks the client for the body, unless an answer has begun.
 func (w *response) sendContinue() {
 	w.continuing.Lock()
 	defer w.continuing.Unlock()
@@ -89,7 +89,7 @@ func (w *response) sendContinue() {
 	}
 }
 
-// endContinue says that an answer began: the client is not asked any more.
+// endContinue notes that an answer begins: the client is not asked any more.
 func (w *response) endContinue() {
 	if w.body != nil && w.body.expect != nil {
 		w.continuing.Lock()
@@ -98,15 +98,15 @@ func (w *response) endContinue() {
 	}
 }
 
-// mayRead reports whether the client sends the body: nobody need wait for one
-// that was not asked for.
+// mayRead reports whether the client sends its body: one that was not asked for is
+// not waited for.
 func (w *response) mayRead() bool {
 	w.continuing.Lock()
 	defer w.continuing.Unlock()
 	return w.continued
 }
 
-// Header returns the header that WriteHeader will send, and behind it the
+// Header returns the header that WriteHeader sends, which after that is for the
 // trailers.
 func (w *response) Header() http.Header {
 	if w.header == nil {
@@ -143,7 +143,7 @@ func (w *response) WriteHeader(status int) {
 	w.freeze(status)
 }
 
-// admit prepares for n bytes of body, or says why they are not wanted.
+// admit prepares for n bytes of body, or says why they cannot be written.
 func (w *response) admit(n int) error {
 	switch {
 	case w.hijacked:
@@ -194,17 +194,17 @@ func (w *response) WriteString(s string) (int, error) {
 // kept is how much of the body is kept back.
 func (w *response) kept() int { return len(*w.out) - w.bodyAt }
 
-// ReadFrom implements io.ReaderFrom: what is copied has a large buffer.
+// ReadFrom implements io.ReaderFrom: it copies through a large buffer.
 func (w *response) ReadFrom(src io.Reader) (int64, error) {
 	b := copyPool.Get().(*[]byte)
 	defer copyPool.Put(b)
 	return io.CopyBuffer(struct{ io.Writer }{w}, src, *b)
 }
 
-// copyPool has buffers of what one batch of records carries.
+// copyPool has buffers of the size that one batch of records carries.
 var copyPool = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
-// take takes p, a part of the body.
+// take takes the next part of the body.
 func (w *response) take(p []byte) error {
 	if !w.committed {
 		kept := w.kept()
@@ -227,7 +227,7 @@ func (w *response) take(p []byte) error {
 	return w.send(p, gather)
 }
 
-// send adds p to what is to be sent, and sends that once it is more than keep.
+// send adds p to what has to be sent, and sends that if it is more than keep bytes.
 func (w *response) send(p []byte, keep int) error {
 	if w.out == nil && len(p) > keep {
 		return w.conn.writeBoth(nil, p)
@@ -237,7 +237,7 @@ func (w *response) send(p []byte, keep int) error {
 		*out = append(*out, p...)
 		return nil
 	}
-	// What is there already and the beginning of p make one record.
+	// What is in out already and the beginning of p make one record.
 	if room := outBytes - len(*out); room > 0 {
 		n := min(room, len(p))
 		*out = append(*out, p[:n]...)
@@ -248,7 +248,7 @@ func (w *response) send(p []byte, keep int) error {
 	return err
 }
 
-// outgoing returns the buffer of what is to be sent.
+// outgoing returns the buffer of what has to be sent.
 func (w *response) outgoing() *[]byte {
 	if w.out == nil {
 		w.out = outPool.Get().(*[]byte)
@@ -256,7 +256,7 @@ func (w *response) outgoing() *[]byte {
 	return w.out
 }
 
-// drop gives the buffer back: nothing is held while the handler waits.
+// drop gives the buffer back, so that none is held while the handler waits.
 func (w *response) drop() {
 	if w.out == nil {
 		return

@@ -22,23 +22,22 @@ import (
 
 // Options is what a Server is made of.
 type Options struct {
-	// Handler is called for each request, "OPTIONS *" included. It must keep
-	// to the rules of http.Handler, and may rely on what net/http's server
-	// gives it; http.ServerContextKey leads to an *http.Server that merely
-	// stands for this one.
+	// Handler is called for each request, "OPTIONS *" included. It must keep to
+	// the rules of http.Handler and those of package lifetime, and may rely on
+	// what net/http's server offers; http.ServerContextKey leads to an
+	// *http.Server that merely stands for this one.
 	Handler http.Handler
-	// TLS is for connections that the listener hands out without; nil = they
-	// are plaintext. A listener may also hand out *tls.Conn itself, with or
-	// without the handshake done. Those that agree on "h2" are served by
-	// engine/h2.
+	// TLS is for connections that the listener returns without TLS; nil = they are
+	// plaintext. A listener may also return *tls.Conn, with or without the
+	// handshake done. Connections that agree on "h2" are served by engine/h2.
 	TLS      *tls.Config
 	Limits   Limits
 	Limiter  *accept.Limiter // of open connections; nil = there is no limit
 	ErrorLog *slog.Logger    // nil = silent
 }
 
-// Limits bounds what a client may take of a server. Zero fields are those of
-// DefaultLimits, but for ProgressTimeout.
+// Limits bounds what a client may take of a server. Zero fields stand for those of
+// DefaultLimits, except for ProgressTimeout.
 type Limits struct {
 	HeaderBytes      int           // a request's head; more is answered 431
 	HeaderTimeout    time.Duration // for a head to arrive
@@ -46,21 +45,20 @@ type Limits struct {
 	HandshakeTimeout time.Duration // for TLS
 	Streams          int           // concurrent requests of one HTTP/2 or HTTP/3 connection
 
-	// ProgressTimeout cuts a request whose client makes no progress for so
-	// long: sends nothing of a body that is being read, or takes nothing of an
-	// answer that is being written. What is cut fails with
-	// os.ErrDeadlineExceeded. Time in which the handler waits for something
-	// else does not count, and nothing limits the length or duration of what
-	// moves. Streams that may be silent by design are left alone: answers of
-	// type text/event-stream, connections that were hijacked, extended
-	// CONNECTs and gRPC calls. Behind TLS nothing less than a record, of 16 KiB
-	// at most, counts as received, nor as taken if TLS is the listener's.
-	// 0 = no limit.
+	// ProgressTimeout cuts a request whose client makes no progress for so long:
+	// sends nothing of a body that is being read, or takes nothing of an answer
+	// that is being written. The Read or Write fails with
+	// os.ErrDeadlineExceeded. Time in which the handler waits for something else
+	// does not count, and as long as something moves nothing limits its length or
+	// duration. Streams that may be silent by design are left alone: answers of
+	// type text/event-stream, hijacked connections, extended CONNECTs and gRPC
+	// calls. With TLS only whole records, of 16 KiB at most, count as received,
+	// and also as taken if TLS is the listener's. 0 = no limit.
 	ProgressTimeout time.Duration
 }
 
-// DefaultLimits are the limits of a server on the open Internet. What HTTP/2 has
-// too is h2's, which says why.
+// DefaultLimits are the limits of a server on the open Internet. Those that HTTP/2
+// has too are h2's, where the reasons stand.
 func DefaultLimits() Limits {
 	common := h2.DefaultLimits()
 	return Limits{
@@ -94,12 +92,13 @@ type Server struct {
 
 	stopping atomic.Bool // Shutdown or Close was called
 
-	// stop ends what waits for no request: handshakes, pauses of accept loops.
+	// stop ends ctx, and with it what no request waits for: handshakes, pauses of
+	// accept loops, lingering closes.
 	ctx  context.Context
 	stop context.CancelFunc
 
 	loops   sync.WaitGroup // accept loops
-	workers workers.Pool   // start connections, and do HTTP/2's work; what they start is in conns
+	workers workers.Pool   // start connections, and do HTTP/2's work; all of it belongs to one of conns
 
 	mu        sync.Mutex // guards the rest; not held during I/O
 	listeners map[*listener]struct{}
@@ -129,9 +128,9 @@ func New(o Options) *Server {
 }
 
 // Serve accepts connections from l and serves them, each in a goroutine of its
-// own. It closes l, and returns http.ErrServerClosed after Shutdown or Close;
-// failures of Accept do not end it as long as l is open. It may be called for
-// several listeners at once.
+// own, until l is closed or the server is stopped. It closes l, and returns
+// http.ErrServerClosed after Shutdown or Close. Failures of Accept do not end it as
+// long as l is open. It may be called for several listeners at once.
 func (s *Server) Serve(l net.Listener) error {
 	in := &listener{Listener: l}
 	defer in.Close()
@@ -147,12 +146,12 @@ func (s *Server) Serve(l net.Listener) error {
 	return err
 }
 
-// Shutdown stops accepting, cuts connections that are idle or in their
-// handshake, and waits until the others have ended the request they are at. A
-// client whose request's head is not there yet gets 1 s for it; one that is still
-// sending when it was answered, 500 ms to read that. When ctx ends first Shutdown
-// returns ctx's error; the rest goes on, and Close ends it. Hijacked connections
-// are not waited for.
+// Shutdown stops accepting, cuts connections that are idle or in their handshake,
+// and waits until the others have finished their request. A client whose request's
+// head has not arrived gets 1 s for it; one that is still sending when it was
+// answered gets 500 ms to read the answer. If ctx ends first Shutdown returns its
+// error; the rest goes on until Close ends it. Hijacked connections are not waited
+// for.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.quit()
 	s.mu.Lock()
@@ -180,9 +179,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Close cuts everything at once, except hijacked connections. Handlers see
-// their contexts end; Close waits neither for them nor for what a handshake asks
-// of the tls.Config.
+// Close cuts everything at once, except hijacked connections. The contexts of
+// handlers end; Close waits neither for the handlers nor for what a handshake calls
+// in the tls.Config.
 func (s *Server) Close() error {
 	err := s.quit()
 	for _, c := range s.open() {
@@ -207,7 +206,7 @@ func (s *Server) quit() error {
 	return errors.Join(errs...)
 }
 
-// opened takes l on; false means that the server is stopping.
+// opened registers l; false means that the server is stopping.
 func (s *Server) opened(l *listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,14 +224,14 @@ func (s *Server) closed(l *listener) {
 	delete(s.listeners, l)
 }
 
-// began takes c on.
+// began registers c.
 func (s *Server) began(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
 }
 
-// ended forgets c: it is closed, or the handler's.
+// ended forgets c: it is closed, or belongs to the handler.
 func (s *Server) ended(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,14 +245,14 @@ func (s *Server) ended(c *conn) {
 	}
 }
 
-// open are the connections.
+// open returns the connections.
 func (s *Server) open() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Keys(s.conns))
 }
 
-// idlers are the connections, for the Limiter.
+// idlers yields the connections, for the Limiter.
 func (s *Server) idlers(yield func(accept.Idler) bool) {
 	for _, c := range s.open() {
 		if !yield(c) {

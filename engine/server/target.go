@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// parseTarget sets r.URL, and r.Host where the target names it, as net/http
-// does. false means that package url does not like what wire accepts.
+// parseTarget sets r.URL, and r.Host if the target names it, as net/http does.
+// false means that package url refuses what wire accepts.
 func (x *exchange) parseTarget(r *http.Request) bool {
 	target := r.RequestURI
 	if path, query, plain := plainTarget(target); plain {
@@ -33,8 +33,8 @@ func (x *exchange) parseTarget(r *http.Request) bool {
 	return true
 }
 
-// plainTarget splits a target whose path means what it says: nothing in it is
-// escaped, or would be.
+// plainTarget splits a target whose path stands for itself: nothing in it is
+// escaped or needs to be.
 func plainTarget(target string) (path, query string, plain bool) {
 	if target[0] != '/' {
 		return "", "", false

@@ -8,26 +8,26 @@ import (
 	"detour/engine/lifetime"
 )
 
-// watchDelay is how long a handler may take before it is looked after whether
-// its client is still there. Most answers are ready by then, and were not worth
-// the goroutine, also when many wait for their turn; a client that gave up
-// cannot tell the difference.
+// watchDelay is how long a handler may take before the server looks whether its
+// client is still there. Most answers are ready by then, even if many wait for their
+// turn, and are not worth the goroutine; to a client that gave up it makes no
+// difference.
 const watchDelay = 25 * time.Millisecond
 
-// watch waits, while a handler runs, for what the client does: send more, which
-// is kept for later, or go, which ends the request's context. It is started by
-// a timer when somebody asked for that context and the body is read. A watch
-// that is still waiting when the handler is done just goes on waiting: then it
-// is the one that serves the connection, and the goroutine that did ends.
-// conn.mu guards all but one.
+// watch waits, while a handler runs, for the client to do something: to send more,
+// which is kept for later, or to go, which ends the request's context. A timer starts
+// it when somebody has asked for that context and the body has been read. A watch
+// that is still waiting when the handler returns goes on waiting: from then on its
+// goroutine serves the connection, and the one that did so ends. conn.mu guards all
+// but one.
 type watch struct {
 	timer   *time.Timer
-	wanted  bool // somebody asked
-	unread  bool // there is a body to be read first
-	ahead   bool // part of the next request is there: to read on would be to read past it
+	wanted  bool // somebody asked for the context
+	unread  bool // there is a body that has to be read first
+	ahead   bool // part of the next request is in conn.in already: a byte read now would overtake it
 	armed   bool // timer is set
 	reading bool
-	handed  bool          // the connection is the watch's when its read returns
+	handed  bool          // the connection is the watch's once its read returns
 	off     chan struct{} // closed when the watch stopped reading; nil = nobody waits for it
 	has     bool          // one holds a byte
 	err     error         // reading ended for good
@@ -40,8 +40,8 @@ func (w *watch) begin(unread, ahead bool) {
 	w.wanted, w.unread, w.ahead = false, unread, !unread && ahead
 }
 
-// result takes what the last watch left behind: a byte in one, or an error. It is
-// for the goroutine that serves the connection.
+// result takes what the last watch left: a byte in one, or an error. Only the
+// goroutine that serves the connection may call it.
 func (w *watch) result() (has bool, err error) {
 	has = w.has
 	w.has = false
@@ -55,8 +55,7 @@ func (w *watch) disarm() {
 	}
 }
 
-// Watch says that somebody wants to know about the end of l: it is what
-// lifetime.Watcher asks for.
+// Watch implements lifetime.Watcher: somebody wants to know of the end of l.
 func (c *conn) Watch(l *lifetime.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,8 +65,8 @@ func (c *conn) Watch(l *lifetime.Context) {
 	}
 }
 
-// bodyRead says that nothing of the current body is left to be read, and whether
-// the next request began behind it.
+// bodyRead notes that nothing of the current body is left to be read, and whether
+// part of the next request has come with it.
 func (c *conn) bodyRead(ahead bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,7 +108,7 @@ func (c *conn) look() {
 	w.has = n == 1
 	mine := w.handed
 	w.handed = false
-	// A deadline of the handler's ends its request, not the connection.
+	// A read deadline of the handler's ends its request, not the connection.
 	if err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && (!mine || time.Now().Before(c.readBy))) {
 		w.err = err
 	}
@@ -131,7 +130,7 @@ func (c *conn) look() {
 // callOff ends the watch for good, for a handler that takes the connection.
 func (c *conn) callOff() {
 	c.mu.Lock()
-	c.hijacked = true // before anybody who asks for the client begins another watch
+	c.hijacked = true // now, so that nobody begins another watch
 	c.watch.disarm()
 	if !c.watch.reading {
 		c.mu.Unlock()
