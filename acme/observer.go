@@ -22,10 +22,23 @@ type issuerObserver struct {
 	failed func(name, issuer string, err error)
 }
 
-// Enabled drops certmagic's debug lines, and lets errors through to Check even
-// when the log itself is silent.
+// What certmagic says when one issuer failed, and when an order ended.
+const (
+	messageIssuerFailed = "could not get certificate from issuer"
+	messageJobFailed    = "job failed"
+)
+
+// Enabled drops certmagic's debug lines, has those about its progress count as
+// debug, because the Manager says what came of it, and lets errors through to Check
+// even when the log itself is silent.
 func (o issuerObserver) Enabled(l zapcore.Level) bool {
-	return l >= zapcore.ErrorLevel || l >= zapcore.InfoLevel && o.Core.Enabled(l)
+	switch {
+	case l >= zapcore.ErrorLevel:
+		return true
+	case l == zapcore.InfoLevel:
+		return o.Core.Enabled(zapcore.DebugLevel)
+	}
+	return l > zapcore.InfoLevel && o.Core.Enabled(l)
 }
 
 func (o issuerObserver) With(fields []zapcore.Field) zapcore.Core {
@@ -33,7 +46,7 @@ func (o issuerObserver) With(fields []zapcore.Field) zapcore.Core {
 }
 
 func (o issuerObserver) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if e.Message == "could not get certificate from issuer" {
+	if e.Message == messageIssuerFailed || e.Message == messageJobFailed {
 		return c.AddCore(e, o)
 	}
 	return o.Core.Check(e, c)
@@ -52,7 +65,10 @@ func (o issuerObserver) Write(e zapcore.Entry, fields []zapcore.Field) error {
 			err, _ = f.Interface.(error)
 		}
 	}
-	if err != nil {
+	if errors.Is(err, context.Canceled) {
+		return nil // we took the order back ourselves
+	}
+	if err != nil && e.Message == messageIssuerFailed {
 		o.failed(name, issuer, err)
 	}
 	if !o.Core.Enabled(e.Level) {
@@ -63,7 +79,7 @@ func (o issuerObserver) Write(e zapcore.Entry, fields []zapcore.Field) error {
 
 // issuerFailed is told by the observer what one issuer answered.
 func (m *Manager) issuerFailed(name, issuer string, err error) {
-	if s := m.table.Load().orders[name]; s != nil && !errors.Is(err, context.Canceled) {
+	if s := m.table.Load().orders[name]; s != nil {
 		s.issuerFailed(issuerLabel(issuer), explain(err))
 	}
 }

@@ -1,0 +1,41 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// What certmagic says is not said twice, and its progress only to who wants to see
+// everything; that an order was taken back is no error.
+func TestCertmagicsLog(t *testing.T) {
+	for _, tt := range []struct {
+		level zapcore.Level
+		want  []string
+	}{
+		{zapcore.DebugLevel, []string{"certificate obtained successfully", "HTTP request failed", "job failed"}},
+		{zapcore.InfoLevel, []string{"HTTP request failed", "job failed"}},
+		{zapcore.ErrorLevel, []string{"job failed"}},
+	} {
+		core, lines := observer.New(tt.level)
+		log := observeIssuers(zap.New(core), func(string, string, error) {}).Named("obtain").With(zap.String("identifier", "blog.example.test"))
+		log.Debug("checking cache")
+		log.Info("certificate obtained successfully")
+		log.Warn("HTTP request failed")
+		log.Error("job failed", zap.Error(errors.New("disk full")))
+		log.Error("job failed", zap.Error(fmt.Errorf("blog.example.test: obtaining certificate: %w", context.Canceled)))
+		var got []string
+		for _, line := range lines.All() {
+			got = append(got, line.Message)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("at level %v (-want +got):\n%s", tt.level, diff)
+		}
+	}
+}
