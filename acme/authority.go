@@ -27,6 +27,7 @@ const (
 	rootWarning          = 30 * 24 * time.Hour       // a root with less left is replaced at start, before browsers notice
 	intermediateLifetime = 7 * 24 * time.Hour        // its key never leaves memory, so it need not live long
 	backdate             = time.Minute               // for visitors whose clock is a little behind
+	rootBackdate         = 24 * time.Hour            // for a machine that makes it before it has found the time: its clock may run in another zone
 )
 
 // The root's place in the storage is Caddy's own for its `tls internal`, so
@@ -42,6 +43,7 @@ const (
 // is never on disk. It is a certmagic.Issuer.
 type authority struct {
 	leaf time.Duration // lifetime of what it signs
+	now  func() time.Time
 
 	mu           sync.Mutex // guards all below; signing is the slowest thing done under it
 	root         signer     // zero before open
@@ -55,13 +57,13 @@ type signer struct {
 	key  crypto.Signer
 }
 
-func newAuthority(leaf time.Duration) *authority { return &authority{leaf: leaf} }
+func newAuthority(leaf time.Duration) *authority { return &authority{leaf: leaf, now: time.Now} }
 
 // open loads the root, or makes and stores it. When the storage does not work it
 // makes one in memory and returns the error; calling open again later stores
 // that one, unless another root has appeared there meanwhile, which then wins.
 func (a *authority) open(ctx context.Context, s certmagic.Storage) error {
-	stored, err := loadRoot(ctx, s)
+	stored, err := a.loadRoot(ctx, s)
 	if errors.Is(err, fs.ErrNotExist) {
 		stored, err = a.storeRoot(ctx, s)
 	}
@@ -69,7 +71,7 @@ func (a *authority) open(ctx context.Context, s certmagic.Storage) error {
 	defer a.mu.Unlock()
 	if err != nil {
 		if a.root.cert == nil {
-			a.root, _ = newRoot(time.Now())
+			a.root, _ = newRoot(a.now())
 		}
 		return fmt.Errorf("open the local CA: %w", err)
 	}
@@ -86,15 +88,15 @@ func (a *authority) storeRoot(ctx context.Context, s certmagic.Storage) (signer,
 		return signer{}, err
 	}
 	defer s.Unlock(context.WithoutCancel(ctx), rootLock) // a lock left behind goes stale in seconds
-	if stored, err := loadRoot(ctx, s); !errors.Is(err, fs.ErrNotExist) {
+	if stored, err := a.loadRoot(ctx, s); !errors.Is(err, fs.ErrNotExist) {
 		return stored, err // another process was faster
 	}
 	a.mu.Lock()
 	root := a.root
 	a.mu.Unlock()
-	if root.cert == nil || dying(root.cert) {
+	if root.cert == nil || a.dying(root.cert) {
 		var err error
-		if root, err = newRoot(time.Now()); err != nil {
+		if root, err = newRoot(a.now()); err != nil {
 			return signer{}, err
 		}
 	}
@@ -109,7 +111,7 @@ func (a *authority) storeRoot(ctx context.Context, s certmagic.Storage) (signer,
 }
 
 // loadRoot returns fs.ErrNotExist when there is no root, or one at its end.
-func loadRoot(ctx context.Context, s certmagic.Storage) (signer, error) {
+func (a *authority) loadRoot(ctx context.Context, s certmagic.Storage) (signer, error) {
 	certBytes, err := s.Load(ctx, rootCertKey)
 	if err != nil {
 		return signer{}, err
@@ -135,13 +137,22 @@ func loadRoot(ctx context.Context, s certmagic.Storage) (signer, error) {
 	if pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key.Public()) {
 		return signer{}, fmt.Errorf("%s and %s do not belong together", rootCertKey, rootKeyKey)
 	}
-	if dying(cert) {
+	if a.dying(cert) {
 		return signer{}, fs.ErrNotExist
 	}
 	return signer{cert, key}, nil
 }
 
-func dying(root *x509.Certificate) bool { return time.Until(root.NotAfter) < rootWarning }
+func (a *authority) dying(root *x509.Certificate) bool {
+	return root.NotAfter.Sub(a.now()) < rootWarning
+}
+
+// alive reports whether a certificate of ours is valid and has time left. Its
+// beginning may be ahead, where the clock was when it was made.
+func (a *authority) alive(c *x509.Certificate, left time.Duration) bool {
+	now := a.now()
+	return !now.Before(c.NotBefore) && c.NotAfter.Sub(now) > left
+}
 
 func newRoot(now time.Time) (signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -150,7 +161,7 @@ func newRoot(now time.Time) (signer, error) {
 	}
 	return sign(&x509.Certificate{
 		Subject:               pkix.Name{CommonName: fmt.Sprintf("detour local CA %d", now.Year())},
-		NotBefore:             now.Add(-backdate),
+		NotBefore:             now.Add(-rootBackdate),
 		NotAfter:              now.Add(rootLifetime),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true,
@@ -186,11 +197,11 @@ func (a *authority) permit(names []string) {
 func (a *authority) issuing() (signer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := time.Now()
+	now := a.now()
 	if a.root.cert == nil {
 		return signer{}, errors.New("the local CA is not open")
 	}
-	if a.intermediate.cert != nil && a.intermediate.cert.NotAfter.Sub(now) > 2*a.leaf {
+	if a.intermediate.cert != nil && a.alive(a.intermediate.cert, 2*a.leaf) {
 		return a.intermediate, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -220,7 +231,7 @@ func (a *authority) issue(pub crypto.PublicKey, names []string, ips []net.IP) ([
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := a.now()
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		NotBefore:   now.Add(-min(backdate, a.leaf)),
 		NotAfter:    now.Add(a.leaf),

@@ -3,7 +3,6 @@ package acme
 import (
 	"crypto/tls"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/certmagic"
 )
@@ -56,7 +55,7 @@ func (m *Manager) usable(s *subject) bool {
 }
 
 func (m *Manager) standIn(h *host) (*tls.Certificate, error) {
-	if cert := h.standIn.Load(); cert != nil && time.Until(cert.Leaf.NotAfter) > m.local.leaf/3 {
+	if cert := h.standIn.Load(); cert != nil && m.local.alive(cert.Leaf, m.local.leaf/3) {
 		return cert, nil
 	}
 	cert, err := m.local.standIn(h.name)

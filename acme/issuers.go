@@ -119,7 +119,8 @@ func issuerLabel(key string) string {
 
 // dropTornCertificate removes what a crash between two files left behind: a
 // certificate beside the key of its successor cannot be used, and certmagic
-// would neither serve nor replace it.
+// would neither serve nor replace it. So it is with one of the local CA that a
+// clock which was ahead has made.
 func (m *Manager) dropTornCertificate(ctx context.Context, cfg *certmagic.Config, name string) {
 	for _, iss := range cfg.Issuers {
 		key := iss.IssuerKey()
@@ -131,16 +132,20 @@ func (m *Manager) dropTornCertificate(ctx context.Context, cfg *certmagic.Config
 		if err != nil {
 			continue
 		}
-		if _, err = tls.X509KeyPair(cert, private); err == nil {
+		pair, err := tls.X509KeyPair(cert, private)
+		if err == nil && key == Local && m.local.now().Before(pair.Leaf.NotBefore) {
+			err = errors.New("it is not valid yet")
+		}
+		if err == nil {
 			continue
 		}
-		m.log.Warn("stored certificate is damaged, ordering it anew", "name", name, "issuer", issuerLabel(key), "error", err)
+		m.log.Warn("stored certificate cannot be used, ordering it anew", "name", name, "issuer", issuerLabel(key), "error", err)
 		err = errors.Join(
 			m.storage.Delete(ctx, certmagic.StorageKeys.SiteCert(key, name)),
 			m.storage.Delete(ctx, certmagic.StorageKeys.SitePrivateKey(key, name)),
 			m.storage.Delete(ctx, certmagic.StorageKeys.SiteMeta(key, name)))
 		if err != nil {
-			m.log.Error("damaged certificate not removed", "name", name, "error", err)
+			m.log.Error("useless certificate not removed", "name", name, "error", err)
 		}
 	}
 }

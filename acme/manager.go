@@ -23,8 +23,9 @@ type Options struct {
 	RenewCheckInterval time.Duration // how often renewals are due for a look; 0 = 10 min
 	CloudflareBaseURL  string        // "" = the public API
 
-	tick         time.Duration // how often watch looks around; 0 = 5 s
-	leafLifetime time.Duration // of the local CA's certificates; 0 = 12 h
+	tick         time.Duration    // how often watch looks around; 0 = 5 s
+	leafLifetime time.Duration    // of the local CA's certificates; 0 = 12 h
+	now          func() time.Time // the local CA's clock; nil = time.Now
 }
 
 // Settings may change with every reload.
@@ -111,6 +112,9 @@ func New(o Options) (*Manager, error) {
 	m := &Manager{options: o, log: o.Log, storage: newStorage(o.Storage)}
 	m.zap = observeIssuers(o.Zap, m.issuerFailed)
 	m.local = newAuthority(o.leafLifetime)
+	if o.now != nil {
+		m.local.now = o.now
+	}
 	m.dns = newSolver(api, m.storage, o.Log)
 	m.table.Store(&table{})
 	m.ctx, m.cancel = context.WithCancel(context.Background())

@@ -10,14 +10,16 @@ import (
 )
 
 // watch sees to what certmagic does not: files that change under us, a storage
-// that comes back, a token that was repaired, orders whose job has died.
+// that comes back, a token that was repaired, orders whose job has died, a clock
+// that was set.
 func (m *Manager) watch() {
 	ticks := time.NewTicker(m.options.tick)
 	defer ticks.Stop()
 	// Certmagic's own first retry comes after a minute, so a shorter interval
 	// would only restart jobs that are about to try.
 	const watchdogInterval = 10 * time.Minute
-	watchdog := time.Now().Add(watchdogInterval)
+	last := time.Now()
+	watchdog := last.Add(watchdogInterval)
 	for {
 		select {
 		case <-m.ctx.Done():
@@ -27,6 +29,13 @@ func (m *Manager) watch() {
 				own.refresh(m.log)
 			}
 			m.repair()
+			// Timers do not notice that the clock was set, or that the machine
+			// slept. By less, no certificate is wrong for long.
+			if step := now.Round(0).Sub(last.Round(0)) - now.Sub(last); step.Abs() > time.Minute {
+				m.log.Info("the clock was set, looking at all certificates", "by", step.Round(time.Second))
+				m.clockSet()
+			}
+			last = now
 			if now.After(watchdog) {
 				m.reviveDead(now)
 				watchdog = now.Add(watchdogInterval)
@@ -101,6 +110,29 @@ func (m *Manager) reviveDead(now time.Time) {
 	for _, s := range m.table.Load().orders {
 		if dead(s) {
 			m.log.Warn("order had stopped, starting it again", "name", s.name)
+			m.reorder(s)
+		}
+	}
+}
+
+// clockSet makes good what a wrong clock did, as of a machine that has none of
+// its own until it finds the network: orders failed because the authority did
+// not seem valid, and what the local CA made is not valid now.
+func (m *Manager) clockSet() {
+	if m.config.Load() == nil {
+		return
+	}
+	m.openStorage() // for a root at its end
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return
+	}
+	for _, s := range m.table.Load().orders {
+		if cert := m.managed(s); cert != nil && m.localOnly() && !m.local.alive(cert.Leaf, 0) {
+			m.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: s.name}}) // a stand-in answers until there is a new one
+		}
+		if s.failing() || !m.usable(s) {
 			m.reorder(s)
 		}
 	}
