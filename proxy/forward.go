@@ -9,6 +9,8 @@ import (
 
 	"detour/engine/wire"
 	"detour/logging"
+
+	"golang.org/x/net/http2"
 )
 
 // What forward did with a request, as the access log's "action" says it.
@@ -233,7 +235,11 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		f.connecting.Store(false) // nor does it when the RoundTripper will not have it
 		f.lasting = f.lasting || !f.member.brief
 		res, err := rt.RoundTrip(out)
-		if err != nil && f.repeatable(out, err) {
+		switch {
+		case err == nil:
+		case f.needsHTTP1(err):
+			res, err = f.member.http1.RoundTrip(out)
+		case f.repeatable(out, err):
 			res, err = rt.RoundTrip(out)
 		}
 		if err == nil {
@@ -311,6 +317,15 @@ func unsendable(out *http.Request) error {
 func (f *forwarding) repeatable(out *http.Request, err error) bool {
 	return idempotent(out) && !f.connecting.Load() && f.reused.Load() && !f.began.Load() &&
 		f.Err() == nil && failureStatus(f.blame(err)) == http.StatusBadGateway
+}
+
+// needsHTTP1 reports whether the member refused a request of HTTP/2 that it would
+// take over HTTP/1.1, as IIS does where Windows logs in, and puts its body back to
+// the beginning.
+func (f *forwarding) needsHTTP1(err error) bool {
+	reset, ok := errors.AsType[http2.StreamError](err)
+	return ok && reset.Code == http2.ErrCodeHTTP11Required && f.member.http1 != nil &&
+		(f.body == nil || f.body.reopen())
 }
 
 // idempotent reports whether out has the same effect twice as once, and no

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -198,5 +199,41 @@ func TestWindowOfAnswers(t *testing.T) {
 	get(t, r.client(t, "h2"), "https://"+host+"/")
 	if got := <-window; got > 1<<20 {
 		t.Errorf("window of %d bytes; a hundred slow visitors would fill a small machine", got)
+	}
+}
+
+// An upstream that wants a request over HTTP/1.1 gets it so.
+func TestUpstreamThatRequiresHTTP1(t *testing.T) {
+	cert, _ := testCertificate()
+	addr := startRawUpstream(t, func(conn net.Conn, _ *bufio.Reader) {
+		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}})
+		if secure.Handshake() != nil {
+			return
+		}
+		if secure.ConnectionState().NegotiatedProtocol == "h2" {
+			serveFrames(secure, func(fr *http2.Framer, f http2.Frame) bool {
+				if _, ok := f.(*http2.HeadersFrame); ok {
+					fr.WriteRSTStream(f.Header().StreamID, http2.ErrCodeHTTP11Required)
+				}
+				return true
+			})
+			return
+		}
+		for br := bufio.NewReader(secure); ; {
+			req, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			body, _ := io.ReadAll(req.Body)
+			fmt.Fprintf(secure, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		}
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "https", Address: addr, RootsPEM: testRootsPEM()}})
+	c := r.client(t, "h2")
+	for _, form := range []string{"", "form"} {
+		res, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader(form)))
+		if res.StatusCode != 200 || got != form {
+			t.Errorf("POST of %q = %d %q; want it back", form, res.StatusCode, got)
+		}
 	}
 }

@@ -76,6 +76,7 @@ type Upstream struct {
 	host    string // the Host field to send; "" = the client's
 
 	transport http.RoundTripper // for requests
+	http1     http.RoundTripper // for what an https upstream will not do over HTTP/2; nil = there is none
 	upgrades  http.RoundTripper // for HTTP/1.1 upgrades
 	brief     bool              // transport forgets a request and its context with the end of the answer, unless it had to dial
 	limit     time.Duration     // for a piece of a body, as transport has none of its own; 0 = it has, or none is wanted
@@ -131,6 +132,13 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	upgrades.Protocols.SetHTTP1(true)
 	upgrades.DisableKeepAlives = true
 
+	if o.Scheme == "https" {
+		http1 := o.transport(dial, tlsConfig.Clone(), patience)
+		http1.ResponseHeaderTimeout = o.ResponseTimeout
+		http1.Protocols = upgrades.Protocols
+		u.http1 = http1
+	}
+
 	u.transport, u.upgrades = transport, upgrades
 	u.limit = o.ResponseTimeout
 	return u, nil
@@ -146,7 +154,7 @@ func (u *Upstream) InFlight() int64 { return u.inFlight.Load() }
 // their request is done or soon after. Requests still work, so whoever loaded
 // an older Table a moment ago is served.
 func (u *Upstream) Retire() {
-	for _, rt := range []http.RoundTripper{u.transport, u.upgrades} {
+	for _, rt := range []http.RoundTripper{u.transport, u.http1, u.upgrades} {
 		if t, ok := rt.(interface{ CloseIdleConnections() }); ok {
 			t.CloseIdleConnections()
 		}
