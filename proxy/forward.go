@@ -233,6 +233,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 			rt = f.member.upgrades
 		}
 		f.connecting.Store(false) // nor does it when the RoundTripper will not have it
+		f.attempts = 0
 		f.lasting = f.lasting || !f.member.brief
 		res, err := rt.RoundTrip(out)
 		switch {

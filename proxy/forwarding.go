@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"detour/engine/client"
 	"detour/engine/lifetime"
@@ -44,8 +45,9 @@ type journey struct {
 	resent    bool      // it was sent once more to an upstream that was stopped
 	handler   *Handler
 
+	attempts   int                  // to get a connection since RoundTrip was called, in whose goroutine
 	connecting atomic.Bool          // it waits for a connection, or did when the last attempt failed
-	connects   atomic.Int32         // attempts to get one
+	connects   atomic.Int32         // attempts to get one, of all RoundTrips
 	reused     atomic.Bool          // the connection had served another request before
 	began      atomic.Bool          // a byte of the answer arrived
 	held       atomic.Pointer[held] // the place to give up when there is a connection; nil = none
@@ -152,9 +154,16 @@ func (f *forwarding) recycle() {
 	forwardings.Put(f)
 }
 
+// getConn slows http.Transport down, which else would dial without a pause for as
+// long as an HTTP/2 upstream ends each connection before it takes a request. It may
+// go through the kept ones as fast as it can.
 func (f *forwarding) getConn(string) {
+	const atOnce = 3
 	f.connects.Add(1)
 	f.connecting.Store(true)
+	if f.attempts++; f.attempts > atOnce && !f.reused.Load() || f.attempts > atOnce+idleConnections {
+		time.Sleep(holdRetry)
+	}
 }
 
 func (f *forwarding) gotConn(info httptrace.GotConnInfo) {

@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -235,5 +237,36 @@ func TestUpstreamThatRequiresHTTP1(t *testing.T) {
 		if res.StatusCode != 200 || got != form {
 			t.Errorf("POST of %q = %d %q; want it back", form, res.StatusCode, got)
 		}
+	}
+}
+
+// An upstream that stops but still listens is waited for, not run over.
+func TestUpstreamThatEndsEachConnection(t *testing.T) {
+	const stopped = 500 * time.Millisecond
+	begin := time.Now()
+	var connections atomic.Int32
+	addr := startRawUpstream(t, func(conn net.Conn, _ *bufio.Reader) {
+		connections.Add(1)
+		ended := time.Since(begin) < stopped
+		serveFrames(conn, func(fr *http2.Framer, f http2.Frame) bool {
+			switch f.(type) {
+			case *http2.SettingsFrame:
+				if ended {
+					fr.WriteGoAway(0, http2.ErrCodeNo, nil)
+				}
+			case *http2.HeadersFrame:
+				if !ended {
+					frameAnswer(fr, f.Header().StreamID, "")
+				}
+			}
+			return true
+		})
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "h2c", Address: addr}})
+	if res, _ := get(t, r.client(t, "h2"), "https://"+host+"/"); res.StatusCode != 200 {
+		t.Errorf("= %d; want 200", res.StatusCode)
+	}
+	if n := connections.Load(); n > 30 {
+		t.Errorf("dialled %d times in %v; want pauses", n, stopped)
 	}
 }
