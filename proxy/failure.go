@@ -129,11 +129,12 @@ func Shortage(err error) bool {
 // fail answers r for which nothing has been sent yet. rt is nil when no host's.
 func fail(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, err error) {
 	status := failureStatus(err)
+	rec.Err = err
 	if rec.Action == "" {
 		rec.Action = "refused"
 	}
 	if status == logging.StatusClientGone {
-		rec.Status, rec.Err = status, err
+		rec.Status = status
 		panic(http.ErrAbortHandler) // nobody reads an answer
 	}
 	p := page{Status: status}
@@ -151,10 +152,7 @@ func fail(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record
 	switch status {
 	case http.StatusNotImplemented:
 		p.Title, p.Text = "Not a forward proxy", "This server does not open tunnels to other places."
-	case http.StatusServiceUnavailable:
-		rec.Err = err
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
-		rec.Err = err
 		if code := cancelledCall(r, err); code != "" {
 			failCall(w, rec, status, code, "the service ended the call")
 			return

@@ -509,6 +509,7 @@ func TestMaxBody(t *testing.T) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)
 	}), rigOptions{route: func(rt *Route) { rt.MaxBody = 1000 }})
+	var lines int
 	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
 		for _, tc := range []struct {
 			size  int
@@ -521,6 +522,14 @@ func TestMaxBody(t *testing.T) {
 			}
 			if res, _ := do(t, c, req); res.StatusCode != tc.want {
 				t.Errorf("%d bytes, length known %v = %d; want %d", tc.size, tc.known, res.StatusCode, tc.want)
+			}
+			var why any
+			if tc.want == http.StatusRequestEntityTooLarge {
+				why = errBodyTooLarge.Error()
+			}
+			lines++
+			if line := r.accessLog(t, lines)[lines-1]; line["error"] != why {
+				t.Errorf("%d bytes, length known %v: access log says %v; want %v", tc.size, tc.known, line["error"], why)
 			}
 		}
 	})
