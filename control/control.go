@@ -36,8 +36,11 @@ type ReloadOptions struct {
 	// if this reload takes the host offline. It wins over the host's own drain;
 	// 0 = not at all. For a host that drains already because of its flag or
 	// offline.all it sets the end anew, counted from now. For one that is offline
-	// 0 ends what is still open, and anything else means nothing.
+	// it means nothing.
 	Drain map[string]time.Duration `json:"drain,omitempty"`
+	// End names canonical hosts on which, if they are offline already, what is
+	// still open is ended.
+	End []string `json:"end,omitempty"`
 	// Online names canonical hosts that come back at once, where after a window
 	// they would wait for an answer of their upstream.
 	Online []string `json:"online,omitempty"`

@@ -113,10 +113,10 @@ func TestReload(t *testing.T) {
 	}
 }
 
-func TestReloadCarriesTheDrain(t *testing.T) {
+func TestReloadCarriesTheOptions(t *testing.T) {
 	b := &board{reload: func() control.Report { return control.Report{} }}
 	client, path := serve(t, b)
-	want := control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.org": 10 * time.Minute, "blog.example.org": 0}}
+	want := control.ReloadOptions{Drain: map[string]time.Duration{"shop.example.org": 10 * time.Minute, "blog.example.org": 0}, End: []string{"cloud.example.org"}}
 	if _, err := client.Reload(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func newStory(t *testing.T, shop, tables string) *story {
 	g.keeper = newKeeper(g)
 	s := &story{T: t, g: g, dir: dir, now: time.Date(2026, 11, 30, 22, 0, 0, 0, time.UTC)}
 	g.boot = s.parse(shop, tables)
-	s.follow(g.boot, nil)
+	s.follow(g.boot, control.ReloadOptions{})
 	return s
 }
 
@@ -58,13 +58,13 @@ shop = { upstream = "127.0.0.1:1", log = false, auto_offline = true, health = { 
 	return cfg
 }
 
-func (s *story) follow(cfg *config.Config, drain map[string]time.Duration) {
+func (s *story) follow(cfg *config.Config, o control.ReloadOptions) {
 	s.Helper()
 	next, err := s.g.prepare(cfg, s.snap)
 	if err != nil {
 		s.Fatal(err)
 	}
-	s.g.keeper.follow(s.snap, next, control.ReloadOptions{Drain: drain}, s.now)
+	s.g.keeper.follow(s.snap, next, o, s.now)
 	s.snap, _ = s.g.keeper.settle(next, s.now)
 }
 
@@ -76,7 +76,7 @@ func (s *story) edit(shop, tables string, asked time.Duration) {
 	if asked >= 0 {
 		drain = map[string]time.Duration{shopName: asked}
 	}
-	s.follow(s.parse(shop, tables), drain)
+	s.follow(s.parse(shop, tables), control.ReloadOptions{Drain: drain})
 }
 
 const notAsked = time.Duration(-1)
@@ -350,32 +350,34 @@ func TestSinceAfterARestart(t *testing.T) {
 	})
 }
 
-// A drain of no length ends what is still open of a host that is offline.
-func TestNoDrainEndsWhatIsOpen(t *testing.T) {
+// A command may end what is still open of a host that is offline, however long it
+// has been that.
+func TestEndOfWhatIsOpen(t *testing.T) {
 	const plain, off = "online = true", "online = false"
 	window := windowOfDay("21:00", "22:30", "")
 	for _, test := range []struct {
 		name           string
 		before, tables string
-		length         time.Duration
 		want           bool
 	}{
-		{"online", plain, "", 0, false}, // a flip ends nothing
-		{"offline", off, "", 0, true},
-		{"in a window", plain, window, 0, true},
-		{"a longer one", off, "", time.Minute, false},
-		{"not asked", off, "", notAsked, false},
+		{"online", plain, "", false}, // a flip ends nothing
+		{"offline", off, "", true},
+		{"in a window", plain, window, true},
 	} {
 		s := newStory(t, test.before, test.tables)
-		s.edit(off, test.tables, test.length)
+		s.follow(s.parse(off, test.tables), control.ReloadOptions{End: []string{shopName}})
 		if got := s.toBeCut(); got != test.want {
 			t.Errorf("%s: to be cut = %v; want %v", test.name, got, test.want)
 		}
 	}
 	s := newStory(t, plain, "")
-	s.edit(off, "", notAsked) // the watcher, for the command's edit
-	s.edit(off, "", 0)
+	s.edit(off, "", notAsked)
+	s.edit(off, "", 0) // the flip's own command, whose edit the watcher has followed
 	if s.toBeCut() {
 		t.Error("the flip's own command ends what is open")
+	}
+	s.follow(s.snap.config, control.ReloadOptions{End: []string{shopName}})
+	if !s.toBeCut() {
+		t.Error("what is open just after the flip is not ended")
 	}
 }

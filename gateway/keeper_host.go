@@ -71,7 +71,7 @@ type wish struct {
 // heed notes what the operator wants of h, and what a command asks for besides.
 func (k *kept) heed(h *config.Host, w wish, o control.ReloadOptions, now time.Time) {
 	length, asked := o.Drain[h.Name]
-	ends := asked && length == 0 && k.serving == state.Offline && !k.drain.justAssumed(now)
+	ends := k.serving == state.Offline && slices.Contains(o.End, h.Name)
 	switch {
 	case w.online:
 		k.drain.end = time.Time{}

@@ -128,7 +128,7 @@ func (p *program) reloadFor(ctx context.Context, f *flip) (st control.Status, ho
 
 // settled reports whether neither the file nor the gateway has to change.
 func (f *flip) settled() bool {
-	return len(f.options.Drain) == 0 && !slices.ContainsFunc(f.hosts, func(c flipped) bool {
+	return len(f.options.Drain) == 0 && len(f.options.End) == 0 && !slices.ContainsFunc(f.hosts, func(c flipped) bool {
 		now := hostOf(f.gateway.status, c.host)
 		return c.changed || now == nil || !c.arrived(now)
 	})

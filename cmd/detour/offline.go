@@ -149,15 +149,18 @@ func (p *program) offline(ctx context.Context, path string, hosts []string, o *o
 }
 
 // drain passes the call's drain on for a host that is not offline yet. One of no
-// length also ends what is open on a host that is.
+// length ends what is open on a host that is.
 func (f *flip) drain(o *outage, h *config.Host, cfg *config.Config) {
-	if !o.drain.given || o.drain.Duration > 0 && f.gateway.stateOf(h, cfg) == "offline" {
-		return
+	switch {
+	case !o.drain.given:
+	case f.gateway.stateOf(h, cfg) != "offline":
+		if f.options.Drain == nil {
+			f.options.Drain = make(map[string]time.Duration)
+		}
+		f.options.Drain[h.Name] = o.drain.Duration
+	case o.drain.Duration == 0:
+		f.options.End = append(f.options.End, h.Name)
 	}
-	if f.options.Drain == nil {
-		f.options.Drain = make(map[string]time.Duration)
-	}
-	f.options.Drain[h.Name] = o.drain.Duration
 }
 
 // warnSignless warns of hosts whose drain lets nobody through.
