@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// encoderOutput is where c.encoder appends to.
+// encoderOutput returns what c.encoder appends to, with room for n bytes.
 func (c *Conn) encoderOutput(n int) *[]byte {
 	c.room(n)
 	return &c.out
@@ -33,8 +33,8 @@ func (c *Conn) appendBlock(stream uint32, status int, fields []answerField, leng
 	c.cut(start, stream, ends)
 }
 
-// cut makes frames that every client takes of the block that begins at start with
-// the header of a HEADERS frame.
+// cut turns the block at c.out[start:], which begins with the header of a HEADERS
+// frame, into frames that are no larger than every client takes.
 func (c *Conn) cut(start int, stream uint32, ends bool) {
 	var flags uint8
 	if ends {

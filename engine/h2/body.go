@@ -20,14 +20,14 @@ type requestBody struct {
 }
 
 type bodyState struct {
-	trailer  http.Header // the request's Trailer; nil = none was announced
-	received http.Header // what came; written before end
+	trailer  http.Header // the request's Trailer; nil = none was announced, or it is filled in
+	received http.Header // trailers that came; written before end
 
 	pieces [][]byte  // borrowed
 	next   int       // pieces[0][next:] is not read yet
-	err    error     // what follows the data
-	closed bool      // nothing more is to be read
-	since  time.Time // a Read waits; zero = none does
+	err    error     // what Read returns after the data
+	closed bool      // nothing more will be read
+	since  time.Time // since when a Read waits; zero = none does
 	expect bool      // the client waits for "100 Continue" before it sends
 }
 
@@ -57,8 +57,8 @@ func (b *requestBody) add(data []byte) bool {
 	return true
 }
 
-// end says that no more data comes: with io.EOF, as that was all, and received may
-// be read from then on.
+// end says that no more data comes, and why: io.EOF = that was all. From then on
+// received may be read.
 func (b *requestBody) end(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,7 +109,7 @@ func (b *requestBody) waitsSince() time.Time {
 	return b.since
 }
 
-// take moves what is there into p.
+// take moves what is there into p. mu is held.
 func (b *requestBody) take(p []byte) (n int, err error) {
 	if b.closed {
 		return 0, errBodyClosed
@@ -136,7 +136,7 @@ func (b *requestBody) take(p []byte) (n int, err error) {
 	return 0, b.err
 }
 
-// drop gives the first piece back.
+// drop gives the first piece back. mu is held.
 func (b *requestBody) drop() {
 	giveBack(b.pieces[0])
 	b.next = 0
@@ -145,7 +145,7 @@ func (b *requestBody) drop() {
 	b.pieces = b.pieces[:m]
 }
 
-// Close implements io.Closer. It may be called while a Read is on the way.
+// Close implements io.Closer. It may be called while a Read is under way, and ends it.
 func (b *requestBody) Close() error {
 	n := b.discard()
 	c := b.st.c

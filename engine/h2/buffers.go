@@ -2,9 +2,9 @@ package h2
 
 import "sync"
 
-// Buffers are borrowed only while data flows, in three sizes: what a small
-// request or answer needs; a full frame of a body; and, for the connection as a
-// whole, four full frames with some control frames between them.
+// Buffers are borrowed only while data flows. There are three sizes: for a small
+// request or answer; for a full frame of a body; and for four full frames with some
+// control frames between them, which are for the connection as a whole.
 const (
 	smallBuffer = 8 << 10
 	frameBuffer = maxFrame
@@ -29,8 +29,8 @@ func borrow(n int) []byte {
 	return largeBuffers.Get().(*[largeBuffer]byte)[:0]
 }
 
-// giveBack takes a buffer of borrow, which must begin where it began then; one
-// that has grown since is left to the garbage collector.
+// giveBack takes back a buffer of borrow, which must still begin where it began. One
+// that has grown is left to the garbage collector.
 func giveBack(b []byte) {
 	switch cap(b) {
 	case smallBuffer:

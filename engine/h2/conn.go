@@ -17,24 +17,24 @@ import (
 	"detour/engine/workers"
 )
 
-// Options is what a connection is served with.
+// Options say how a connection is served.
 type Options struct {
 	Handler http.Handler
-	Workers *workers.Pool // who run it; stopped by who made them, after the Conns
+	Workers *workers.Pool // run it; the owner stops them, after the Conns have ended
 	Limits  Limits
-	Log     *slog.Logger // panics of the handler; nil = silent
+	Log     *slog.Logger // of panics in the handler, for example; nil = silent
 
 	// Refused, if not nil, is told why a request or the whole connection of a
 	// client was refused. The reasons are constant texts. It must not call the
 	// Conn.
 	Refused func(reason, client string)
 
-	// TLS is what requests show as theirs. nil = that of the connection, if it
-	// has a ConnectionState method, as *tls.Conn does.
+	// TLS is the TLS field of requests. nil = that of the connection, if it has a
+	// ConnectionState method, as *tls.Conn does.
 	TLS *tls.ConnectionState
 
-	// Paced says that the connection's Write fails by itself when the client takes
-	// nothing for too long, however long one takes that moves.
+	// Paced means that the connection's own Write fails when the client takes
+	// nothing for too long, and never while something moves.
 	Paced bool
 }
 
@@ -50,45 +50,45 @@ type Conn struct {
 	paced   bool
 	remote  string
 	base    context.Context // of all requests; set by Serve
-	born    time.Time       // by which we measure time
+	born    time.Time       // what now counts from
 
-	in reader // only the reading goroutine's
+	in reader // only the reading goroutine's, except for asleep
 
 	mu       sync.Mutex // guards the rest; never held while reading or writing the connection
-	changed  sync.Cond  // an output was written; a stream or worker ended
+	changed  sync.Cond  // some output was written, or a stream or worker ended
 	streams  map[uint32]*stream
 	waiting  []*stream // have a request, but no handler yet
 	handlers int       // running
-	working  int       // workers, for them
-	waking   bool      // one of these was woken, and has not looked what for
+	working  int       // workers that run them
+	waking   bool      // one of these was woken, and has not looked for a request yet
 	past     history
 	lastID   uint32    // the highest the client used
 	idle     time.Time // since when there is no stream
 
 	// the client's limits for us
-	peerWindow int64 // of a new stream
-	sendWindow int64 // of the connection
-	turns      []*stream
-	moved      time.Time // when one of them had its turn
+	peerWindow int64     // of a new stream
+	sendWindow int64     // of the connection
+	turns      []*stream // see queueUp
+	moved      time.Time // when one of turns had its turn
 
 	// our limits for the client
 	recvWindow int64 // what it may still send
-	recvUnsent int64 // what it may send besides, but was not told yet
+	recvUnsent int64 // what it may send beyond that, but was not told yet
 
 	out       []byte // frames to write
-	flushing  bool   // somebody writes them
+	flushing  bool   // somebody is writing them
 	writeErr  error
 	armed     time.Time // when the write deadline was set
 	encoder   encoder
 	date      string
 	dateUntil time.Time
 
-	earned   int64     // allowance of the guard, not fetched yet
-	half     time.Time // since when a header is incomplete; zero = it is not
+	earned   int64     // allowance that the guard has not collected yet
+	half     time.Time // since when a header is incomplete; zero = none is
 	serving  bool      // Serve was called
 	draining bool      // the client was asked to go
-	final    bool      // no stream above served is served
-	closing  bool      // nothing more is read; close when out is written
+	final    bool      // no stream above served will be served
+	closing  bool      // frames of the client get no answer any more; our side ends when out is written
 	linger   time.Duration
 	ended    bool   // Serve is about to return
 	served   uint32 // of the final GOAWAY
@@ -97,7 +97,7 @@ type Conn struct {
 	drainer  *time.Timer
 }
 
-// New makes a Conn of c, whose preface was not read yet. Nothing happens before
+// New makes a Conn of c, of which nothing was read yet. Nothing happens before
 // Serve.
 func New(c net.Conn, o Options) *Conn {
 	conn := &Conn{
@@ -125,10 +125,9 @@ func New(c net.Conn, o Options) *Conn {
 	return conn
 }
 
-// Serve serves the connection until it ends and all its handlers have
-// returned; then it is closed. It returns nil when it ended orderly, by either
-// side. Requests have contexts derived from ctx, and whoever ends ctx cuts the
-// connection.
+// Serve serves the connection until it ends and all its handlers have returned, and
+// closes it. It returns nil if either side ended it orderly. The contexts of requests
+// derive from ctx, whose end cuts the connection.
 func (c *Conn) Serve(ctx context.Context) error {
 	c.base = ctx
 	stop := context.AfterFunc(ctx, c.Close)
@@ -232,17 +231,18 @@ func (c *Conn) end(err error) error {
 	return err
 }
 
-// When a connection is closed while the client still sends, TCP throws away what
-// the client has not received yet. So it gets a moment to close its side first:
-// after a mistake, the time to read why; after an orderly end, the time to receive
-// the last answer from the kernel's buffers. A stream's reset waits as long at most.
+// When a connection is closed while the client still sends, TCP throws away what the
+// client has not received yet. So the client gets a moment to close its side first:
+// after a mistake, time to read why; after an orderly end, time to receive the last
+// answer from the kernel's buffers. The reset of a stream that was answered early
+// waits no longer than that either.
 const (
 	lingerWrong   = time.Second
 	lingerOrderly = 5 * time.Second // nginx's
 )
 
-// fatal ends all streams and says why. What the client sends from here on is
-// not looked at.
+// fatal ends all streams and tells the client why. What it sends from now on is
+// ignored.
 func (c *Conn) fatal(e connError) {
 	for _, st := range c.streams {
 		c.closeStream(st, endedByUs, errClientGone)
@@ -262,9 +262,9 @@ func (c *Conn) goAway(last uint32, code errCode, reason string) {
 	c.out = append(c.out, reason...)
 }
 
-// hangUp has the connection closed when all is written that is to be, for which
-// the client gets the time write, and the client has closed its side, for which it
-// gets the time linger.
+// hangUp makes the connection end once all output is written, for which the client
+// gets the time write, and the client has closed its side, for which it gets the time
+// linger.
 func (c *Conn) hangUp(write, linger time.Duration) {
 	if c.closing {
 		return
@@ -280,7 +280,7 @@ func (c *Conn) hangUp(write, linger time.Duration) {
 	}
 }
 
-// farewell says that nothing more comes from us, once all is written.
+// farewell ends our side of the connection, when all is written.
 func (c *Conn) farewell(linger time.Duration) {
 	_ = c.conn.SetReadDeadline(time.Now().Add(linger))
 	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
@@ -288,10 +288,10 @@ func (c *Conn) farewell(linger time.Duration) {
 	}
 }
 
-// Shutdown asks the client to go. Requests that are on their way, also those
-// the client sends before it has heard of it, are served; then the connection
-// is closed and Serve returns. Shutdown does not wait, and may be called at any
-// time and more than once.
+// Shutdown asks the client to go. Requests on their way are served, including those
+// that the client sends before it has heard of the shutdown; then the connection is
+// closed and Serve returns. Shutdown does not wait. It may be called at any time and
+// more than once.
 func (c *Conn) Shutdown() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -313,7 +313,7 @@ func (c *Conn) ping(data [8]byte) {
 	c.out = append(appendFrame(c.out, framePing, 0, 0, len(data)), data[:]...)
 }
 
-// drainPatience is how long we wait for that.
+// drainPatience is how long the client may take to send drainPing back.
 const drainPatience = time.Second
 
 func (c *Conn) drain() {
@@ -331,7 +331,7 @@ func (c *Conn) drain() {
 	c.kick()
 }
 
-// finalGoAway ends the taking of streams, and the connection if there are none.
+// finalGoAway accepts no more streams, and ends the connection if there is none.
 func (c *Conn) finalGoAway(reason string) {
 	if c.final || c.closing {
 		return
@@ -344,8 +344,8 @@ func (c *Conn) finalGoAway(reason string) {
 	}
 }
 
-// close closes the connection. Of one that takes nothing any more it takes no
-// leave: a *tls.Conn would try that for seconds.
+// close closes the connection. If err says that the client takes nothing any more,
+// it closes what is below TLS, as a *tls.Conn would try for seconds to say goodbye.
 func (c *Conn) close(err error) {
 	if below, ok := c.conn.(interface{ NetConn() net.Conn }); ok && errors.Is(err, os.ErrDeadlineExceeded) {
 		_ = below.NetConn().Close()
@@ -357,5 +357,5 @@ func (c *Conn) close(err error) {
 // called at any time and more than once.
 func (c *Conn) Close() { _ = c.conn.Close() }
 
-// now is time.Now without a look at the wall clock, which is most of its cost.
+// now is time.Now without reading the wall clock, which is most of its cost.
 func (c *Conn) now() time.Time { return c.born.Add(time.Since(c.born)) }

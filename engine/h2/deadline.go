@@ -22,7 +22,7 @@ func (w *responseWriter) SetWriteDeadline(t time.Time) error {
 // that is past has its effect before setDeadline returns.
 func (st *stream) setDeadline(deadline *time.Time, t time.Time) error {
 	c := st.c
-	if st.writer.done || c == nil { // nil = no stream, just now: who is too late need not be the handler's goroutine
+	if st.writer.done || c == nil { // nil = it is nobody's just now, as a late call may come from any goroutine
 		return errHandlerDone
 	}
 	c.mu.Lock()
@@ -40,10 +40,10 @@ func (st *stream) setDeadline(deadline *time.Time, t time.Time) error {
 	return nil
 }
 
-// expire does what the deadlines demand that have passed, and returns the next
-// one; zero = none.
+// expire does what is due because a deadline has passed, and returns the next one;
+// zero = none. Conn.mu is held.
 func (st *stream) expire(now time.Time) (next time.Time) {
-	if st.answered() { // the handler's deadlines are of no more interest
+	if st.answered() { // the handler's deadlines do not matter any more
 		if st.resetBy.After(now) {
 			return st.resetBy
 		}

@@ -6,24 +6,25 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// decoder decodes the client's header blocks, as RFC 7541 has them. With each field
-// of its table it keeps what was found out about it when it came: most fields of a
-// request come again as one byte, and then nobody looks at them twice.
+// decoder decodes the client's header blocks, as RFC 7541 says. With each field of its
+// table it keeps the verdict on it: most fields of a request come again as one byte,
+// and are not looked at twice.
 type decoder struct {
 	fields []tableField // oldest first
 	size   int          // of all of them
 	max    int          // of size; at most tableBytes
 
-	literal tableField // the last one
+	literal tableField // the last field that came as a literal
 }
 
-// tableField is a field that was judged.
+// tableField is a field with the verdict on it.
 type tableField struct {
 	name, value string // name is canonical, but for a pseudo-field
 	kind        fieldKind
 }
 
-// fieldKind says what a field is: a number of pseudoMethod and so on, or one of these.
+// fieldKind says what a field is: a pseudo-field, by its number (pseudoMethod and so
+// on), or one of these.
 type fieldKind uint8
 
 const (
@@ -34,10 +35,10 @@ const (
 	badPseudo
 )
 
-// size is what RFC 7541, section 4.1, counts.
+// size is the size of an entry as RFC 7541, section 4.1, counts it.
 func (f *tableField) size() int { return len(f.name) + len(f.value) + 32 }
 
-// setName sets what came as the name.
+// setName sets the name, as it came.
 func (f *tableField) setName(wire string) {
 	if wire != "" && wire[0] == ':' {
 		f.name, f.kind = wire, pseudoKind(wire)
@@ -57,7 +58,7 @@ func (f *tableField) setNameOf(other *tableField) {
 	}
 }
 
-// setValue sets the value, behind the name.
+// setValue sets the value. The name must be set.
 func (f *tableField) setValue(value string) {
 	f.value = value
 	switch {
@@ -94,7 +95,7 @@ var staticTable = func() (t [1 + staticCount]tableField) {
 	return t
 }()
 
-// staticFields are the same, as hpack has them.
+// staticFields are the same, taken from package hpack.
 var staticFields = func() (all [1 + staticCount]hpack.HeaderField) {
 	for i := range staticCount {
 		d := hpack.NewDecoder(0, func(f hpack.HeaderField) { all[i+1] = f })
@@ -139,7 +140,7 @@ var (
 	errResize     = errors.New("table size update above the limit")
 )
 
-// decode decodes a block and has its fields taken, those before a mistake too.
+// decode decodes a block and takes its fields, also those before a mistake.
 func (h *head) decode(block []byte) error {
 	for began := false; len(block) > 0; {
 		if block[0]&0xe0 == 0x20 { // section 6.3
@@ -208,8 +209,8 @@ func (d *decoder) field(b []byte) (f *tableField, rest []byte, err error) {
 	return f, rest, nil
 }
 
-// takeInt takes what appendInt appends from b, which is not empty. false = it is
-// broken off, or has more than 63 bits.
+// takeInt takes an integer, as appendInt appends it, from b, which is not empty.
+// false = it is broken off, or has more than 63 bits.
 func takeInt(b []byte, n int) (v uint64, rest []byte, ok bool) {
 	limit := uint64(1)<<n - 1
 	if v = uint64(b[0]) & limit; v < limit {
@@ -224,7 +225,7 @@ func takeInt(b []byte, n int) (v uint64, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// takeString takes what appendString appends.
+// takeString takes a string, as appendString appends it, from b.
 func takeString(b []byte) (s string, rest []byte, err error) {
 	if len(b) == 0 {
 		return "", nil, errString

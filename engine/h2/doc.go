@@ -1,17 +1,16 @@
-// Package h2 is the server half of HTTP/2 (RFC 9113, RFC 7541, RFC 8441) below
-// an ordinary http.Handler: one Conn a connection, made with New and run by
-// Serve.
+// Package h2 is the server half of HTTP/2 (RFC 9113, RFC 7541, RFC 8441) below an
+// ordinary http.Handler: one Conn per connection, made with New and run by Serve.
 //
-// One goroutine reads the connection and puts requests into a queue; workers take
-// them from it, each of which wakes the next before it runs a handler, so that
-// none waits behind one that takes its time, and those that are answered at once
-// need no goroutine of their own. Whoever has something to send appends frames to
-// the connection's one output buffer. The first to find it idle writes it out,
-// or has a worker do it, after the other runnable streams were let add theirs: so
-// many small answers share a TLS record and a system call. The buffer is bounded: handlers
-// with data wait for room and for the client's windows, each for its own turn;
-// those with a header, which no window limits, for room alone, all together. One
-// timer, the watchdog's, serves all that a connection waits for.
+// One goroutine reads the connection and puts requests into a queue, from which
+// workers take them. Each worker wakes the next before it runs a handler, so that no
+// request waits behind one that takes its time, while those that are answered at once
+// need no goroutine of their own. Whoever has something to send appends frames to the
+// connection's one output buffer. The first to find it idle writes it, or has a
+// worker do that, after the other runnable streams had the chance to add theirs: so
+// many small answers share a TLS record and a system call. The buffer is bounded.
+// Handlers with data wait for room and for the client's windows, each for its turn;
+// those with a header, which no window limits, wait for room only, and not in turn.
+// One timer, the watchdog's, serves everything that a connection waits for.
 //
 // In the order of a request:
 //
@@ -27,11 +26,11 @@
 //
 // Against clients that take too much or too long: guard.go slows floods down,
 // watch.go is the watchdog, which asks deadline.go and progress.go what has to end,
-// idle.go lets a connection end for others, history.go tells late frames from wrong
-// ones.
+// idle.go ends a connection to make room for others, history.go tells late frames
+// from wrong ones.
 //
-// What a handler gets is used again when it has returned (recycle.go): package
-// lifetime says what it may keep.
+// When a handler has returned, what it was given is used again (recycle.go); see
+// package lifetime for what it may keep.
 //
 // # Differences from net/http
 //
@@ -48,20 +47,21 @@
 //     has it, as with HTTP/1.
 //   - Request.Body is http.NoBody if there is none.
 //   - Answers have no Keep-Alive, Proxy-Connection, Transfer-Encoding or Upgrade
-//     field, and there is no 101: HTTP/2 has no such things.
+//     field, and there is no 101: HTTP/2 knows none of them.
 //   - An answer shorter than its Content-Length ends with RST_STREAM, not as if it
 //     were whole; more than that is refused by Write at once.
 //   - Streams beyond the limit get REFUSED_STREAM, so that clients try again.
 //   - Frames that were on their way when the server reset their stream are
 //     ignored, not answered with another reset.
 //   - The first GOAWAY of a shutdown refuses nothing; the second, a round trip
-//     later, says what was served. No request is lost by it.
-//   - The reset of a request that was answered before all of it had come waits for
-//     a round trip, unless the answer is a success.
+//     later, says what was served. So no request is lost.
+//   - A request that was answered before all of it had come is reset only after a
+//     round trip, or later, if the client can send the rest without more window;
+//     some resets after a success come at once (see stream.resetAtOnce).
 //   - A flood is slowed down before it is cut off.
-//   - The client must take the end of an answer, and what is written to it, within
-//     Limits.WriteTimeout; with Options.Paced, the connection says what it must take.
-//     For an end that waits behind others, the time begins anew with each turn.
+//   - The client must take the end of an answer, and each write, within
+//     Limits.WriteTimeout; with Options.Paced the connection limits its writes itself.
+//     For an end that waits behind other streams the time begins anew with each turn.
 //   - A client that makes no progress with what a handler reads or writes is cut,
 //     if Limits.ProgressTimeout says so.
 //   - Extended CONNECT is always on. There is no push and no http.CloseNotifier.

@@ -7,39 +7,38 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// encoder appends fields to out, as RFC 7541 has them. It does not search the
-// client's table, which would cost more than all the rest of a small answer, but
-// remembers what it has put there: a field that comes again costs one comparison,
-// and one byte.
+// encoder appends fields to out, as RFC 7541 says. To search the client's table would
+// cost more than all the rest of a small answer, so it remembers what it has put
+// there: a field that comes again costs one comparison, and one byte.
 type encoder struct {
 	out func(n int) *[]byte // the output, with room for n bytes
 
-	known    []knownField // hashed by slot; as many as a power of two
-	inserted uint32       // entries, ever
-	sizes    []uint32     // of the entries that are there, oldest first
+	known    []knownField // hashed by slot; their number is a power of two
+	inserted uint32       // how many entries ever were
+	sizes    []uint32     // of the entries in the client's table, oldest first
 	size     uint32       // of all of them
-	gone     uint32       // of those that were evicted, and may still be in known
-	max      uint32
-	least    uint32 // what max was set to since the last block
-	resized  bool   // the next block must begin with a table size update
+	gone     uint32       // size of those that were evicted, and may still be in known
+	max      uint32       // of size
+	least    uint32       // the smallest that max was since the last block
+	resized  bool         // the next block must begin with a table size update
 }
 
 // knownField is a field that was put into the client's table.
 type knownField struct {
 	name, value string
-	entry       uint32 // as which it was inserted; 0 = none was
+	entry       uint32 // the value of inserted then; 0 = there is no field
 }
 
 const (
 	tableBytes = 4096 // of the client's table, unless it wants less
 
 	fewKnown  = 16 // room for the fields of one kind of answer
-	manyKnown = 64 // room for what a table of 4096 bytes may hold, nearly always
-	nearSlots = 4  // where a field may be
+	manyKnown = 64 // room for what a table of 4096 bytes holds, nearly always
+	nearSlots = 4  // in how many slots a field may be
 
 	staticCount   = 61 // entries of the static table, RFC 7541, appendix A
-	firstStatus   = 8  // some of them
-	contentLength = 28
+	firstStatus   = 8  // index of the first of them that is a :status
+	contentLength = 28 // index of Content-Length
 )
 
 func (e *encoder) init(out func(n int) *[]byte) {
@@ -57,7 +56,7 @@ func (e *encoder) resize(n uint32) {
 }
 
 // evict removes the oldest entries until the others fit. Their fields are forgotten
-// once they have come to as much as a table: an idle connection would keep them.
+// once they come to the size of a table: an idle connection would keep them otherwise.
 func (e *encoder) evict() {
 	n := 0
 	for ; e.size > e.max; n++ {
@@ -129,7 +128,7 @@ func (e *encoder) encode(name wireName, value string) {
 	e.remember(k, name.name, value)
 }
 
-// append appends a literal field of a kind whose name's index, 0 = it has none,
+// append appends a literal field of that kind. The index of its name, 0 = it has none,
 // has n bits in the first byte.
 func (e *encoder) append(kind byte, n int, index uint32, name, value string) {
 	out := e.out(16 + len(name) + len(value))
@@ -140,7 +139,7 @@ func (e *encoder) append(kind byte, n int, index uint32, name, value string) {
 	*out = appendString(b, value)
 }
 
-// find returns where a field is remembered, or where it can be from now on; nil =
+// find returns where a field is remembered, or, if it is not, where it can be; nil =
 // nowhere.
 func (e *encoder) find(name, value string) (k *knownField, found bool) {
 	home, mask := slot(name, value), uint(len(e.known)-1)
@@ -158,7 +157,7 @@ func (e *encoder) find(name, value string) (k *knownField, found bool) {
 	return k, false
 }
 
-// remember notes that a field was inserted. k is where it can be; nil = nowhere.
+// remember notes that a field was inserted. k is what find returned.
 func (e *encoder) remember(k *knownField, name, value string) {
 	for k == nil && len(e.known) < manyKnown {
 		old := e.known
@@ -173,7 +172,7 @@ func (e *encoder) remember(k *knownField, name, value string) {
 	if k == nil {
 		k = &e.known[slot(name, value)&(manyKnown-1)]
 	}
-	*k = knownField{name, strings.Clone(value), e.inserted} // value may be a part of something large
+	*k = knownField{name, strings.Clone(value), e.inserted} // cloned, as value may be part of something large
 }
 
 // there reports whether the client's table still has k.
@@ -181,7 +180,7 @@ func (e *encoder) there(k *knownField) bool {
 	return int(e.inserted-k.entry) < len(e.sizes)
 }
 
-// index is what k has in the client's table, if it is there.
+// index is the index of k in the client's table, if it is there.
 func (e *encoder) index(k *knownField) uint32 { return staticCount + 1 + e.inserted - k.entry }
 
 // nameIndex returns the index of an entry that has the name; 0 = none has.
@@ -197,7 +196,7 @@ func (e *encoder) nameIndex(name wireName) uint32 {
 	return 0
 }
 
-// length appends Content-Length, which no table should keep.
+// length appends Content-Length, which is not worth a place in a table.
 func (e *encoder) length(n int64) {
 	var digits [20]byte
 	text := strconv.AppendInt(digits[:0], n, 10)
@@ -206,7 +205,7 @@ func (e *encoder) length(n int64) {
 	*out = append(appendInt(b, 0, 7, uint32(len(text))), text...)
 }
 
-// slot says where a field is remembered: where few others are.
+// slot is the hash that says where a field is remembered.
 func slot(name, value string) uint {
 	h := uint(len(name))*5 + uint(len(value))*17
 	if name != "" {
@@ -218,8 +217,8 @@ func slot(name, value string) uint {
 	return h
 }
 
-// appendInt is RFC 7541, section 5.1: the first byte has n bits for the number,
-// and kind in the others.
+// appendInt appends an integer (RFC 7541, section 5.1): the first byte has n bits for
+// it, and kind in the others.
 func appendInt(b []byte, kind byte, n int, v uint32) []byte {
 	limit := uint32(1)<<n - 1
 	if v < limit {
@@ -232,7 +231,7 @@ func appendInt(b []byte, kind byte, n int, v uint32) []byte {
 	return append(b, byte(v))
 }
 
-// appendString is RFC 7541, section 5.2.
+// appendString appends a string (RFC 7541, section 5.2).
 func appendString(b []byte, s string) []byte {
 	if n := hpack.HuffmanEncodeLength(s); n < uint64(len(s)) {
 		return hpack.AppendHuffmanString(appendInt(b, 0x80, 7, uint32(n)), s)

@@ -10,9 +10,9 @@ const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 const (
 	frameHeader = 9
-	maxFrame    = 16 << 10  // the largest payload, either way: the least that may be announced, and what clients send
-	firstWindow = 65535     // of everything, before SETTINGS
-	maxWindow   = 1<<31 - 1 // of a window, and of a stream's number
+	maxFrame    = 16 << 10  // the largest payload, either way: the smallest limit that may be announced, and what clients send
+	firstWindow = 65535     // of streams and connection, before SETTINGS
+	maxWindow   = 1<<31 - 1 // the largest window, and the largest stream number
 )
 
 type frameType uint8

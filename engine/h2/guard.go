@@ -2,10 +2,10 @@ package h2
 
 import "time"
 
-// guard holds back clients that make us work without getting anywhere: resets,
-// pings, settings, empty frames and so on cost an allowance, which time refills
-// and which work that is done and bytes that move earn. Whoever has used it up
-// is read from more slowly, which costs an honest client a moment; only who goes
+// guard holds back clients that make us work without getting anywhere. Resets, pings,
+// settings, empty frames and the like are paid for from an allowance, which is
+// refilled by time, by answers and by the bytes that move. A client that has used it
+// up is read from more slowly, which costs an honest one a moment; only one that goes
 // on like that for long is sent away.
 type guard struct {
 	left      int64 // not int: the refill of 36 minutes overflows 32 bits
@@ -17,17 +17,17 @@ type guard struct {
 
 const (
 	allowance       = 10_000 // a browser that leaves a page resets 100 requests at once
-	allowanceSecond = 1_000  // refilled
+	allowanceSecond = 1_000  // refilled per second
 
 	costFrame   = 1  // anything small that has no effect of its own
 	costSetting = 5  // may touch every stream
-	costReset   = 10 // a request that was begun for nothing; net/http and others were brought down by these
+	costReset   = 10 // a request that was begun for nothing; these have brought down net/http and others
 	costWrong   = 20 // a stream refused for a mistake
 
-	earnedAnswer = 25      // more than a reset, so that one who cancels half of his requests is never held back
-	earnedPer    = 512     // bytes of data, each way: window updates and pings come with these
-	earnedWrite  = 2       // data, however short: gRPC's clients answer each message with one of both
-	smallUpdate  = 1 << 10 // of a window; larger ones are bounded by the largest window
+	earnedAnswer = 25      // more than a reset costs, so that a client that cancels half of its requests is never held back
+	earnedPer    = 512     // so many bytes of data, either way, earn 1: window updates and pings come with them
+	earnedWrite  = 2       // by a write, however short: gRPC's clients answer each message with a window update and a ping
+	smallUpdate  = 1 << 10 // a smaller window update costs; larger ones are bounded by the largest window
 )
 
 func (g *guard) init() {
@@ -37,11 +37,11 @@ func (g *guard) init() {
 	g.maxPauses = 600                  // half a minute of nothing but flooding
 }
 
-// therePing asks whether the client is still there: only a write tells that it
-// is not, long before all that it has sent is read.
+// therePing asks whether the client is still there. Only a write can tell that it is
+// not, long before everything that it has sent is read.
 var therePing = [8]byte{'t', 'h', 'e', 'r', 'e', '?'}
 
-// pausesToAsk is how often: twice a second.
+// pausesToAsk is after how many pauses it is sent: twice a second.
 const pausesToAsk = 10
 
 // spend takes cost from the allowance, and waits if there is none.

@@ -1,10 +1,8 @@
 package h2
 
-import (
-	"encoding/binary"
-)
+import "encoding/binary"
 
-// handle does what a frame asks for. An error is the end of the connection.
+// handle does what a frame asks for. An error ends the connection.
 func (c *Conn) handle(f *frame) error {
 	r := &c.in
 	if r.block && (f.kind != frameContinuation || f.stream != r.head.stream) {
@@ -41,8 +39,8 @@ func (c *Conn) handle(f *frame) error {
 	return c.spend(costFrame) // unknown types are ignored (RFC 9113, 5.5)
 }
 
-// isIdle reports whether the client has not opened the stream id yet. Streams
-// with even numbers are ours to open, which we never do.
+// isIdle reports whether the client has not opened stream id yet. Those with even
+// numbers would be ours to open, which we never do.
 func (c *Conn) isIdle(id uint32) bool { return id%2 == 0 || id > c.lastID }
 
 func (c *Conn) handleData(f *frame) error {
@@ -64,8 +62,8 @@ func (c *Conn) handleData(f *frame) error {
 	return err
 }
 
-// takeData hands data to its stream. wrong reports a mistake that ended no
-// more than the stream.
+// takeData hands data to its stream. wrong reports a mistake that ended only the
+// stream.
 func (c *Conn) takeData(f *frame, data []byte) (wrong bool, err error) {
 	id, size := f.stream, int64(len(f.payload))
 	if c.isIdle(id) {
@@ -78,7 +76,7 @@ func (c *Conn) takeData(f *frame, data []byte) (wrong bool, err error) {
 	if st == nil || st.recvEnded {
 		c.credit(nil, int(size))
 		if st == nil && c.past.of(id) == endedByUs || c.final && id > c.served {
-			return false, nil // it did not know yet
+			return false, nil // the client did not know yet
 		}
 		c.reset(id, st, codeStreamClosed, "DATA on a closed stream")
 		return true, nil
@@ -93,7 +91,7 @@ func (c *Conn) takeData(f *frame, data []byte) (wrong bool, err error) {
 		st.missing -= int64(len(data))
 		switch {
 		case ended && st.missing > 0 && st.writer.sent:
-			st.body.end(errCutShort) // it saw from the answer that it sends in vain, as curl does
+			st.body.end(errCutShort) // as curl does when the answer tells it that it sends in vain
 		case st.missing < 0 || ended && st.missing > 0:
 			c.credit(nil, int(size))
 			c.reset(id, st, codeProtocol, "not as much data as Content-Length says")
@@ -177,7 +175,7 @@ func (c *Conn) handlePing(f *frame) error {
 	return c.spend(costFrame)
 }
 
-// acked does what waited for the client to acknowledge a PING.
+// acked does what was waiting for the client to acknowledge this PING.
 func (c *Conn) acked(ping [8]byte) {
 	if ping == drainPing {
 		if c.draining {
@@ -223,8 +221,8 @@ func (c *Conn) handleWindowUpdate(f *frame) error {
 	return c.spend(costFrame)
 }
 
-// widen gives us n bytes more to send, on a stream or, with 0, on the
-// connection. wrong reports a mistake that ended no more than the stream.
+// widen lets us send n bytes more, on stream id or, if that is 0, on the connection.
+// wrong reports a mistake that ended only the stream.
 func (c *Conn) widen(id uint32, n int64) (wrong bool, err error) {
 	if id == 0 {
 		if n == 0 {

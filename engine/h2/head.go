@@ -1,6 +1,6 @@
 package h2
 
-// head is a header block while it arrives. It is used again for the next.
+// head is a header block that arrives. It is used again for the next.
 type head struct {
 	stream uint32
 	ends   bool // the stream, with this block
@@ -11,12 +11,12 @@ type head struct {
 	malformed string // what is wrong with it; "" = nothing
 	tooLarge  bool   // more than limit
 	padded    bool   // a value has white space around it
-	opens     bool   // it opens a stream; else it is a trailer, or nothing we want
+	opens     bool   // it opens a stream; else it has trailers, or is not wanted
 	refuse    bool   // the stream is not wanted
 
 	limit   int
 	size    int    // decoded, as RFC 9113, section 6.5.2, counts
-	parts   []byte // of a block that is not whole yet
+	parts   []byte // the block as far as it is there, if it has several frames
 	frames  int
 	decoder decoder
 }
@@ -24,7 +24,7 @@ type head struct {
 // field is a regular field of a request.
 type field struct{ name, value string } // name is canonical
 
-// maxFields is for how many fields the room is kept from one block to the next.
+// maxFields is how many fields may keep their memory from one block to the next.
 const maxFields = 128
 
 const paddedReason = "white space around a field value"
@@ -38,9 +38,9 @@ const (
 	pseudoCount
 )
 
-// maxBlockFrames is how many frames a header block may have: more than
-// four times those of a block of 64 KiB in full frames, without the room for the
-// floods of empty ones that brought down other servers (CVE-2024-27316 and kin).
+// maxBlockFrames is how many frames a header block may have: more than four times as
+// many as 64 KiB take in full frames, but too few for the floods of empty frames that
+// brought down other servers (CVE-2024-27316 and the like).
 const maxBlockFrames = 32
 
 func (h *head) init(limit int) {
@@ -57,9 +57,9 @@ func (h *head) begin(stream uint32, ends bool) {
 	h.size, h.frames = 0, 0
 }
 
-// write takes a part of the block; last says that there is no more. Only a whole
-// block is decoded, and it must be, whatever is wrong with it, for the sake of the
-// table.
+// write takes a part of the block; last says that it is the last. Only a whole block
+// is decoded. Whatever is wrong with it, it must be, to keep the table in step with
+// the client's.
 func (h *head) write(part []byte, last bool) error {
 	h.frames++
 	if h.frames > maxBlockFrames || len(h.parts)+len(part) > 2*h.limit {
@@ -79,7 +79,7 @@ func (h *head) write(part []byte, last bool) error {
 	return nil
 }
 
-// forget lets go of what a connection that falls idle would keep of the block.
+// forget lets go of what an idle connection would otherwise keep of the block.
 func (h *head) forget() {
 	if clear(h.fields); cap(h.fields) > maxFields {
 		h.fields = nil
@@ -162,7 +162,7 @@ func (c *Conn) admit(h *head) error {
 	defer c.mu.Unlock()
 	if h.stream > c.lastID {
 		h.opens = true
-		h.refuse = c.final // by the GOAWAY: the client knows that it was not served
+		h.refuse = c.final // by the GOAWAY, which tells the client that it was not served
 		c.lastID = h.stream
 		return nil
 	}
@@ -176,7 +176,7 @@ func (c *Conn) admit(h *head) error {
 			return connError{codeStreamClosed, "HEADERS on a closed stream"}
 		default:
 			if c.final && h.stream > c.served {
-				return nil // trailers
+				return nil // trailers of a stream that was refused
 			}
 			return connError{codeProtocol, "stream number went down"}
 		}
@@ -217,8 +217,7 @@ func (c *Conn) handleBlock(part []byte, last bool) error {
 	return nil
 }
 
-// trailers takes the trailers of a request. It reports whether they were in
-// order.
+// trailers takes the trailers of a request, and reports whether they were in order.
 func (c *Conn) trailers(h *head) (ok bool) {
 	st := c.streams[h.stream]
 	if st == nil {

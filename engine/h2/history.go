@@ -4,10 +4,10 @@ package h2
 type ending uint8
 
 const (
-	notKnown     ending = iota // long ago, or never opened
-	endedOrderly               // both sides said all they had to say
-	endedByReset               // by the client
-	endedByUs                  // by our RST_STREAM: the client may not have seen it yet
+	notKnown     ending = iota // it was long ago, or never opened
+	endedOrderly               // both sides had sent everything
+	endedByReset               // by the client's RST_STREAM
+	endedByUs                  // by our RST_STREAM, which the client may not have seen yet
 )
 
 // history remembers how the last streams ended.
@@ -21,7 +21,7 @@ type ended struct {
 	how ending
 }
 
-// maxPast is as many as may end within a round trip, more or less.
+// maxPast is about as many as may end within a round trip.
 const maxPast = 128
 
 func (h *history) add(id uint32, how ending) {

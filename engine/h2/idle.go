@@ -2,8 +2,8 @@ package h2
 
 import "time"
 
-// IdleSince returns since when the connection has no stream, and whether it ever
-// had one. The zero time says that it has one now, or that the client is sending
+// IdleSince returns since when the connection has had no stream, and whether it ever
+// had one. The zero time means that it has one now, that the client is sending
 // something, or that the connection is about to end.
 func (c *Conn) IdleSince() (since time.Time, asked bool) {
 	c.mu.Lock()
@@ -14,8 +14,8 @@ func (c *Conn) IdleSince() (since time.Time, asked bool) {
 	return c.idle, c.lastID > 0
 }
 
-// EndIdle ends the connection as when it has been idle for too long, if it is
-// idle. It does not wait for that.
+// EndIdle ends the connection if it is idle, as if it had been idle for too long, and
+// reports whether it did. It does not wait for the end.
 func (c *Conn) EndIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -26,7 +26,7 @@ func (c *Conn) EndIdle() bool {
 	return true
 }
 
-// busy reports whether there is a reason not to end the connection, or no need.
+// busy reports whether the connection is not idle, or is ending anyway.
 func (c *Conn) busy() bool {
 	return !c.serving || c.final || c.closing || // about to begin, or to end
 		len(c.streams) > 0 || len(c.out) > 0 || c.flushing || // we are at work

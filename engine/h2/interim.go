@@ -24,7 +24,7 @@ func (w *responseWriter) sendInterim(status int) {
 	w.st.c.sendInterim(w.st, status, fields)
 }
 
-// sendContinue tells the client to send its body, unless it got an answer.
+// sendContinue asks the client for its body, unless it has got an answer.
 func (w *responseWriter) sendContinue() { w.st.c.sendInterim(w.st, http.StatusContinue, nil) }
 
 func (c *Conn) sendInterim(st *stream, status int, fields []answerField) {

@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// Limits bounds what a client may take of a connection. Zero fields are those
+// Limits bounds what a client may take of a connection. Zero fields stand for those
 // of DefaultLimits.
 type Limits struct {
 	Streams       int           // concurrent requests, and concurrent handlers
 	HeaderBytes   int           // a request's decoded fields; more is answered 431
-	HeaderTimeout time.Duration // for the preface, and for a header once begun
+	HeaderTimeout time.Duration // for the preface, and for a header that has begun
 	IdleTimeout   time.Duration // of a connection without requests
-	WriteTimeout  time.Duration // for the client's TCP to take one write, at most 72 KiB, unless Options.Paced; 0 = ProgressTimeout, if there is one
+	WriteTimeout  time.Duration // for the client's TCP to take one write of at most 72 KiB, unless Options.Paced, and for the end of an answer; 0 = ProgressTimeout, if that is set
 
-	// ProgressTimeout bounds how long a Read of a body may wait for the client
-	// to send something, and a Write for the client to take something: the
-	// Read fails, or the stream is reset, and the handler has
-	// os.ErrDeadlineExceeded. Time in which no handler reads or writes does not
-	// count, nor does how long something takes that moves. CONNECT, event
-	// streams and gRPC may be silent. 0 = no limit.
+	// ProgressTimeout bounds how long a Read of a body may wait for the client to
+	// send something, and a Write for the client to take something. Then the Read
+	// fails, or the stream is reset and the Write fails, with
+	// os.ErrDeadlineExceeded. Time in which the handler neither reads nor writes
+	// does not count, and as long as something moves nothing limits it. CONNECT,
+	// event streams and gRPC may be silent. 0 = no limit.
 	ProgressTimeout time.Duration
 
-	StreamWindow int // bytes of a body the client may send ahead of the handler
+	StreamWindow int // bytes of one body that the client may send ahead of the handler
 	ConnWindow   int // the same of all bodies together
 }
 
@@ -34,8 +34,8 @@ func DefaultLimits() Limits {
 		HeaderTimeout: 60 * time.Second, // a phone that loses its network in mid-request comes back within that
 		IdleTimeout:   5 * time.Minute,  // longer than the 4 minutes that NATs and load balancers keep
 		WriteTimeout:  60 * time.Second, // the same phone, reading; a modem's 1.2 KiB/s passes
-		StreamWindow:  1 << 20,          // net/http's: 100 Mbit/s at 50 ms, as it is told in quarters
-		ConnWindow:    1536 << 10,       // one upload that its handler leaves unread does not stop the others
+		StreamWindow:  1 << 20,          // net/http's: 100 Mbit/s at 50 ms, as updates come in quarters
+		ConnWindow:    1536 << 10,       // so that one upload that its handler leaves unread does not stop the others
 	}
 }
 

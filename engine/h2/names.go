@@ -100,11 +100,10 @@ func canonical(name string) string {
 type wireName struct {
 	name  string
 	once  bool  // its values hardly come again, or are better kept out of tables
-	index uint8 // the first in the static table that has the name; 0 = none has, or the name is not a common one
+	index uint8 // of the first entry in the static table that has the name; 0 = none has, or the name is not common
 }
 
-// wireNameOf is the name on the wire of a canonical name; its name is "" if it is not
-// one.
+// wireNameOf is a canonical name as it is sent; without a name if it is not valid.
 func wireNameOf(name string) wireName {
 	if n, ok := wireNames[name]; ok {
 		return n
@@ -143,8 +142,8 @@ var commonNames = []string{
 	"x-requested-with", "x-robots-tag", "x-xss-protection",
 }
 
-// onceNames are fields whose values hardly come again on the same connection.
-// Others would be pushed out of the client's table by them that do come again.
+// onceNames are fields whose values hardly come again on the same connection. They
+// would push fields out of the client's table that do come again.
 var onceNames = []string{
 	"age", "content-disposition", "content-range", "etag", "expires", "last-modified", "link", "location", "set-cookie",
 	"x-request-id", "cf-ray", "server-timing", "grpc-message",

@@ -8,21 +8,21 @@ import (
 )
 
 const (
-	// maxOut is how much may wait to be written before handlers wait: four
-	// records of TLS, each with one full frame of a long body.
+	// maxOut is how much may wait to be written before handlers have to wait:
+	// four TLS records, each with one full frame of a long body.
 	maxOut  = 4 * (frameHeader + maxData)
 	maxData = 16<<10 - frameHeader
 
 	// minPiece is the least room for which a frame is cut in two.
 	minPiece = 4 << 10
 
-	// rearm is how old a write deadline may be at most before it is set anew:
-	// setting one costs as much as a small frame.
+	// rearm is how old a write deadline may become before it is set anew: setting
+	// one costs as much as a small frame.
 	rearm = time.Second
 )
 
-// room makes c.out able to take n more bytes without a new allocation, if its
-// limits are kept.
+// room makes room in c.out for n more bytes. As long as c.out stays within its limits,
+// that takes no allocation.
 func (c *Conn) room(n int) {
 	need := len(c.out) + n
 	switch {
@@ -40,7 +40,7 @@ func (c *Conn) room(n int) {
 	}
 }
 
-// kick has c.out written soon.
+// kick makes a worker write c.out soon.
 func (c *Conn) kick() {
 	if !c.flushing && len(c.out) > 0 && c.serving {
 		c.flushing = true
@@ -48,14 +48,13 @@ func (c *Conn) kick() {
 	}
 }
 
-// flushing is the workers.Job to write the output.
+// flushing is the workers.Job that writes the output.
 type flushing Conn
 
 func (f *flushing) Do() { (*Conn)(f).flush(false) }
 
-// flush writes the output until there is none. Whoever calls it has set
-// c.flushing. The streams that are ready may add theirs first, unless it is said
-// that there are none.
+// flush writes the output until there is none. The caller has set c.flushing. Streams
+// that are ready may first add theirs, unless the caller knows that it is alone.
 func (c *Conn) flush(alone bool) {
 	if !alone {
 		runtime.Gosched()
@@ -76,7 +75,7 @@ func (c *Conn) flush(alone bool) {
 		c.mu.Lock()
 		if err != nil { // the client does not hear us any more
 			c.writeErr = err
-			_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // ends the reading goroutine, and that everything
+			_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // ends the reading goroutine, which ends everything
 		}
 		c.changed.Broadcast()
 	}
@@ -94,7 +93,7 @@ func (c *Conn) flush(alone bool) {
 // many. Their frame must be appended before the lock is released.
 func (c *Conn) reserve(st *stream, n int) (int, error) {
 	for {
-		turn := len(c.turns) == 0 || c.turns[0] == st // who comes late queues up
+		turn := len(c.turns) == 0 || c.turns[0] == st // late comers queue up
 		m := min(n, maxData)
 		space := maxOut - len(c.out) - frameHeader
 		switch {
@@ -121,8 +120,8 @@ func (c *Conn) reserve(st *stream, n int) (int, error) {
 	}
 }
 
-// waits notes that a Write waits for the client, or the end of an answer whose
-// handler has returned.
+// waits notes that a Write waits for the client, or, if the handler has returned, that
+// the end of its answer does.
 func (st *stream) waits() {
 	if !st.waitsSince.IsZero() {
 		return
@@ -134,7 +133,8 @@ func (st *stream) waits() {
 	}
 }
 
-// waitRoom waits until the output may take something that no window limits.
+// waitRoom waits until the output has room for something that no window limits, or
+// st has ended.
 func (c *Conn) waitRoom(st *stream) error {
 	for st.err == nil && len(c.out) >= maxOut {
 		c.changed.Wait()
@@ -142,8 +142,8 @@ func (c *Conn) waitRoom(st *stream) error {
 	return st.err
 }
 
-// queueUp waits for st's turn to use the connection's window and output, or
-// for the end of st. The first of c.turns that is not queued any more has its turn.
+// queueUp waits for st's turn to use the connection's window and output, or for the
+// end of st. It is the turn of the first of c.turns once that is not queued any more.
 func (c *Conn) queueUp(st *stream) {
 	if !slices.Contains(c.turns, st) {
 		c.turns = append(c.turns, st)
@@ -163,8 +163,8 @@ func (c *Conn) leaveTurns(st *stream) {
 	}
 }
 
-// nextTurn gives the turn to the stream that waits longest, if nobody has it and
-// there is something to be had. Who had it must call nextTurn again.
+// nextTurn gives the turn to the stream that has waited longest, if no other has it
+// and there is room. A stream that had its turn must call nextTurn.
 func (c *Conn) nextTurn() {
 	if len(c.turns) == 0 || !c.turns[0].queued || c.sendWindow <= 0 || maxOut-len(c.out)-frameHeader < minPiece {
 		return
@@ -172,7 +172,7 @@ func (c *Conn) nextTurn() {
 	st := c.turns[0]
 	c.moved = c.now()
 	st.queued = false
-	st.waitsSince = c.moved // that of the others is not its own
+	st.waitsSince = c.moved // the time of the others' turns does not count
 	st.writable.Signal()
 }
 

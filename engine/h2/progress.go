@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Limits.ProgressTimeout is kept without a clock for each operation: a Read or
-// Write that waits for the client says since when, and the watchdog looks at
-// least as often as one may time out.
+// Limits.ProgressTimeout needs no timer for each operation: a Read or Write that waits
+// for the client notes since when, and the watchdog looks at least as often as one may
+// time out.
 
-// stalled ends what has waited for the client for too long, and returns when
-// something else might have; zero = never.
+// stalled ends what has waited for the client for too long, and returns when something
+// else may have; zero = never. Conn.mu is held.
 func (st *stream) stalled(now time.Time) (next time.Time) {
 	limit, silent := st.c.limits.ProgressTimeout, st.silent
 	if st.returned {
-		limit, silent = st.c.limits.WriteTimeout, false // as there is no handler that could end it
+		limit, silent = st.c.limits.WriteTimeout, false // there is no handler any more that could end it
 	}
 	if limit <= 0 || silent || st.err != nil {
 		return time.Time{}
@@ -33,9 +33,9 @@ func (st *stream) stalled(now time.Time) (next time.Time) {
 	}
 	since := st.waitsSince
 	switch {
-	case st.queued && st.c.sendWindow > 0: // for room in the output, which has a limit of its own
+	case st.queued && st.c.sendWindow > 0: // it waits for room in the output, which has a limit of its own
 		return earlier(now.Add(limit), next) // the window may have closed by then
-	case st.queued && since.Before(st.c.moved): // others have their turn
+	case st.queued && since.Before(st.c.moved): // others have had their turn since
 		since = st.c.moved
 	}
 	by := since.Add(limit)
@@ -47,9 +47,9 @@ func (st *stream) stalled(now time.Time) (next time.Time) {
 	return earlier(by, next)
 }
 
-// waitsForever reports whether an answer of this type to r may be silent by
-// design: an event stream, and a gRPC call that was answered as such, which has
-// a keep-alive of its own. What a client says of itself lifts no limit.
+// waitsForever reports whether an answer of this type to r may be silent by design: an
+// event stream, or the answer to a gRPC call, which has a keep-alive of its own. The
+// answer must be one, too: what a client says of itself lifts no limit.
 func waitsForever(r *http.Request, contentType string) bool {
 	const grpc = "application/grpc"
 	return strings.HasPrefix(contentType, "text/event-stream") ||

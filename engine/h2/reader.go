@@ -5,18 +5,18 @@ import (
 	"sync/atomic"
 )
 
-// reader reads the connection frame by frame. It holds no buffer while it waits
-// for the first byte of a frame.
+// reader reads the connection frame by frame. While it waits for the first byte of a
+// frame it holds no buffer.
 type reader struct {
 	c     *Conn
-	buf   []byte // borrowed; nil = nothing is there
+	buf   []byte // borrowed; nil = there is nothing
 	next  int    // buf[next:] is not consumed yet
 	one   [1]byte
-	data  int  // size of the frame before, if that was of a body: so may be the next
-	late  bool // the watchdog looks at us, as a header is not complete
+	data  int  // size of the previous frame if that was DATA: the next may be as large
+	late  bool // the watchdog looks after us, as a header is incomplete
 	block bool // between a HEADERS frame and the end of its block
 
-	asleep atomic.Bool // nothing is there to be read; only a guess for others
+	asleep atomic.Bool // waits for a frame; to other goroutines only a guess
 
 	guard guard
 	head  head
@@ -39,7 +39,7 @@ func (r *reader) frame() (frame, error) {
 		return frame{}, err
 	}
 	if isBody(b) {
-		r.onTime() // how fast a body comes is the handler's affair
+		r.onTime() // how fast a body arrives is limited elsewhere, while a handler reads it
 	}
 	length := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
 	if length > maxFrame {
@@ -61,7 +61,7 @@ func (r *reader) frame() (frame, error) {
 	return f, nil
 }
 
-// peek returns the next n bytes, which must be consumed together with skip.
+// peek returns the next n bytes, all of which must then be consumed with skip.
 func (r *reader) peek(n int) ([]byte, error) {
 	for len(r.buf)-r.next < n {
 		if err := r.fill(n); err != nil {
@@ -74,7 +74,7 @@ func (r *reader) peek(n int) ([]byte, error) {
 // skip consumes n bytes. They stay valid until the next peek.
 func (r *reader) skip(n int) { r.next += n }
 
-// fill reads at least one byte more of the n that are wanted.
+// fill reads at least one more of the n bytes that are wanted.
 func (r *reader) fill(n int) error {
 	if r.next == len(r.buf) {
 		return r.wait(n)
@@ -97,7 +97,7 @@ func (r *reader) fill(n int) error {
 	return r.readMore()
 }
 
-// wait reads the first byte of a frame, and what else is there already.
+// wait waits for the first byte of a frame, and reads what else is there by then.
 func (r *reader) wait(n int) error {
 	r.release()
 	r.settle()
@@ -118,8 +118,8 @@ func (r *reader) wait(n int) error {
 	return r.readMore()
 }
 
-// settle has our answers to what was read so far written, and waits if too many
-// are to be: a client that does not read them gets no more of them.
+// settle has our answers to what was read so far written, and waits if there are too
+// many of them: a client that does not read them is not read from.
 func (r *reader) settle() {
 	c := r.c
 	c.mu.Lock()
@@ -130,7 +130,7 @@ func (r *reader) settle() {
 	}
 }
 
-// begun has the watchdog look at a header that is not complete.
+// begun makes the watchdog look after a header that is incomplete.
 func (r *reader) begun() {
 	if !r.late {
 		r.late = true
@@ -138,7 +138,7 @@ func (r *reader) begun() {
 	}
 }
 
-// onTime calls the watchdog off when no header is awaited any more.
+// onTime calls the watchdog off if no header is awaited any more.
 func (r *reader) onTime() {
 	if r.late && !r.block && r.greeted {
 		r.late = false
@@ -154,7 +154,7 @@ func (r *reader) readMore() error {
 		return io.ErrUnexpectedEOF
 	}
 	if m > 0 {
-		return nil // an error comes again
+		return nil // an error will come again
 	}
 	return err
 }
@@ -164,7 +164,7 @@ func (r *reader) release() {
 	r.buf, r.next = nil, 0
 }
 
-// drain reads until the connection's end or its deadline and keeps nothing.
+// drain discards what comes until the connection's end or its deadline.
 func (r *reader) drain() {
 	r.release()
 	b := borrow(smallBuffer)

@@ -8,10 +8,9 @@ import (
 	"detour/engine/lifetime"
 )
 
-// idleStreams are streams that may be used again, with all that hangs on them:
-// request, header maps, context, URL. Only what a handler can read and write of a
-// request without a trace is shared with the next one; whatever may still be in
-// use when a handler has returned is left to the garbage collector.
+// idleStreams are streams that may be used again, with all that belongs to them:
+// request, header maps, context, URL. A stream of which anything may still be in use
+// when its handler has returned is left to the garbage collector.
 var idleStreams = sync.Pool{New: func() any {
 	st := new(stream)
 	st.bare = *new(http.Request).WithContext(&st.context)
@@ -21,25 +20,24 @@ var idleStreams = sync.Pool{New: func() any {
 	return st
 }}
 
-// newStream makes a stream of this connection.
+// newStream returns an empty stream of this connection.
 func (c *Conn) newStream(id uint32) *stream {
 	st := idleStreams.Get().(*stream)
 	st.c, st.id = c, id
 	st.context.Begin(c.base, nil)
 	st.request = st.bare
 	st.writable.L = &c.mu
-	clear(st.header) // they are empty, unless somebody has kept one
+	clear(st.header) // they are empty, unless somebody kept one
 	clear(st.writer.header)
 	st.writer.done = false
 	return st
 }
 
-// recycle has st used again, if nobody can have kept a part of it: the handler
-// has returned, the client had sent no body that somebody might still read or
-// close, and nobody waits for the end of the context. Where the race detector
-// watches, st is filled with nonsense instead, so that it is noticed if somebody
-// has. The writer stays done until newStream: one that was kept finds nothing to
-// write to.
+// recycle makes st available for another request if nobody can still be using a part
+// of it: the handler has returned, there was no body that somebody might read or
+// close, and nobody waits for the end of the context. Under the race detector st is
+// filled with nonsense instead, so that whoever still uses it is found. The writer
+// stays done until newStream, so that one that was kept writes nothing.
 func (st *stream) recycle() {
 	if st.hasBody || !st.context.Release() || st.request.MultipartForm != nil {
 		return
@@ -56,6 +54,6 @@ func (st *stream) recycle() {
 	st.c, st.request, st.url = nil, http.Request{}, url.URL{}
 	st.writer = responseWriter{st: st, done: true, header: st.writer.header, trailers: st.writer.trailers[:0]}
 	st.streamState = streamState{}
-	st.body.bodyState = bodyState{} // deadlines, and what the client says, may touch it
+	st.body.bodyState = bodyState{} // which deadlines, and frames of the client, may have changed
 	idleStreams.Put(st)
 }

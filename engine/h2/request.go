@@ -6,12 +6,12 @@ import (
 	"strconv"
 	"strings"
 
-	"detour/engine/wire"
-
 	"golang.org/x/net/http/httpguts"
+
+	"detour/engine/wire"
 )
 
-// fill makes the request of a header block; false if h.malformed.
+// fill makes the request from a header block; false = that is malformed.
 func (st *stream) fill(h *head) bool {
 	r := &st.request
 	r.Method, r.Host = h.pseudo[pseudoMethod], h.pseudo[pseudoAuthority]
@@ -27,7 +27,7 @@ func (st *stream) fill(h *head) bool {
 	case h.padded && h.malformed == "":
 		st.writer.refusal = http.StatusBadRequest
 	}
-	if st.writer.refusal != 0 { // what is there of the head is enough for an answer
+	if st.writer.refusal != 0 { // what is known is enough for that answer
 		r.URL, r.RequestURI = &st.url, h.pseudo[pseudoPath]
 	} else {
 		h.header(st, r)
@@ -88,7 +88,7 @@ func (h *head) target(st *stream, r *http.Request) {
 	r.URL = u
 }
 
-// header makes the request's header of the fields.
+// header makes the request's header from the fields.
 func (h *head) header(st *stream, r *http.Request) {
 	values := make([]string, len(h.fields)) // of all fields in one piece
 	cookies, names, expects, trailers := 0, 0, false, false
@@ -123,7 +123,7 @@ func (h *head) header(st *stream, r *http.Request) {
 		r.Header[f.name] = values[i : i+1 : i+1]
 		names++
 	}
-	if len(r.Header) < names { // to look each time would cost more
+	if len(r.Header) < names { // a name came twice; to check each time would cost more
 		h.repeated(r.Header)
 	}
 	if cookies > 1 {
@@ -139,7 +139,7 @@ func (h *head) header(st *stream, r *http.Request) {
 	}
 }
 
-// repeated makes the header anew if fields came more than once.
+// repeated makes the header anew, with all values of fields that came more than once.
 func (h *head) repeated(header http.Header) {
 	clear(header)
 	for _, f := range h.fields {
@@ -149,8 +149,7 @@ func (h *head) repeated(header http.Header) {
 	}
 }
 
-// cookies puts a Cookie field together that came in n pieces (RFC 9113, section
-// 8.2.3).
+// cookies joins a Cookie field that came in n pieces (RFC 9113, section 8.2.3).
 func (h *head) cookies(n int) string {
 	crumbs := make([]string, 0, n)
 	for _, f := range h.fields {
@@ -171,7 +170,7 @@ func (h *head) host(r *http.Request, v string) {
 	}
 }
 
-// trailerOf makes a header of trailers; nil if there are none.
+// trailerOf makes a header from trailers; nil if there are none.
 func trailerOf(h *head) http.Header {
 	if len(h.fields) == 0 {
 		return nil

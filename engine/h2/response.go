@@ -16,8 +16,8 @@ import (
 	"detour/engine/wire"
 )
 
-// responseWriter is the http.ResponseWriter of a stream. Only the handler's
-// goroutine uses it, but for the deadlines.
+// responseWriter is the http.ResponseWriter of a stream. Only the handler's goroutine
+// may use it, except for the deadlines.
 type responseWriter struct {
 	st      *stream
 	head    bool // the answer has no body, as the request is HEAD
@@ -26,22 +26,22 @@ type responseWriter struct {
 	header    http.Header // the handler's, to be used again
 	status    int         // 0 = WriteHeader was not called
 	length    int64       // Content-Length as the handler declared it; -1 = it did not
-	written   int64
-	said      int64 // Content-Length as it is sent; -1 = it is not
-	excess    bool  // more than that was to be written
-	noBody    bool  // the status, or HEAD, has none
-	sent      bool  // the header is sent; written with Conn.mu held
-	done      bool  // the handler has returned; until a new stream has the writer
-	goAway    bool  // it said "Connection: close"
-	typed     bool  // Content-Type or Content-Encoding is there: nothing to guess
+	written   int64       // of the body, by the handler
+	said      int64       // Content-Length as it is sent; -1 = it is not
+	excess    bool        // the handler tried to write more than it declared
+	noBody    bool        // the status, or HEAD, has none
+	sent      bool        // the header is sent; written while Conn.mu is held
+	done      bool        // the handler has returned; until a new stream has the writer
+	goAway    bool        // the handler set "Connection: close"
+	typed     bool        // there is a Content-Type or Content-Encoding: nothing is guessed
 	dated     bool
 	trailers  []string // announced
 	*snapshot          // nil = before WriteHeader
 }
 
 // snapshot is what an answer needs while it is made: the header as it was when
-// WriteHeader was called, and the beginning of the body, which may turn out to
-// be all of it.
+// WriteHeader was called, and the beginning of the body, which may prove to be all of
+// it.
 type snapshot struct {
 	fields []answerField
 	held   int
@@ -54,8 +54,8 @@ type answerField struct {
 	value string
 }
 
-// holdBack is how much of a body is held back until the handler returns or
-// flushes: as net/http does, so that short answers have a length.
+// holdBack is how much of a body is held back until the handler returns or flushes, so
+// that short answers have a length. It is net/http's.
 const holdBack = 4 << 10
 
 var snapshots = sync.Pool{New: func() any { return new(snapshot) }}
@@ -150,7 +150,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	if err := w.allow(len(p)); err != nil {
 		return 0, err
 	}
-	if len(p) > len(w.body)-w.held && w.held > 0 { // what bufio does: sizes show in what is guessed
+	if len(p) > len(w.body)-w.held && w.held > 0 { // as bufio does: what is guessed of a body depends on its pieces
 		n := copy(w.body[w.held:], p)
 		w.held += n
 		if err := w.send(w.take(), false); err != nil {
@@ -202,7 +202,7 @@ func (w *responseWriter) allow(n int) error {
 	return nil
 }
 
-// take returns the bytes held back, which are to be sent now.
+// take returns the bytes held back, which must be sent now.
 func (w *responseWriter) take() []byte {
 	b := w.body[:w.held]
 	w.held = 0
@@ -247,8 +247,8 @@ func (w *responseWriter) release() {
 // errShort is why a stream is reset whose handler wrote less than it declared.
 var errShort = errors.New("h2: handler wrote less than declared Content-Length")
 
-// part is what is to be sent of an answer: its header, if it was not yet, then
-// data, and after the last of it the trailers.
+// part is a part of an answer that is to be sent: the header, unless it was sent
+// before, then data, and after the last of that the trailers.
 type part struct {
 	data     []byte
 	last     bool
@@ -256,8 +256,8 @@ type part struct {
 	trailers []answerField
 }
 
-// ends reports whether the stream ends with the last frame of data, or of the
-// header if there are none.
+// ends reports whether the stream ends with the last frame of data or, without data,
+// with the header.
 func (p *part) ends() bool { return p.last && len(p.trailers) == 0 && !p.short }
 
 // send sends data, with what goes before and, if it is the last, after it.
@@ -269,7 +269,7 @@ func (w *responseWriter) send(data []byte, last bool) error {
 	return w.sendPart(p)
 }
 
-// prepare does what can be done before Conn.mu is locked.
+// prepare does what needs no lock.
 func (w *responseWriter) prepare(data []byte, last bool) part {
 	p := part{data: data, last: last}
 	if last && !w.head {
@@ -290,7 +290,7 @@ func (w *responseWriter) sendPart(p part) error {
 	c := st.c
 	if err := c.waitRoom(st); err != nil {
 		if w.sent && w.head {
-			return nil // it ended with the header
+			return nil // the answer ended with the header
 		}
 		return err
 	}
@@ -317,13 +317,13 @@ func (w *responseWriter) sendPart(p part) error {
 		}
 		c.endSend(st)
 	}
-	if !w.done { // who is done flushes
+	if !w.done { // otherwise handlerDone writes
 		c.kick()
 	}
 	return nil
 }
 
-// sendData sends the data of p as windows and the output let it.
+// sendData sends the data of p as windows and output allow.
 func (c *Conn) sendData(st *stream, p *part) error {
 	for data := p.data; len(data) > 0; {
 		n, err := c.reserve(st, len(data))
@@ -332,7 +332,7 @@ func (c *Conn) sendData(st *stream, p *part) error {
 		}
 		var flags uint8
 		if n == len(data) {
-			c.earned += earnedWrite // not by a piece, which a dribbling window would have many of
+			c.earned += earnedWrite // once, however many pieces a trickle of window updates makes of it
 			if p.ends() {
 				flags = flagEndStream
 			}
@@ -349,7 +349,7 @@ func (c *Conn) sendData(st *stream, p *part) error {
 	return nil
 }
 
-// complete adds to the snapshot what only the beginning of the body tells.
+// complete adds to the snapshot what depends on the beginning of the body.
 func (w *responseWriter) complete(p []byte, last bool) {
 	allowed := wire.BodyAllowed(w.status)
 	if !w.typed && allowed && len(p) > 0 {
@@ -362,11 +362,11 @@ func (w *responseWriter) complete(p []byte, last bool) {
 		w.said = int64(len(p))
 	}
 	if !w.dated {
-		w.fields = append(w.fields, answerField{name: wireNameOf("Date")}) // Conn knows
+		w.fields = append(w.fields, answerField{name: wireNameOf("Date")}) // appendBlock fills it in
 	}
 }
 
-// trailerFields are the trailers that the handler has set, in the order of their
+// trailerFields returns the trailers that the handler has set, in the order of their
 // names.
 func (w *responseWriter) trailerFields() []answerField {
 	var fields []answerField

@@ -25,12 +25,12 @@ type stream struct {
 	request http.Request
 	context lifetime.Context
 	body    requestBody
-	hasBody bool // the client sends one; else nobody uses body
+	hasBody bool // the client sends one; otherwise body is not used
 	writer  responseWriter
 
-	bare   http.Request // what request begins as: it has the context, which only net/http can give it
-	header http.Header  // the request's, to be used again
-	url    url.URL      // the request's, if its path is plain
+	bare   http.Request // what request begins as: with the context, which only net/http can put there
+	header http.Header  // of the request, to be used again
+	url    url.URL      // of the request, if its path is plain
 
 	writable sync.Cond // its window grew, its turn came, or it ended
 	streamState
@@ -39,24 +39,24 @@ type stream struct {
 // streamState is what Conn.mu guards of a stream.
 type streamState struct {
 	err        error     // why it ended for its handler; nil = it has not
-	queued     bool      // is in c.turns, and has not its turn
-	waitsSince time.Time // a Write, for a window or its turn, or has its turn and goes on; zero = none does
-	silent     bool      // by design: ProgressTimeout is not for it
-	returned   bool      // the handler has: WriteTimeout is for what waits
+	queued     bool      // it is in c.turns, and it is not its turn
+	waitsSince time.Time // since when a Write waits for a window or its turn, or since its turn began; zero = none waits
+	silent     bool      // it may be, by design: ProgressTimeout does not apply
+	returned   bool      // the handler has: WriteTimeout applies to what still waits
 	sendWindow int64
 	recvWindow int64
-	recvUnsent int   // what the client may send besides, but was not told yet
+	recvUnsent int   // what the client may send beyond that, but was not told yet
 	declared   int64 // Content-Length; -1 = none
 	missing    int64 // of declared
 	recvEnded  bool
 	started    bool      // has a handler
-	readBy     time.Time // deadlines; zero = none
+	readBy     time.Time // deadlines of the handler; zero = none
 	writeBy    time.Time
-	resetBy    time.Time // it is answered, but not all of the request has come; zero = that is not so
+	resetBy    time.Time // it is answered before all of the request has come, and reset at the latest then; zero = it is not
 }
 
-// open makes the stream of a request and has it handled, at once or when a
-// handler is to spare.
+// open opens the stream of a request, which is handled at once, or as soon as there
+// are fewer handlers than Limits.Streams.
 func (c *Conn) open(st *stream) {
 	st.sendWindow = c.peerWindow
 	st.recvWindow = int64(c.limits.StreamWindow)
@@ -129,13 +129,13 @@ func (c *Conn) reset(id uint32, st *stream, code errCode, reason string) {
 	c.closeStream(st, endedByUs, streamError{code, reason})
 }
 
-// detach ends a stream for its handler, which may still run.
+// detach ends a stream for its handler, which may still be running.
 func (c *Conn) detach(st *stream, err error) {
 	if st.err != nil {
 		return
 	}
 	st.err = err
-	st.context.Cancel() // first: who finds the body broken off asks it why
+	st.context.Cancel() // first, as whoever finds the body broken off asks it why
 	if st.hasBody {
 		st.body.end(err)
 	}
@@ -143,7 +143,7 @@ func (c *Conn) detach(st *stream, err error) {
 	c.changed.Broadcast()
 }
 
-// closeStream ends a stream for both sides. Its handler may still run.
+// closeStream ends a stream for both sides. Its handler may still be running.
 func (c *Conn) closeStream(st *stream, how ending, err error) {
 	if c.streams[st.id] != st {
 		return
@@ -163,9 +163,9 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 	}
 }
 
-// credit lets the client send n bytes more, on the connection and on st if it
-// is not nil. It is told so in steps of a quarter of a window: a larger one would
-// have it wait for the way of more, a smaller one would cost a write more often.
+// credit lets the client send n bytes more, on the connection and, if st is not nil,
+// on st. The client is told in steps of a quarter of a window: with larger ones it
+// would have to wait for an update on its way, smaller ones would cost more writes.
 func (c *Conn) credit(st *stream, n int) {
 	if c.recvUnsent += int64(n); c.recvUnsent >= int64(c.limits.ConnWindow/4) && !c.closing {
 		c.room(frameHeader + 4)
@@ -184,7 +184,7 @@ func (c *Conn) credit(st *stream, n int) {
 	}
 }
 
-// setSilent lifts ProgressTimeout.
+// setSilent lifts ProgressTimeout for st.
 func (st *stream) setSilent() {
 	st.c.mu.Lock()
 	defer st.c.mu.Unlock()

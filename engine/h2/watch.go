@@ -2,9 +2,9 @@ package h2
 
 import "time"
 
-// watch is the watchdog's duty: connections that are idle, headers that do not
-// come to an end, and the deadlines that handlers have set. There is one timer
-// for all of it, as most deadlines are never reached.
+// watch is what the watchdog does: it looks for a connection that is idle, headers
+// that do not come to an end, clients that stall, and deadlines of handlers. One timer
+// serves all of this, as most deadlines are never reached.
 func (c *Conn) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,7 +40,7 @@ func (c *Conn) watch() {
 	c.kick()
 }
 
-// watchBy has the watchdog look at t at the latest.
+// watchBy makes the watchdog look at t at the latest.
 func (c *Conn) watchBy(t time.Time) {
 	if t.Before(c.watchAt) {
 		c.watchAt = t
@@ -48,7 +48,7 @@ func (c *Conn) watchBy(t time.Time) {
 	}
 }
 
-// headerBegun has the watchdog look at a header of which only a part is there.
+// headerBegun makes the watchdog look after a header of which only a part is there.
 func (c *Conn) headerBegun() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// wake has a worker take the first of c.waiting, if there is one and none is on
-// its way. It does the same before it begins: so each request has its worker as
-// soon as the one before it keeps that busy, but those that are answered at once
-// are all answered by one.
+// wake makes a worker take the first of c.waiting, unless there is none or a worker is
+// on its way already. That worker calls wake, too, before it runs the handler. So a
+// request gets a worker of its own as soon as the one before it keeps its worker busy,
+// while requests that are answered at once are all answered by the same one.
 func (c *Conn) wake() {
 	if c.waking || len(c.waiting) == 0 || c.handlers >= c.limits.Streams {
 		return
@@ -19,7 +19,7 @@ func (c *Conn) wake() {
 	c.workers.Do((*answering)(c))
 }
 
-// answering is the workers.Job to run the handlers of requests that wait.
+// answering is the workers.Job that runs the handlers of waiting requests.
 type answering Conn
 
 func (a *answering) Do() {
@@ -39,8 +39,8 @@ func (a *answering) Do() {
 	over = true
 }
 
-// next returns a request for a worker, which was woken for it or not; nil = there
-// is none, and the worker is done.
+// next returns a request for a worker; nil = there is none, and the worker is done.
+// woken says that it was woken for this one.
 func (c *Conn) next(woken bool) *stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,8 +60,8 @@ func (c *Conn) stopWorking() {
 	}
 }
 
-// take returns the request that waits longest for a handler; nil = none does, or
-// there are enough handlers.
+// take returns the request that has waited longest for a handler; nil = none waits, or
+// there are as many handlers as there may be.
 func (c *Conn) take() *stream {
 	if len(c.waiting) == 0 || c.handlers >= c.limits.Streams {
 		return nil
@@ -79,7 +79,7 @@ func (c *Conn) run(st *stream) {
 	returned := false
 	defer func() {
 		if !returned {
-			c.aborted(st, recover()) // no value: runtime.Goexit
+			c.aborted(st, recover()) // nil = runtime.Goexit
 		}
 		c.handlerDone(st, returned)
 	}()
@@ -106,8 +106,8 @@ func (c *Conn) aborted(st *stream, v any) {
 	}
 }
 
-// handlerDone ends the answer of a handler that is done, frees what the request
-// held, and writes what is to be written.
+// handlerDone ends the answer of a handler that is done, frees what the request held,
+// and writes the output.
 func (c *Conn) handlerDone(st *stream, returned bool) {
 	if form := st.request.MultipartForm; form != nil {
 		_ = form.RemoveAll()
@@ -122,12 +122,12 @@ func (c *Conn) handlerDone(st *stream, returned bool) {
 	flush := !c.flushing && len(c.out) > 0
 	if flush {
 		c.flushing = true // this goroutine has nothing better to do
-		c.wake()          // but may be long at it: another one takes its place
+		c.wake()          // but that may take long, so another one takes its place
 	}
 	alone := c.handlers == 0 && len(c.waiting) == 0 && c.in.asleep.Load()
 	c.mu.Unlock()
 	st.writer.release()
-	if returned { // after a panic, somebody may have been left with a part of it
+	if returned { // after a panic somebody may still have a part of it
 		st.recycle()
 	}
 	if flush {
@@ -141,8 +141,8 @@ var headerTooLarge http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _
 	_, _ = w.Write([]byte("<h1>HTTP Error 431</h1><p>Request Header Field(s) Too Large</p>"))
 })
 
-// badRequest tells whoever wrote a client by hand what to look for: a reset, which
-// other malformed requests get, says nothing.
+// badRequest tells the author of a client what to look for. A reset, with which other
+// malformed requests are refused, says nothing.
 var badRequest http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "400 Bad Request: "+paddedReason, http.StatusBadRequest)
 })
