@@ -37,13 +37,14 @@ func SetAll(name string, data []byte, all bool, except []string) ([]byte, error)
 	var lines []*node // to take away
 	var missing []string
 
-	own := func(n *node) bool { return n != nil && !(marked(data, n) && !all) }
+	// What SetAll added for all = true goes again with all = false.
+	goes := func(n *node) bool { return n != nil && !all && marked(data, n) }
 	n := table.member("all")
 	switch {
-	case own(n) && c.Offline.All != all:
-		edits = append(edits, setValue(n, strconv.FormatBool(all)))
-	case n != nil && !own(n):
+	case goes(n):
 		lines = append(lines, n)
+	case n != nil && c.Offline.All != all:
+		edits = append(edits, setValue(n, strconv.FormatBool(all)))
 	case n == nil && all:
 		missing = append(missing, "all = true")
 	}
@@ -51,7 +52,7 @@ func SetAll(name string, data []byte, all bool, except []string) ([]byte, error)
 
 	n = table.member("except")
 	switch {
-	case n != nil && !own(n) && len(names) == 0:
+	case goes(n) && len(names) == 0:
 		lines = append(lines, n)
 		want.Offline.Except = nil
 	case n != nil && except == nil && !all:
