@@ -22,9 +22,10 @@ const (
 	// dialTimeout is enough for two lost SYNs on a local network, where an
 	// upstream lives; a visitor should not wait longer for a dead one.
 	dialTimeout = 3 * time.Second
-	// handshakeTimeout bounds the TLS handshake, which computes on small
-	// machines too.
-	handshakeTimeout = 5 * time.Second
+	// handshakeTimeout bounds the TLS handshake, for which a program has to have a
+	// moment. One that is busy with something else is waited for as long as by the
+	// standard library's own client.
+	handshakeTimeout = 10 * time.Second
 	// idleTimeout keeps connections over the pauses of a visitor who reads.
 	// Application servers close after 5 s to 75 s themselves. If they say when, in
 	// Keep-Alive, engine/client stops before; else a request that met the dying
