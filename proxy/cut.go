@@ -168,11 +168,12 @@ func (e *exchanges) abort(l leaving) {
 // Cut ends what is in flight for host, a Route's Host, at the end of a drain;
 // swap in a Table first in which it takes no more. WebSockets get a close
 // frame with code (RFC 6455, 7.4: 1001 going away), both sides of them, and
-// five seconds to answer it; event streams that were asked for with GET end where
-// they are. Other requests get time until the deadline of ctx; then all that is left is aborted. When
-// ctx is cancelled, because the host came back, they are let alone. Bypassed
-// requests stay. Cut returns when nothing is left, all has been aborted, or ctx
-// is cancelled. It may be called from several goroutines.
+// five seconds to answer it; event streams that were asked for with GET end
+// where they are. Other requests get time until the deadline of ctx; then all
+// that is left is aborted. When ctx is cancelled, because the host came back,
+// they are let alone. Bypassed requests stay. Cut returns when nothing is left,
+// all has been aborted, or ctx is cancelled. It may be called from several
+// goroutines.
 func (h *Handler) Cut(ctx context.Context, host string, code int) {
 	rt := h.table.Load().Lookup(host)
 	if rt == nil {

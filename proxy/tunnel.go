@@ -130,7 +130,8 @@ func (t *tunnel) copyUp() {
 	}
 }
 
-// lastWords limits how long the other direction of a WebSocket goes on.
+// lastWords limits how long what is left of a WebSocket goes on, as one end is
+// gone.
 func (t *tunnel) lastWords() {
 	if t.down.frames != nil {
 		t.limit(halfClosed)

@@ -435,8 +435,6 @@ type pipeEnd struct{ net.Conn }
 func (e pipeEnd) CloseRead() error  { return e.SetReadDeadline(time.Unix(1, 0)) }
 func (e pipeEnd) CloseWrite() error { return errors.ErrUnsupported }
 
-// A peer that does not answer a close frame, or does not even read it, is not
-// waited for longer than it takes to answer.
 // Silence has no limit, but an end that takes nothing of what it is sent has
 // one, whichever it is.
 func TestStuckTunnelEnds(t *testing.T) {
@@ -466,6 +464,64 @@ func TestStuckTunnelEnds(t *testing.T) {
 	}
 }
 
+// pipeUpstream switches to WebSocket and hands out the other end.
+type pipeUpstream chan net.Conn
+
+func (u pipeUpstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	end, other := net.Pipe()
+	u <- other
+	return &http.Response{
+		StatusCode: http.StatusSwitchingProtocols, ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Upgrade":                {"websocket"},
+			"Sec-Websocket-Accept":   {websocketAccept(r.Header.Get("Sec-WebSocket-Key"))},
+			"Sec-Websocket-Protocol": {"chat"},
+		},
+		Body: pipeEnd{end},
+	}, nil
+}
+
+// A client that is gone is noticed also while the upstream takes nothing.
+func TestClientLeavesStuckUpstream(t *testing.T) {
+	upstreams := make(pipeUpstream, 1)
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: "stuck"}, rt: func(UpstreamOptions) http.RoundTripper { return upstreams }})
+	for _, protocol := range []string{"h2", "h3"} {
+		t.Run(protocol, func(t *testing.T) {
+			c := openWebSocket(t, r.edge, protocol, "/")
+			upstream := <-upstreams
+			defer upstream.Close()
+			limited := func() bool {
+				r.handler.tunnels.mu.Lock()
+				defer r.handler.tunnels.mu.Unlock()
+				for tn := range r.handler.tunnels.open {
+					tn.mu.Lock()
+					defer tn.mu.Unlock()
+					return tn.timer != nil
+				}
+				return false
+			}
+			c.Write(wsFrame(1, []byte("hello")))
+			if _, err := io.ReadFull(upstream, make([]byte, 1)); err != nil { // and no more
+				t.Fatal(err)
+			}
+			if limited() {
+				t.Error("the tunnel is limited although its client is there")
+			}
+			if s, ok := c.(*http3.RequestStream); ok {
+				s.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+				s.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+			} else {
+				c.Close()
+			}
+			eventually(t, "an end of the tunnel is set", limited)
+			upstream.Close()
+			eventually(t, "no tunnel", func() bool { return r.route.Stats.Streams.Load() == 0 })
+		})
+	}
+}
+
+// A peer that does not answer a close frame, or does not even read it, is not
+// waited for longer than it takes to answer.
 func TestGoodbyeIsLimited(t *testing.T) {
 	for _, tt := range []struct{ reads, halfClosed bool }{{true, false}, {false, false}, {true, true}} {
 		synctest.Test(t, func(t *testing.T) {

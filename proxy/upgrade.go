@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"detour/engine/lifetime"
 	"detour/engine/socket"
 )
 
@@ -124,6 +125,12 @@ func (f *forwarding) switchProtocols(res *http.Response, protocol, key string) {
 	}
 	if err := t.greet(greeting); err != nil {
 		f.abort(fmt.Errorf("%w: %w", errClientGone, err))
+	}
+	if extended {
+		// The stream is not read while the upstream takes nothing, so reading does
+		// not tell that the client is gone.
+		stop := lifetime.AfterFunc(f, t.lastWords)
+		defer stop()
 	}
 	f.rt.Stats.Streams.Add(1)
 	defer f.rt.Stats.Streams.Add(-1)
