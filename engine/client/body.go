@@ -11,7 +11,7 @@ import (
 	"detour/engine/wire"
 )
 
-// errBodyClosed is what http.Transport's says too.
+// errBodyClosed has the words of http.Transport's.
 var errBodyClosed = errors.New("read on closed response body")
 
 // bodyFraming is what tells the end of a body.
@@ -24,7 +24,7 @@ const (
 	framedByClose
 )
 
-// The states of a body. One goroutine may read, while another one closes.
+// The states of a body. One goroutine may read while another one closes.
 const (
 	bodyIdle    int32 = iota
 	bodyReading       // whoever reads owns the exchange
@@ -32,7 +32,7 @@ const (
 	bodyEnded // err is set, the exchange is over
 )
 
-// Read implements io.Reader for the answer's body. The last bytes come with
+// Read implements io.Reader for the answer's body. The last bytes come together with
 // io.EOF; a body that broke off ends with another error.
 func (x *exchange) Read(p []byte) (int, error) {
 	if !x.state.CompareAndSwap(bodyIdle, bodyReading) {
@@ -69,20 +69,20 @@ func (x *exchange) bodyError(err error) error {
 	return x.exchangeError(err)
 }
 
-// Close implements io.Closer for the answer's body. It may be called while
-// another goroutine reads, whose Read then fails. A connection on which more of
-// the body would come is closed.
+// Close implements io.Closer for the answer's body. It may be called while another
+// goroutine reads, whose Read then fails. If more of the body would come on the
+// connection, that is closed.
 func (x *exchange) Close() error {
 	switch x.state.Swap(bodyClosed) {
 	case bodyIdle:
 		x.finish(x.skipRest())
 	case bodyReading:
-		x.c.close() // the reader finishes
+		x.c.close() // the reader calls finish
 	}
 	return nil
 }
 
-// skipRest reports whether all of the body is here, and drops it.
+// skipRest skips the rest of the body if all of it is here, and reports whether it is.
 func (x *exchange) skipRest() bool {
 	rest := x.buf.rest()
 	if x.framing != framedByLength || int64(len(rest)) < x.left {
@@ -95,8 +95,8 @@ func (x *exchange) skipRest() bool {
 // errEarlyEnd is the end of the connection where more had to come.
 var errEarlyEnd = errors.New("early end")
 
-// readBody reads the body, whose end is io.EOF; that of the connection is
-// errEarlyEnd unless it means the same.
+// readBody reads the body, at whose end it returns io.EOF. The end of the connection is
+// errEarlyEnd, unless it is what ends the body.
 func (x *exchange) readBody(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -128,7 +128,7 @@ func early(err error) error {
 	return err
 }
 
-// readPlain reads from the buffer, or around it.
+// readPlain reads from the buffer or, if that is empty and p is large, past it.
 func (x *exchange) readPlain(p []byte) (int, error) {
 	if x.buf.r == x.buf.w {
 		if len(p) >= bufferSize/2 {
@@ -143,8 +143,7 @@ func (x *exchange) readPlain(p []byte) (int, error) {
 	return n, nil
 }
 
-// readChunks reads a chunked body. What is received straight into p loses its
-// framing there.
+// readChunks reads a chunked body. What is received straight into p is decoded there.
 func (x *exchange) readChunks(p []byte) (int, error) {
 	for x.framing == framedByChunks {
 		var data, n int
@@ -208,8 +207,8 @@ func (x *exchange) refill() error {
 	return err
 }
 
-// receiveInto reads from the connection, behind the head. A deadline that passes
-// is an old one, or says when to look after the request's body.
+// receiveInto reads from the connection, after the head. A deadline that passes is an
+// old one, or says when to look after the request's body.
 func (x *exchange) receiveInto(p []byte) (int, error) {
 	for again := false; ; again = true {
 		n, err := x.c.nc.Read(p)
@@ -217,7 +216,7 @@ func (x *exchange) receiveInto(p []byte) (int, error) {
 			continue
 		}
 		if n > 0 {
-			err = nil // it comes again
+			err = nil // it will come again
 		}
 		return n, err
 	}

@@ -10,10 +10,10 @@ import (
 // the beginning of its body.
 const bufferSize = 8 << 10
 
-// buffer is what an exchange has while it lasts: for the request head, then for
-// what is received.
+// buffer is the memory of an exchange: at first for the request head, then for what is
+// received.
 type buffer struct {
-	b      []byte // of the size it may be filled to
+	b      []byte // all of it may be filled
 	r, w   int    // b[r:w] was received and not used yet
 	fields []wire.Field
 }
@@ -26,7 +26,7 @@ func takeBuffer() *buffer { return buffers.Get().(*buffer) }
 
 func (b *buffer) release() {
 	if len(b.b) > bufferSize || cap(b.fields) > 256 {
-		return // large ones are rare
+		return // large ones are rare, and not worth keeping
 	}
 	b.fields = b.fields[:0]
 	b.r, b.w = 0, 0
@@ -36,7 +36,7 @@ func (b *buffer) release() {
 func (b *buffer) rest() []byte { return b.b[b.r:b.w] }
 func (b *buffer) free() []byte { return b.b[b.w:] }
 
-// makeRoom makes sure that free is not empty, up to limit bytes of rest; it
+// makeRoom makes sure that free is not empty, unless rest has limit bytes already, and
 // reports whether it could.
 func (b *buffer) makeRoom(limit int) bool {
 	if b.w < len(b.b) {

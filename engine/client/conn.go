@@ -15,13 +15,13 @@ type conn struct {
 	ready  func(fd uintptr) bool
 	abort  func()    // closes nc from another goroutine
 	reused bool      // it has served a request
-	asked  time.Time // when its last request began; of the end nobody knows without another look at the clock
-	usable time.Time // not for another request from then on; zero = the last answer did not say
+	asked  time.Time // when its last request began; to know when it ended would take another look at the clock
+	usable time.Time // until when it may be used for another request; zero = the last answer did not say
 
-	idle     int       // sweeps that met it since it is kept; guarded by Transport.mu
-	deadline time.Time // of reads, as set; zero = none
+	idle     int       // sweeps that have met it since it was put back; guarded by Transport.mu
+	deadline time.Time // of reads, as it was set; zero = none
 
-	// For ready, while x reads the first bytes of its answer.
+	// For ready, while x waits for the first bytes of its answer.
 	x     *exchange
 	probe [1]byte
 	n     int
@@ -43,28 +43,29 @@ func newConn(nc net.Conn) *conn {
 
 func (c *conn) close() { _ = c.nc.Close() } // nothing is lost that anybody waits for
 
-// closeMargin is how long before its upstream closes it a connection is used for
-// the last time: for the way there, and an upstream whose clock ticks in seconds.
+// closeMargin is how long before its upstream closes it a connection may be used for
+// the last time: the request needs time to get there, and some upstreams count in
+// whole seconds.
 const closeMargin = time.Second
 
-// keepFor says that the upstream closes the connection after that many seconds
-// without use. It counts them from the end of its answer, which nobody here knows:
-// from now on, as the answer's head has just come, they end too early at worst.
+// keepFor notes that the upstream closes the connection after that many seconds
+// without use. It counts them from the end of its answer, which is not known here.
+// Counted from now, when the answer's head has just come, they end too early at worst.
 func (c *conn) keepFor(seconds int64) {
 	keep := time.Duration(seconds) * time.Second
 	c.usable = time.Now().Add(keep - min(closeMargin, keep/2))
 }
 
-// maxRest is how long a connection may have rested for a request that must not be
-// sent twice, if its upstream does not say how long it keeps it. Of the servers that
-// do not, gunicorn is the quickest to close by default, after two seconds. The rest
-// is counted from when the last request began, so one behind an answer that took a
-// second gets a new connection, too: beside that second nobody feels it.
+// maxRest is how long a connection may have rested if a request must not be sent twice
+// and the upstream does not say how long it keeps connections. Of such upstreams
+// gunicorn closes first by default, after two seconds. The rest is counted from when
+// the last request began, so a request that follows an answer that took a second gets
+// a new connection, too: compared with that second nobody notices.
 const maxRest = time.Second
 
-// stillUsable reports whether a kept connection may be used again, for a request
-// that must be sent once only or for another, as far as its last answer and its age
-// say. It forgets the former: the next answer counts then.
+// stillUsable reports whether a kept connection may be used again, as far as its last
+// answer and its age tell. once says that the request must not be sent twice. What the
+// last answer said is forgotten, as that of the next one counts then.
 func (c *conn) stillUsable(once bool) bool {
 	if c.usable.IsZero() {
 		return !once || time.Since(c.asked) < maxRest
@@ -74,16 +75,16 @@ func (c *conn) stillUsable(once bool) bool {
 	return time.Now().Before(until)
 }
 
-// setDeadline sets the deadline of reads; zero = none. That it cannot be set
-// means that the connection is closed, which the next read tells.
+// setDeadline sets the deadline of reads; zero = none. If it cannot be set the
+// connection is closed, which the next read tells.
 func (c *conn) setDeadline(d time.Time) {
 	c.deadline = d
 	_ = c.nc.SetReadDeadline(d)
 }
 
-// exchangeFirst sends x's request and waits for the first bytes of the answer,
-// once: a deadline that passed is the caller's to judge. Called again, it
-// continues. errStale says that nothing was sent.
+// exchangeFirst sends x's request and waits for the first bytes of the answer. When a
+// deadline passes it returns, and may be called again to go on. errStale means that
+// nothing was sent.
 func (c *conn) exchangeFirst(x *exchange) (int, error) {
 	if c.raw == nil {
 		if !x.sent {

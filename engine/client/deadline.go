@@ -2,16 +2,16 @@ package client
 
 import "time"
 
-// A deadline costs a third of a microsecond to set, and a request nearly never
-// meets one. So it is set only if none is in force that passes sooner: when one
-// that was set for an earlier request passes, it is moved to where it belongs.
+// A deadline takes a third of a microsecond to set, and hardly any request reaches one.
+// So it is set only if none that passes sooner is in force. When one that was set for
+// an earlier request passes, it is moved to where it belongs.
 
 // armDeadline makes sure that a read returns when the time for the response
 // head is over, or before.
 func (x *exchange) armDeadline(now time.Time) {
 	end, limited := x.headDeadline(now)
 	if !limited {
-		return // one in force is found out to be none when it passes
+		return // if one is in force, stillTime removes it when it passes
 	}
 	if d := x.c.deadline; d.After(now) && !d.After(end) {
 		return
@@ -39,14 +39,14 @@ func (x *exchange) headDeadline(now time.Time) (end time.Time, limited bool) {
 	return now.Add(o.ResponseTimeout), true // look again
 }
 
-// stillTime is called when a deadline passed before the head was here. It
-// reports whether the wait goes on.
+// stillTime is called when a deadline has passed before the head was here. It reports
+// whether the wait goes on.
 func (x *exchange) stillTime() bool {
 	now := time.Now()
 	end, limited := x.headDeadline(now)
 	if x.expecting && !end.After(now) {
 		x.expecting = false
-		if x.sent { // else the body goes with the head
+		if x.sent { // otherwise the body will go with the head
 			x.startBody()
 		}
 		end, limited = x.headDeadline(now)
@@ -58,10 +58,10 @@ func (x *exchange) stillTime() bool {
 	return true
 }
 
-// stillMoves is called when a deadline passed behind the head, and with again if
-// one did before in the same read. It reports whether to read on. Behind the
-// head nothing limits an answer; but if a piece of the body does not go out
-// while nothing comes in either, the upstream has the time it had before.
+// stillMoves is called when a deadline has passed after the head. again says that it is
+// not the first in the same read. It reports whether to read on. After the head nothing
+// limits an answer; but if a piece of the request's body does not go out while nothing
+// comes in either, the upstream has no more than ResponseTimeout.
 func (x *exchange) stillMoves(again bool) bool {
 	limit := x.t.o.ResponseTimeout
 	if limit <= 0 || !x.sending() || x.body.ended.Load() != 0 {

@@ -16,13 +16,13 @@ import (
 	"detour/engine/wire"
 )
 
-// errSlow tells an operator more than the read's own "raw-read tcp" would.
+// errSlow tells an operator more than the error of the read, "raw-read tcp".
 var errSlow = fmt.Errorf("waiting for the upstream's answer: %w", os.ErrDeadlineExceeded)
 
 var errHeadLong = errors.New("upstream's response head, or its trailers, are too long")
 
-// exchange is one request and its answer, whose body it is. All but Close runs
-// in the goroutine that called RoundTrip, and then in the one that reads the body.
+// exchange is one request and its answer, and is the answer's body, too. All but Close
+// runs in the goroutine that called RoundTrip, and then in the one that reads the body.
 type exchange struct {
 	t     *Transport
 	req   *http.Request
@@ -31,11 +31,11 @@ type exchange struct {
 	stop  func() bool // ends the watch over the request's context
 	start time.Time
 
-	head      int     // the request head is buf.b[:head] until it is sent
-	sent      bool    // the request was, or its body is on its way
+	head      int     // until it is sent, the request head is buf.b[:head]
+	sent      bool    // the request was sent, or its body is on its way
 	body      *upload // nil = the request has none
 	expecting bool    // body waits for a 100
-	began     bool    // a byte of the answer came
+	began     bool    // a byte of the answer has come
 
 	buf     *buffer
 	res     http.Response
@@ -68,7 +68,7 @@ func (x *exchange) prepare() error {
 	return nil
 }
 
-// run exchanges the request for an answer over c, which is then res. After an
+// run sends the request over c and receives the answer, which is then res. After an
 // error c is closed and the buffer is gone.
 func (x *exchange) run(ctx context.Context, c *conn) error {
 	x.c = c
@@ -81,18 +81,18 @@ func (x *exchange) run(ctx context.Context, c *conn) error {
 	}
 	x.stop()
 	if c.reused && !x.began && isTimeout(err) {
-		x.t.dropIdle() // they may lead to a machine that is gone without a word
+		x.t.dropIdle() // they may lead to a machine that vanished
 	}
-	err = x.exchangeError(err) // before the close makes an upload fail too
+	err = x.exchangeError(err) // now, before close makes an upload fail too
 	c.close()
 	x.buf.release()
 	return err
 }
 
-// sending reports whether the body is, or was, sent by somebody who closes it.
+// sending reports whether the body is being sent, or was. Then the upload closes it.
 func (x *exchange) sending() bool { return x.body != nil && x.body.started }
 
-// receive waits for the final answer. 1xx are passed to the trace.
+// receive waits for the final answer. The trace gets the 1xx.
 func (x *exchange) receive() error {
 	x.armDeadline(x.start)
 	limit := x.t.o.HeadLimit
@@ -188,9 +188,8 @@ func (x *exchange) firstByte() {
 	}
 }
 
-// send sends the request, or lets its body do that; the connection is sound.
-// It must not close it: the poller, which may be what calls, would wait for
-// itself.
+// send sends the request, or has the upload do that. The connection is sound. It must
+// not be closed here: the poller, which may be the caller, would wait for itself.
 func (x *exchange) send() error {
 	x.sent = true
 	if x.trace != nil && x.trace.GotConn != nil {
@@ -206,11 +205,11 @@ func (x *exchange) send() error {
 	} else {
 		x.startBody()
 	}
-	return nil // whoever sends the body learns of it
+	return nil // of a failure the upload learns
 }
 
-// fatal is err if it cannot be that the upstream has answered and closed. Then
-// the answer is still to be read: reading tells what happened.
+// fatal is err, the failure of a write, or nil if the upstream may have answered and
+// closed: then there may be an answer to read, and reading tells what happened.
 func fatal(err error) error {
 	if err == nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 		return nil
@@ -238,7 +237,7 @@ func (x *exchange) interim(status int, block []byte) error {
 
 // finish ends the exchange: the connection is kept, if it may be, or closed.
 func (x *exchange) finish(clean bool) {
-	watched := x.stop() // false: it is being closed
+	watched := x.stop() // false = the context has ended, and the connection is being closed
 	keep := clean && watched && x.reuse && x.buf.r == x.buf.w && (x.body == nil || x.body.done())
 	x.buf.release()
 	x.buf = nil

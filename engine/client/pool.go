@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// take returns the kept connection that was used last, which is the likeliest
-// to be sound and lets the others grow old; nil = none.
+// take returns the kept connection that was used last, which is the most likely to be
+// sound, and leaves the others to grow old; nil = none.
 func (t *Transport) take() *conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -54,17 +54,17 @@ func (t *Transport) scheduleSweep() {
 	}
 }
 
-// A kept connection's age is counted in sweeps, of which IdleTimeout has four:
-// the first that meets it may come at once.
+// The age of a kept connection is counted in sweeps, four of which take IdleTimeout.
+// The first that meets it may come at once.
 const (
-	sweepsRested = 2 // it has rested for a quarter at least, so it is worth a look
-	sweepsOld    = 4 // it will be over IdleTimeout before the next sweep
+	sweepsRested = 2 // it has rested for a quarter of IdleTimeout at least, so it is worth a look
+	sweepsOld    = 4 // it will be older than IdleTimeout at the next sweep
 )
 
 func (t *Transport) sweepEvery() time.Duration { return t.o.IdleTimeout / 4 }
 
-// sweep closes the connections whose time is over, and those that the upstream
-// has closed, which so are let go soon.
+// sweep closes the connections whose time is over, and those that the upstream has
+// closed, so that they do not lie about until they are wanted.
 func (t *Transport) sweep() {
 	t.mu.Lock()
 	t.sweeps = false
@@ -91,8 +91,8 @@ func (t *Transport) sweep() {
 	}
 }
 
-// restore puts the connections that sweep has looked at back, or returns them
-// when they are not wanted any more.
+// restore puts back the connections that sweep has checked, or returns them if they
+// are not wanted any more.
 func (t *Transport) restore(rested []*conn) (unwanted []*conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -104,8 +104,8 @@ func (t *Transport) restore(rested []*conn) (unwanted []*conn) {
 	return nil
 }
 
-// CloseIdleConnections closes the connections that are not in use, and those
-// that are when their answer has been read, unless another request comes first.
+// CloseIdleConnections closes the connections that are not in use. Those that are in
+// use are closed when their answer has been read, unless another request comes first.
 func (t *Transport) CloseIdleConnections() {
 	t.mu.Lock()
 	t.retired = true

@@ -13,14 +13,14 @@ import (
 
 const canProbe = true
 
-// onReady is what the poller calls: before it waits, and when there is something
-// to read. It returns true when c.n and c.err hold a result.
+// onReady is called by the poller, before it waits and when there is something to read.
+// It returns true when c.n and c.err hold a result.
 //
-// First it looks whether the connection is sound: a read must find nothing. An
-// end, or bytes that nobody asked for, would be taken for the answer to x. The
-// poller was armed before that read, so whatever arrives after it ends the wait:
-// the request is sent right here, and the read that would find nothing, as the
-// upstream has had no time to answer, is left out.
+// At first it checks that the connection is sound: a read must find nothing. The end of
+// the connection, or bytes that nobody asked for, would be taken for the answer to x.
+// The poller was armed before that read, so whatever arrives later ends the wait. So the
+// request can be sent right here, without the usual read after it, which would find
+// nothing, as the upstream has had no time to answer.
 func (c *conn) onReady(fd uintptr) bool {
 	if !c.x.sent {
 		n, err := socket.Read(fd, c.probe[:])
@@ -42,8 +42,8 @@ func (c *conn) onReady(fd uintptr) bool {
 	return true
 }
 
-// firstWords is what the end of a new connection, or bytes on it, mean before a
-// request is sent.
+// firstWords is the error for a new connection that has ended, or has brought bytes,
+// before a request was sent.
 func firstWords(n int, err syscall.Errno) error {
 	if err := readError(n, err); err != nil {
 		return err
@@ -51,7 +51,7 @@ func firstWords(n int, err syscall.Errno) error {
 	return errUnasked
 }
 
-// readError is what a read of n bytes that did not have to wait means.
+// readError is the error of a read that did not wait, and brought n bytes.
 func readError(n int, err syscall.Errno) error {
 	switch {
 	case err != 0:
@@ -62,7 +62,7 @@ func readError(n int, err syscall.Errno) error {
 	return nil
 }
 
-// sound reports whether the connection, which nobody uses, may be used again.
+// sound reports whether the connection, which is not in use, may be used again.
 func (c *conn) sound() bool {
 	c.setDeadline(time.Time{})
 	silent := false

@@ -73,8 +73,8 @@ func appendTarget(b []byte, req *http.Request) []byte {
 	return b
 }
 
-// ours reports whether a field follows from the request itself. A header may
-// have it all the same, in any spelling.
+// ours reports whether a field is written from what Request says otherwise. A header
+// may have it all the same, in any spelling.
 func ours(name string) bool {
 	switch len(name) {
 	case len("host"):

@@ -8,8 +8,8 @@ import (
 	"detour/engine/wire"
 )
 
-// answer makes res of the final head, whose block it is. When there is no body
-// the exchange is over.
+// answer makes res from the final head h, parsed from block. Without a body the
+// exchange is over then.
 func (x *exchange) answer(h wire.Response, block []byte) error {
 	if h.Status == http.StatusSwitchingProtocols {
 		return x.switchProtocols(h, block)
@@ -17,8 +17,8 @@ func (x *exchange) answer(h wire.Response, block []byte) error {
 	switch {
 	case !x.expecting:
 	case h.Status < 300 && h.Length == wire.LengthChunked && (!h.Close || x.req.Close):
-		// Who begins a stream without a refusal, and does not leave by itself,
-		// may want the body for the rest (RFC 9110, 10.1.1).
+		// A server that begins a stream, and neither refuses nor closes, may want
+		// the body for the rest of it (RFC 9110, 10.1.1).
 		x.startBody()
 	default: // the body is not wanted
 		x.expecting = false
@@ -33,7 +33,7 @@ func (x *exchange) answer(h wire.Response, block []byte) error {
 	switch {
 	case bodiless:
 		if h.Status == http.StatusNoContent && (h.Length > 0 || h.Length == wire.LengthChunked) {
-			x.reuse = false // some wait for the body that it declares and cannot have
+			x.reuse = false // the upstream may be sending the body that it declares, though there can be none
 		}
 		fallthrough
 	case h.Length == 0:
@@ -53,9 +53,9 @@ func (x *exchange) answer(h wire.Response, block []byte) error {
 	return nil
 }
 
-// fillResponse fills res as http.ReadResponse does, but for the body, for the
-// Cache-Control that it makes of a Pragma, and for a Connection field that it
-// takes away although it names more than the close.
+// fillResponse fills res as http.ReadResponse does, except for the body, for the
+// Cache-Control that that makes of a Pragma, and for a Connection field that names
+// more than close, which that removes.
 func (x *exchange) fillResponse(h wire.Response, block []byte) {
 	r := &x.res
 	text := string(block)
@@ -98,8 +98,8 @@ func (x *exchange) fillResponse(h wire.Response, block []byte) {
 	}
 }
 
-// makeHeader puts fields, which are parts of block, into header, which is empty;
-// nil = a new one. text is block's.
+// makeHeader puts fields, which are parts of block, into header, which is empty, or, if
+// that is nil, into a new one. text is block as a string.
 func makeHeader(header http.Header, text string, block []byte, fields []wire.Field) http.Header {
 	if header == nil {
 		header = make(http.Header, len(fields))
@@ -131,8 +131,8 @@ func makeHeader(header http.Header, text string, block []byte, fields []wire.Fie
 	return header
 }
 
-// canonicalName is textproto.CanonicalMIMEHeaderKey, and quick to tell for the
-// names that nearly all answers are made of, as nearly all servers write them.
+// canonicalName is textproto.CanonicalMIMEHeaderKey, but quick for the names that
+// nearly all answers have, in the spelling of nearly all servers.
 func canonicalName(name string) string {
 	switch name {
 	case "Accept-Ranges", "Access-Control-Allow-Origin", "Age", "Alt-Svc", "Cache-Control", "Connection",
@@ -148,8 +148,8 @@ func canonicalName(name string) string {
 	return textproto.CanonicalMIMEHeaderKey(name)
 }
 
-// within is the part of text, which is block's, that part is of block: both end
-// where block's capacity does.
+// within is the part of text that part is of block, where text is block as a string.
+// Its place is found by part's capacity, which ends where that of block does.
 func within(text string, block, part []byte) string {
 	start := cap(block) - cap(part)
 	return text[start : start+len(part)]

@@ -11,29 +11,29 @@ import (
 	"time"
 )
 
-// headLimit is http.Transport's own default, rounded: far over every
-// application's header, far below a router's memory.
+// headLimit is http.Transport's default, rounded: far above every application's
+// header, far below a router's memory.
 const headLimit = 1 << 20
 
 // Options say how to talk to an upstream.
 type Options struct {
-	// Dial opens a connection. Its error is returned as it is. Connections
+	// Dial opens a connection. RoundTrip returns its error as it is. Connections
 	// are kept for further requests only if they implement syscall.Conn, as
-	// *net.TCPConn and *net.UnixConn do: others cannot be asked whether they
-	// are still sound.
+	// *net.TCPConn and *net.UnixConn do: the others cannot be checked.
 	Dial func(ctx context.Context) (net.Conn, error)
 
 	// ResponseTimeout is how long the upstream may take from the end of the
 	// request to the end of the response head, and for a piece of the request's
-	// body, 64 KiB at most; 0 = for ever. Then RoundTrip fails with a net.Error
-	// whose Timeout is true. Behind the head it is the Read of the answer's body
-	// that fails, if it waits itself: after one to three times as long. An answer
-	// that keeps coming is not broken off for a body that nobody takes: it is what
-	// was asked for, and its end is that of the body.
+	// body, 64 KiB at most; 0 = for ever. If it takes longer RoundTrip fails with
+	// a net.Error whose Timeout is true. After the head, a piece that is not taken
+	// makes a waiting Read of the answer's body fail, after one to three times as
+	// long. An answer that keeps coming is not broken off because the upstream
+	// does not take the body: the answer is what was asked for, and when it ends
+	// so does the body.
 	ResponseTimeout time.Duration
 
-	// ContinueTimeout is how long "Expect: 100-continue" waits before the body
-	// is sent all the same; 0 = not at all.
+	// ContinueTimeout is how long a request with "Expect: 100-continue" waits
+	// before its body is sent all the same; 0 = not at all.
 	ContinueTimeout time.Duration
 
 	IdleTimeout time.Duration // how long an unused connection is kept; 0 = until the upstream closes it
@@ -51,29 +51,29 @@ type Options struct {
 //     wire.ParseResponse. A 101 nobody asked for is one too.
 //   - Requests that would be read as something else are refused before anything
 //     is sent, as is CONNECT. No User-Agent and no Accept-Encoding is invented,
-//     nothing is decompressed, cookies and proxies are unknown.
-//   - A Body with a ContentLength of 0 is sent chunked. One that goes on behind
-//     its ContentLength is an error only if the excess comes in one Read with
-//     what is sent.
+//     nothing is decompressed, there are no cookies and no proxies.
+//   - A Body with a ContentLength of 0 is sent chunked. One that is longer than
+//     its ContentLength is an error only if the excess comes in the same Read as
+//     the last of what is sent.
 //   - When the final answer comes instead of the 100 that was waited for, the
-//     body is not sent and the connection ends with the answer, unless that is
-//     a chunked 2xx: who streams may still read.
-//   - A request is sent once more, on a new connection, if a kept one ended
-//     before a byte of the answer, the method is idempotent, and there is no
-//     body.
-//   - A connection whose last answer has a "Keep-Alive: timeout=N", as those of
-//     Apache and Node have, is not used again once its upstream may be about to
-//     close it: what is sent then is lost, and may not be sent twice. Without the
-//     field, one whose last request began a second ago is not used for what may not.
-//   - When a kept connection brings nothing in time, the unused ones are closed
-//     too: a machine that vanished, or a name that moved, would let a request
-//     wait on each of them.
+//     body is not sent and the connection ends with the answer, unless that is a
+//     chunked 2xx: a server that streams may still read.
+//   - A request is sent once more, on a new connection, if a kept one ended before
+//     a byte of the answer, the method is idempotent, and there is no body.
+//   - A connection whose last answer had "Keep-Alive: timeout=N", as those of Apache
+//     and Node have, is not used again when its upstream may be about to close it: a
+//     request sent then would be lost, and not every request may be sent twice.
+//     Without that field, a connection whose last request began over a second ago is
+//     not used for a request that may not be sent twice.
+//   - When a kept connection brings nothing in time, the unused ones are closed too:
+//     if the machine vanished, or its name moved, a request would wait in vain on
+//     each of them.
 //   - Of httptrace's hooks GetConn, GotConn (without an IdleTime), GotFirstResponseByte,
 //     Got100Continue and Got1xxResponse are called, all before RoundTrip returns.
 //
-// As there, the 1xx of an answer count against HeadLimit with its head, unless
-// Got1xxResponse sees them. Then how many there may be is that hook's to say: an
-// error it returns ends the exchange.
+// As in http.Transport, the 1xx of an answer count against HeadLimit together with its
+// head, unless there is a Got1xxResponse. Then that hook decides how many there may
+// be: an error that it returns ends the exchange.
 type Transport struct {
 	o Options
 
@@ -140,13 +140,13 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			continue
 		}
 		if !x.sending() {
-			closeBody(req) // else whoever sends it does
+			closeBody(req) // otherwise the upload closes it
 		}
 		return nil, err
 	}
 }
 
-// conn returns a connection for req: a kept one unless fresh is wanted.
+// conn returns a connection for req: a kept one, unless it must be fresh.
 func (t *Transport) conn(ctx context.Context, req *http.Request, fresh bool) (*conn, error) {
 	once := !idempotent(req)
 	for !fresh {
@@ -158,7 +158,7 @@ func (t *Transport) conn(ctx context.Context, req *http.Request, fresh bool) (*c
 			return c, nil
 		}
 		c.close()
-		fresh = once // the others have rested for longer, but will do for who may try again
+		fresh = once // the others have rested for longer, but will do for requests that may be sent twice
 	}
 	nc, err := t.o.Dial(ctx)
 	if err != nil {
@@ -167,8 +167,8 @@ func (t *Transport) conn(ctx context.Context, req *http.Request, fresh bool) (*c
 	return newConn(nc), nil
 }
 
-// idempotent reports whether req may be sent once more, when its kept connection
-// broke before any byte of the answer.
+// idempotent reports whether req may be sent once more if its kept connection broke
+// before any byte of the answer.
 func idempotent(req *http.Request) bool {
 	if hasBody(req) {
 		return false
@@ -200,9 +200,9 @@ func (x *exchange) exchangeError(err error) error {
 	ctx := x.req.Context()
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx) // which closed the connection
+		return context.Cause(ctx) // it closed the connection
 	case x.body != nil && x.body.failure() != nil:
-		return x.body.failure() // so did that
+		return x.body.failure() // it closed the connection
 	case err == io.EOF && x.began:
 		return io.ErrUnexpectedEOF
 	case err == io.EOF:

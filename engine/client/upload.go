@@ -26,39 +26,39 @@ const (
 	chunkEnd = len("\r\n")
 )
 
-// upload sends a request's body, from a goroutine of its own: the upstream may
-// answer, or refuse, while it is on its way. It closes the body.
+// upload sends a request's body from a goroutine of its own, as the upstream may answer
+// or refuse meanwhile. It closes the body.
 type upload struct {
 	body    io.ReadCloser
 	length  int64       // -1 = chunked
-	trailer http.Header // filled when body is at its end
-	started bool        // only for the exchange
+	trailer http.Header // filled in when body is at its end
+	started bool        // only the exchange's
 
 	nc    net.Conn
 	start time.Time // of the exchange
 	head  []byte    // the request's, at the beginning of buf
-	buf   *buffer   // what the body is read into first
+	buf   *buffer   // what the body is read into at first
 	once  sync.Once // sends head, alone or with the body's first bytes
 
-	last    atomic.Bool           // only one write is to come
+	last    atomic.Bool           // only one more write will follow, or is under way
 	whole   atomic.Bool           // all was sent
-	reset   atomic.Bool           // a write met a reset; set before writing says that it is over
-	writing atomic.Int64          // since when a write is on its way, as now says; 0 = none is
-	ended   atomic.Int64          // when, as now says; 0 = it has not
+	reset   atomic.Bool           // a write met a reset; set before writing becomes 0
+	writing atomic.Int64          // since when a write has been under way, in the time of now; 0 = none is
+	ended   atomic.Int64          // when the sending ended, in the time of now; 0 = it has not
 	cause   atomic.Pointer[error] // why the connection was closed instead
 	gone    sync.WaitGroup        // until nothing is written any more
 }
 
-// prepare takes the exchange's buffer over: an answer would overwrite the head.
+// prepare takes over the exchange's buffer, as an answer would overwrite the head.
 func (u *upload) prepare(x *exchange) {
 	u.nc, u.start = x.c.nc, x.start
 	u.buf, u.head = x.buf, x.buf.b[:x.head:x.head]
 	x.buf = takeBuffer()
 }
 
-// startBody lets the body be sent. It is let go first: nearly always some of it
-// is there already, and leaves with the head in one piece. The upstream does not
-// wait for the first byte of a slow one to see the head.
+// startBody starts the upload, and lets it run first: nearly always some of the body is
+// there already, and leaves together with the head. Otherwise the head is sent at
+// once: the upstream need not wait for the first byte of a slow body to see it.
 func (x *exchange) startBody() {
 	x.expecting = false
 	x.body.started = true
@@ -68,18 +68,18 @@ func (x *exchange) startBody() {
 	x.body.sendHead()
 }
 
-// sendHead sends the head unless that is done. Should it fail, so will what
-// follows it.
+// sendHead sends the head unless that is done. If it fails, so does what follows it.
 func (u *upload) sendHead() {
 	u.once.Do(func() { _ = u.write(u.head) })
 }
 
-// lastWrite is how long the end of an exchange waits for its body's last bytes.
-// They are gone already, when the upstream has answered for them, but perhaps
-// the goroutine that wrote them has not run since. As in http.Transport.
+// lastWrite is how long the end of an exchange waits for the last bytes of its body.
+// They have left, since the upstream has answered, but the goroutine that wrote them
+// may not have run since. It is http.Transport's.
 const lastWrite = 50 * time.Millisecond
 
-// done reports whether all was sent: nothing is to come on the connection.
+// done reports whether all was sent, so that nothing more of the request will come on
+// the connection.
 func (u *upload) done() bool {
 	if u.whole.Load() || !u.last.Load() {
 		return u.whole.Load()
@@ -102,16 +102,16 @@ func (u *upload) run() {
 	err := u.send()
 	switch {
 	case err == nil:
-		u.buf.release() // else somebody may still have to send the head
+		u.buf.release() // not after a failure, when sendHead may still need the head
 		u.whole.Store(true)
 	case err != errRefused:
-		cause := err // which so is on the heap only now
+		cause := err // a copy, so that err itself stays off the heap
 		u.cause.Store(&cause)
-		_ = u.nc.Close() // whoever reads asks for the cause
+		_ = u.nc.Close() // whoever reads then asks for the cause
 	}
 	u.ended.Store(u.now())
 	u.gone.Done()
-	_ = u.body.Close() // which may take its time
+	_ = u.body.Close() // last, as it may take its time
 }
 
 // errRefused says that the upstream takes no more. It may have answered.
@@ -134,10 +134,10 @@ func (u *upload) write(p []byte) error {
 	return err
 }
 
-// wasReset reports, when a read meets the end of the connection, whether that is
-// a reset of which a write has learned: the system tells it only once.
+// wasReset reports, when a read has met the end of the connection, whether that was a
+// reset. The system tells of one only once, and it may have told a write.
 func (u *upload) wasReset() bool {
-	_ = u.nc.SetWriteDeadline(time.Unix(1, 0)) // what is on its way has nowhere to go
+	_ = u.nc.SetWriteDeadline(time.Unix(1, 0)) // ends a write under way, which has nowhere to go
 	for u.writing.Load() != 0 {
 		runtime.Gosched()
 	}
@@ -146,7 +146,7 @@ func (u *upload) wasReset() bool {
 
 func (u *upload) send() error {
 	buf := u.buf.b
-	if u.room(buf) < len(u.head) { // a long one, which is not to be overwritten
+	if u.room(buf) < len(u.head) { // a long head, which must not be overwritten
 		own := takeBuffer()
 		defer own.release()
 		buf = own.b
@@ -185,7 +185,7 @@ func (u *upload) send() error {
 // bigBuffers are for bodies that come fast.
 var bigBuffers = sync.Pool{New: func() any { return new([bigPiece]byte) }}
 
-// room is where data goes in buf, behind what is sent before it.
+// room is where data goes in buf, so that what is sent before it fits in front.
 func (u *upload) room(buf []byte) int {
 	if start := len(u.head) + chunkLine; start < len(buf)/2 {
 		return start
