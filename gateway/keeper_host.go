@@ -127,7 +127,7 @@ func (k *kept) decide(f hostFacts, now time.Time) condition {
 	case s.Serving == state.Online:
 		k.since = time.Time{}
 	case k.since.IsZero():
-		k.since = k.began(s, in.Windows, last, now).Round(0) // to be compared with times of other clocks
+		k.since = k.began(s, in.Windows, last, now)
 	}
 	k.starting = false
 	k.drain.follow(k.serving, s, f.stats, now)
@@ -136,7 +136,7 @@ func (k *kept) decide(f hostFacts, now time.Time) condition {
 		k.callOff = nil
 	}
 	k.serving = s.Serving
-	return condition{State: s, since: k.since, before: k.drain.before}
+	return condition{State: s, since: k.since.Round(0), before: k.drain.before} // to be compared with times of other clocks
 }
 
 // began is when a host stopped being online. If the gateway has just started, that

@@ -287,3 +287,31 @@ func TestCertificateTrouble(t *testing.T) {
 		}
 	}
 }
+
+// How long a host has been offline is counted by a stopwatch: nobody has forgotten
+// it because a clock that began in 1970 was set.
+func TestOfflineByStopwatch(t *testing.T) {
+	c := newClockwork(config.Host{})
+	c.now = time.Now()
+	is := c.after(0)
+	if c.since == c.since.Round(0) {
+		t.Error("since when it is offline is known by the wall clock only")
+	}
+	if is.since != is.since.Round(0) {
+		t.Error("passes, which are by the wall clock, are compared with another one")
+	}
+}
+
+func TestByNow(t *testing.T) {
+	now := time.Now()
+	wall := now.Add(-time.Hour).Round(0) // of another run
+	for _, test := range []struct{ in, want time.Time }{
+		{now.Add(-time.Hour), now.Add(-time.Hour)},
+		{wall, wall},
+		{time.Time{}, time.Time{}},
+	} {
+		if got := byNow(test.in, now); got != test.want {
+			t.Errorf("byNow(%v) = %v; want %v", test.in, got, test.want)
+		}
+	}
+}

@@ -190,7 +190,7 @@ func (k *keeper) remindForgotten(snap *snapshot, h *config.Host, now time.Time) 
 	k.board.forgotten[h.Name] = reminder{since, now}
 	k.send(snap.config, notify.Notice{
 		Event: eventForgotten, Host: h.Name, Cause: string(snap.conditions[h.Name].Cause),
-		Text: fmt.Sprintf("%s has been offline since %s although its upstream answers; was it forgotten?", h.Name, clock(snap.config, since)),
+		Text: fmt.Sprintf("%s has been offline since %s although its upstream answers; was it forgotten?", h.Name, clock(snap.config, byNow(since, now))),
 	})
 	return k.forgottenAt(snap, h.Name)
 }

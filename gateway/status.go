@@ -18,13 +18,14 @@ var _ control.Switchboard = (*Gateway)(nil)
 func (g *Gateway) Status() control.Status {
 	snap := g.current.Load()
 	certificates := g.certificates()
+	now := time.Now()
 	status := control.Status{
 		Version:    g.options.Version,
 		PID:        os.Getpid(),
-		Started:    g.started,
+		Started:    byNow(g.started, now),
 		Config:     g.options.Config,
 		Generation: snap.table.Generation(),
-		Reloaded:   snap.applied,
+		Reloaded:   byNow(snap.applied, now),
 		Listeners:  g.listeners.describe(),
 		Hosts:      make([]control.Host, 0, len(snap.config.Hosts)),
 		Logs:       g.logStatus(snap.config.Log.Dir),
@@ -33,7 +34,6 @@ func (g *Gateway) Status() control.Status {
 	if problems := g.refused.Load(); problems != nil {
 		status.Problems = *problems
 	}
-	now := time.Now()
 	for i := range snap.config.Hosts {
 		h := &snap.config.Hosts[i]
 		host := g.hostStatus(snap, h, now)
@@ -46,6 +46,14 @@ func (g *Gateway) Status() control.Status {
 		status.Hosts = append(status.Hosts, host)
 	}
 	return status
+}
+
+// byNow is when t was by the clock as it is now, which may have been set since.
+func byNow(t, now time.Time) time.Time {
+	if set := now.Round(0).Sub(t.Round(0)) - now.Sub(t); set.Abs() > time.Second {
+		return now.Add(t.Sub(now))
+	}
+	return t // the same each time it is asked for
 }
 
 func (g *Gateway) hostStatus(snap *snapshot, h *config.Host, now time.Time) control.Host {
@@ -68,6 +76,7 @@ func (g *Gateway) hostStatus(snap *snapshot, h *config.Host, now time.Time) cont
 		Requests:   stats.Requests.Load(),
 	}
 	host.LastError, host.LastErrorAt = stats.LastError()
+	host.LastErrorAt = byNow(host.LastErrorAt, now)
 	if c.Serving == state.Draining {
 		host.Sessions = int64(stats.Sessions.Load() - c.before)
 	}
