@@ -66,13 +66,13 @@ func TestWriteStatus(t *testing.T) {
 	}
 	want := `detour 1.2.3, up 3 days, generation 7 since 3 min ago, /etc/detour/proxy.toml
 
-HOST                STATE                      WHY                  UPSTREAM                                         CERTIFICATE            IN FLIGHT   LAST ERROR
-blog.example.org    online                     -                    10.1.1.4:80                                      61 days left           3           -
-shop.example.org    offline until 13:30 UTC    window               10.1.1.5:80                                      failing, 2 days left   0           -
-cart.example.org    draining until 12:10 UTC   flag                 10.1.1.5:80 (unhealthy), 10.1.1.9:80 (standby)   failing, 2 days left   4           -
-cloud.example.org   online                     -                    10.1.1.6:80                                      failing, 2 days left   0           5 s ago: refused\n\x1b[31m
-old.example.org     online                     -                    10.1.1.7:80                                      expired 2 days ago     0           -
-new.example.org     online                     upstream unhealthy   10.1.1.8:80                                      being ordered          0           -
+HOST                STATE                      WHY                  UPSTREAM                                         CERTIFICATE          IN FLIGHT   LAST ERROR
+blog.example.org    online                     -                    10.1.1.4:80                                      61 days left         3           -
+shop.example.org    offline until 13:30 UTC    window               10.1.1.5:80                                      failing              0           -
+cart.example.org    draining until 12:10 UTC   flag                 10.1.1.5:80 (unhealthy), 10.1.1.9:80 (standby)   failing              4           -
+cloud.example.org   online                     -                    10.1.1.6:80                                      failing              0           5 s ago: refused\n\x1b[31m
+old.example.org     online                     -                    10.1.1.7:80                                      expired 2 days ago   0           -
+new.example.org     online                     upstream unhealthy   10.1.1.8:80                                      being ordered        0           -
 
 shop.example.org is offline until 13:30 UTC (maintenance: gone\x1b[2J\nfor good): visitors go to https://status.example.net
 cart.example.org is draining until 12:10 UTC (flag): running sessions go on, new visitors go to https://status.example.net/cart.example.org; 4 in flight, 1 session request, 2 streams open

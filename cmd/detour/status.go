@@ -187,6 +187,8 @@ func certificate(c *control.Certificate, now time.Time) string {
 		return cmp.Or(left, "expired")
 	case "pending":
 		return "being ordered"
+	case "failing":
+		return c.State // what is left is left of the local one, which is renewed
 	}
 	return strings.TrimSuffix(c.State+", "+left, ", ")
 }
