@@ -10,8 +10,9 @@ import (
 
 // observeIssuers wraps certmagic's log. With several issuers, certmagic's event
 // cert_failed knows only the last one's error; the others appear in the log
-// alone.
-func observeIssuers(log *zap.Logger, failed func(name, issuer string, err error)) *zap.Logger {
+// alone. failed reports whether the error is told by itself: then it is not
+// logged here.
+func observeIssuers(log *zap.Logger, failed func(name, issuer string, err error) (told bool)) *zap.Logger {
 	return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return issuerObserver{core, failed}
 	}))
@@ -19,7 +20,7 @@ func observeIssuers(log *zap.Logger, failed func(name, issuer string, err error)
 
 type issuerObserver struct {
 	zapcore.Core
-	failed func(name, issuer string, err error)
+	failed func(name, issuer string, err error) (told bool)
 }
 
 // What certmagic says when one issuer failed, and when an order ended.
@@ -68,18 +69,20 @@ func (o issuerObserver) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	if errors.Is(err, context.Canceled) {
 		return nil // we took the order back ourselves
 	}
-	if err != nil && e.Message == messageIssuerFailed {
-		o.failed(name, issuer, err)
-	}
-	if !o.Core.Enabled(e.Level) {
+	told := err != nil && e.Message == messageIssuerFailed && o.failed(name, issuer, err)
+	if told || !o.Core.Enabled(e.Level) {
 		return nil
 	}
 	return o.Core.Write(e, fields)
 }
 
-// issuerFailed is told by the observer what one issuer answered.
-func (m *Manager) issuerFailed(name, issuer string, err error) {
-	if s := m.table.Load().orders[name]; s != nil {
-		s.issuerFailed(issuerLabel(issuer), explain(err))
+// issuerFailed is told by the observer what one issuer answered. If that is the
+// only one, the end of the order tells it.
+func (m *Manager) issuerFailed(name, issuer string, err error) (told bool) {
+	s := m.table.Load().orders[name]
+	if s == nil {
+		return false
 	}
+	s.issuerFailed(issuerLabel(issuer), explain(err))
+	return len(m.config.Load().Issuers) == 1
 }

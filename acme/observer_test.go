@@ -19,15 +19,18 @@ func TestCertmagicsLog(t *testing.T) {
 		level zapcore.Level
 		want  []string
 	}{
-		{zapcore.DebugLevel, []string{"certificate obtained successfully", "HTTP request failed", "job failed"}},
-		{zapcore.InfoLevel, []string{"HTTP request failed", "job failed"}},
-		{zapcore.ErrorLevel, []string{"job failed"}},
+		{zapcore.DebugLevel, []string{"certificate obtained successfully", "HTTP request failed", "could not get certificate from issuer", "job failed"}},
+		{zapcore.InfoLevel, []string{"HTTP request failed", "could not get certificate from issuer", "job failed"}},
+		{zapcore.ErrorLevel, []string{"could not get certificate from issuer", "job failed"}},
 	} {
 		core, lines := observer.New(tt.level)
-		log := observeIssuers(zap.New(core), func(string, string, error) {}).Named("obtain").With(zap.String("identifier", "blog.example.test"))
+		told := func(_, issuer string, _ error) bool { return issuer == "only" }
+		log := observeIssuers(zap.New(core), told).Named("obtain").With(zap.String("identifier", "blog.example.test"))
 		log.Debug("checking cache")
 		log.Info("certificate obtained successfully")
 		log.Warn("HTTP request failed")
+		log.Error("could not get certificate from issuer", zap.String("issuer", "only"), zap.Error(errors.New("refused")))
+		log.Error("could not get certificate from issuer", zap.String("issuer", "first"), zap.Error(errors.New("refused")))
 		log.Error("job failed", zap.Error(errors.New("disk full")))
 		log.Error("job failed", zap.Error(fmt.Errorf("blog.example.test: obtaining certificate: %w", context.Canceled)))
 		var got []string
