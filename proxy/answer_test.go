@@ -233,8 +233,8 @@ func TestRetries(t *testing.T) {
 						return
 					}
 					seen.Add(1)
-					if i > 0 {
-						return // dies at the second request, of which it has read all
+					if i > 0 && req.URL.Path == "/dies" {
+						return // having read all of the request
 					}
 					io.Copy(io.Discard, req.Body)
 					io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -243,10 +243,11 @@ func TestRetries(t *testing.T) {
 			r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: addr}})
 			c := r.client(t, "h2")
 			get(t, c, "https://"+host+"/")
-			res, _ := do(t, c, newRequest(t, tc.method, "https://"+host+"/", strings.NewReader(tc.body)))
-			sent := int32(2)
+			do(t, c, newRequest(t, tc.method, "https://"+host+"/", strings.NewReader(tc.body))) // so that there is a connection for these
+			res, _ := do(t, c, newRequest(t, tc.method, "https://"+host+"/dies", strings.NewReader(tc.body)))
+			sent := int32(3)
 			if tc.want == 200 {
-				sent = 3
+				sent = 4
 			}
 			if res.StatusCode != tc.want || seen.Load() != sent {
 				t.Errorf("= %d, upstream saw %d requests; want %d, %d", res.StatusCode, seen.Load(), tc.want, sent)
@@ -264,6 +265,42 @@ func TestRetries(t *testing.T) {
 			t.Errorf("= %d, upstream saw %d requests; want 502, 1", res.StatusCode, seen.Load())
 		}
 	})
+}
+
+// An upstream of HTTP/1 may close a connection just as it is used again after a
+// rest, so a request that must not be repeated is sent on none that rested. On
+// HTTP/2 it would say what it did not look at.
+func TestNoPostOnARestedConnection(t *testing.T) {
+	for kind, apart := range map[string]bool{"https": true, "https, HTTP/2": false} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			o := startUpstreamOf(t, kind, time.Minute, func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				io.WriteString(w, r.RemoteAddr)
+			})
+			r := newRig(t, nil, o)
+			c := r.client(t, "h2")
+			post := func() string {
+				_, from := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader("form")))
+				return from
+			}
+			_, kept := get(t, c, "https://"+host+"/")
+			first := post()
+			if (first != kept) != apart || post() != first {
+				t.Fatalf("POST on %s, GET on %s, and the next POST elsewhere", first, kept)
+			}
+			if !apart {
+				return
+			}
+			time.Sleep(onceIdleTimeout + onceIdleTimeout/2)
+			if again := post(); again == first {
+				t.Error("POST on a connection that rested")
+			}
+			if _, again := get(t, c, "https://"+host+"/"); again != kept {
+				t.Error("GET on a new connection; want the one that rested")
+			}
+		})
+	}
 }
 
 // Events, bodies of unknown length and their headers arrive as they are made.

@@ -228,10 +228,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 	for {
 		f.aim(out)
 		f.limitBody()
-		rt := f.member.transport
-		if f.upgrading {
-			rt = f.member.upgrades
-		}
+		rt := f.member.carrier(out, f.upgrading)
 		f.connecting.Store(false) // nor does it when the RoundTripper will not have it
 		f.attempts = 0
 		f.lasting = f.lasting || !f.member.brief
@@ -244,6 +241,9 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 			res, err = rt.RoundTrip(out)
 		}
 		if err == nil {
+			if f.member.http1 != nil && rt == f.member.transport {
+				f.member.speaks1.Store(res.ProtoMajor == 1)
+			}
 			return res, nil
 		}
 		if cause := unsendable(out); cause != nil {
@@ -262,6 +262,17 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		}
 		f.use(next)
 	}
+}
+
+// carrier is what sends out to u.
+func (u *Upstream) carrier(out *http.Request, upgrading bool) http.RoundTripper {
+	switch {
+	case upgrading:
+		return u.upgrades
+	case u.http1 != nil && u.speaks1.Load() && !idempotent(out):
+		return u.http1
+	}
+	return u.transport
 }
 
 // limitBody sees to it that the member takes what is sent of the body. A client

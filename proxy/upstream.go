@@ -31,6 +31,9 @@ const (
 	// Keep-Alive, engine/client stops before; else a request that met the dying
 	// connection is repeated, if it may be.
 	idleTimeout = 2 * time.Minute
+	// onceIdleTimeout is idleTimeout for requests that must not be sent twice, as
+	// no upstream closes sooner by default. http.Transport has no ear for Keep-Alive.
+	onceIdleTimeout = time.Second
 	// idleConnections an upstream are kept, so that a burst that comes again
 	// opens none (with 64 clients and 32 kept, dialling was a sixth of a small
 	// request's cost). An application that cannot spare as many closes them
@@ -77,7 +80,8 @@ type Upstream struct {
 	host    string // the Host field to send; "" = the client's
 
 	transport http.RoundTripper // for requests
-	http1     http.RoundTripper // for what an https upstream will not do over HTTP/2; nil = there is none
+	http1     http.RoundTripper // for what HTTP/2 or transport's rested connections are not for; nil = nothing
+	speaks1   atomic.Bool       // transport's last answer came over HTTP/1
 	upgrades  http.RoundTripper // for HTTP/1.1 upgrades
 	brief     bool              // transport forgets a request and its context with the end of the answer, unless it had to dial
 	limit     time.Duration     // for a piece of a body, as transport has none of its own; 0 = it has, or none is wanted
@@ -133,10 +137,11 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	upgrades.Protocols.SetHTTP1(true)
 	upgrades.DisableKeepAlives = true
 
-	if o.Scheme == "https" {
+	if o.Scheme != "h2c" {
 		http1 := o.transport(dial, tlsConfig.Clone(), patience)
 		http1.ResponseHeaderTimeout = o.ResponseTimeout
 		http1.Protocols = upgrades.Protocols
+		http1.IdleConnTimeout = onceIdleTimeout
 		u.http1 = http1
 	}
 
