@@ -18,10 +18,10 @@ const (
 	keepPiece  = 16 << 10
 )
 
-// requestBody is a request's body on its way to the upstream. It tells a
-// client's failure from an upstream's, counts against max_body, and lets go of
-// the client's body before the handler returns: a RoundTripper may answer, and
-// even return its answer's end, while it still reads.
+// requestBody is a request's body on its way to the upstream. It tells a client's
+// failure from an upstream's, counts against max_body, and lets go of the client's body
+// before the handler returns: a RoundTripper may return an answer, and even the end of
+// that, while it still reads.
 type requestBody struct {
 	src     io.Reader
 	trailer http.Header // complete when src has ended; nil = none
@@ -38,16 +38,16 @@ type requestBody struct {
 	idle    sync.Cond  // reading became false
 	reading bool       // a Read is on the way
 	begun   bool       // there was a Read
-	closed  bool       // no further Read
-	whole   bool       // nothing more is to come
+	closed  bool       // there will be no further Read
+	whole   bool       // nothing more will come
 	err     error      // why the client's side failed; nil = it did not
 
 	limit    time.Duration // for the upstream to take what was read; 0 = none
-	stuck    func()        // called when it did not
+	stuck    func()        // called if it did not
 	watch    *time.Timer   // calls look; nil = nothing was read yet
 	answered bool          // the head of the answer is here
 
-	moves atomic.Bool // a part of the answer's body came since look
+	moves atomic.Bool // a part of the answer's body has come since look
 }
 
 // newRequestBody returns the body to forward and its length, -1 = unknown.

@@ -9,30 +9,29 @@ import (
 	"detour/engine/lifetime"
 )
 
-// ending is what makes a forwarding a context: that of the client's request,
-// with what traces the upstream's connection, and, when it is apart, with an
-// end of its own. It costs nothing while nobody asks for Done.
+// ending is what makes a forwarding a context: that of the client's request, with the
+// trace of the upstream's connection, and, if it is apart, with an end of its own. It
+// costs nothing while nobody asks for Done.
 type ending struct {
 	parent context.Context // of the client's request
-	apart  bool            // cancel may end it before parent; else the deadlines of exchange.server do
+	apart  bool            // cancel may end it before parent; otherwise the deadlines of exchange.server do
 
 	broken atomic.Bool // cancel was called
 
 	watch   sync.Mutex // guards what follows
 	after   func()     // to be called at the end; nil = nobody wants to know
 	unwatch func() bool
-	own     context.Context // ends with f, for those who asked for Done; nil = nobody did
+	own     context.Context // ends with f, for whoever asked for Done; nil = nobody did
 	endOwn  context.CancelFunc
 }
 
-// begin decides how f can be cut. A context that can be cancelled costs those
-// who wait for Done more than it is worth for a usual request of an online
-// host, so there deadlines must do: on HTTP/1 they end the read that waits for
-// the client to leave, and with it the server's context, on HTTP/2 they reset
-// the stream. On HTTP/3 they would only fail the next read or write. A body may
-// be stuck on its way to the upstream: on HTTP/1 nothing waits for the client to
-// leave before it is there, and of whatever protocol the client is, it must hear
-// whose failure that is.
+// begin decides how f can be cut. A context with an end of its own costs whoever waits
+// for Done more than it is worth for the usual request to an online host. There
+// deadlines must do: on HTTP/1 they end the read that watches for the client to leave,
+// and with it the server's context; on HTTP/2 they reset the stream. But on HTTP/3 they
+// would only fail the next read or write. And a body may get stuck on its way to the
+// upstream: then on HTTP/1 nothing watches the client yet, and on any protocol the
+// client must be told whose failure that is.
 func (f *forwarding) begin() {
 	f.parent = f.r.Context()
 	f.apart = !f.rt.Online || f.r.ProtoMajor == 3 || f.r.ContentLength != 0

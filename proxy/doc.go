@@ -1,6 +1,7 @@
-// Package proxy is the request's way: it finds the host's Route, forwards to
-// the upstream when the host is online, and answers for it when it is offline.
-// Handler is the whole decision; everything else here is one step of it.
+// Package proxy takes a request from the access log to its answer: it finds the
+// host's Route, forwards to the upstream if the host is online, and answers in its
+// place if it is offline. Handler makes the whole decision; everything else here is a
+// step of it.
 //
 // In the order of a request:
 //
@@ -9,21 +10,21 @@
 //     asking
 //   - session.go and bypass.go know who is served although the host is not
 //     online; explain.go tells an operator what would be decided, and why
-//   - offline.go answers for a host that is offline: kind.go tells the clients
-//     apart, statuspage.go is where people are sent
-//   - forward.go sends the request: its header by forwarded.go, its body by
-//     body.go, to a member of the host's pool.go, over the connections of
-//     upstream.go; forwarding.go holds what belongs to it, and serves the next
-//     one, context.go is how it ends; hold.go lets it wait while nobody takes
-//     connections, and observer.go tells how the upstreams fare
+//   - offline.go answers for a host that is offline: kind.go tells the kinds of
+//     clients apart, statuspage.go is where people are sent
+//   - forward.go sends the request: its header from forwarded.go, its body from
+//     body.go, to a member of the host's Pool (pool.go), over the connections of
+//     upstream.go. forwarding.go holds all that belongs to one such request and is
+//     used again, context.go ends it; hold.go lets it wait while no upstream takes
+//     connections, and observer.go reports how the upstreams fare
 //   - answer.go passes the answer on, compress.go compresses it:
 //     compressible.go knows what is worth it, negotiate.go what the client
-//     takes, encoder.go has the encoders, etag.go keeps the representations apart
+//     accepts, encoder.go has the encoders, etag.go keeps the representations apart
 //   - upgrade.go changes the protocol instead, tunnel.go joins the connections,
-//     frames.go finds where a WebSocket may be ended; copybuffer.go is what both
-//     ways of passing on copy through
-//   - failure.go says whose fault it is when something went wrong, and makes a
-//     status of it, page.go words, in the format that accept.go chooses
+//     frames.go finds where a WebSocket may be ended; answers and tunnels are
+//     copied through copybuffer.go
+//   - failure.go says whose fault it is when something goes wrong, and which status
+//     that makes; page.go has the words, in the format that accept.go chooses
 //
 // Not in the course of a request:
 //

@@ -40,7 +40,7 @@ var (
 	errNotTaken     = fmt.Errorf("upstream took nothing more of the request's body: %w", os.ErrDeadlineExceeded)
 )
 
-// blame says whose failure err is when an exchange with the upstream ended early.
+// blame names whose failure it is that an exchange with the upstream ended with err.
 func (f *forwarding) blame(err error) error {
 	if ours := f.brokenOff(); ours != nil {
 		return ours
@@ -57,12 +57,12 @@ func (f *forwarding) blame(err error) error {
 		return errClientGone
 	}
 	if _, ok := errors.AsType[wire.Unsendable](err); ok {
-		return fmt.Errorf("%w: %w", errMalformed, err) // its server let it pass, as other protocols can carry it
+		return fmt.Errorf("%w: %w", errMalformed, err) // the server let it pass, as HTTP/2 and HTTP/3 can carry it
 	}
 	return err
 }
 
-// brokenOff is why we broke f off ourselves; nil = we did not.
+// brokenOff is why the gateway itself broke f off; nil = it did not.
 func (f *forwarding) brokenOff() error {
 	switch {
 	case f.cut.Load():
@@ -73,9 +73,9 @@ func (f *forwarding) brokenOff() error {
 	return nil
 }
 
-// clientError names what went wrong while reading r's body. The context cannot
-// tell: net/http's HTTP/1 server ends it with any failed read, so there the
-// error has to say whether the connection broke or its bytes are no body.
+// clientError names what went wrong while r's body was read. The context alone cannot
+// tell: net/http's HTTP/1 server ends it after any failed read, so there the error has
+// to say whether the connection broke or the bytes are no body.
 func clientError(r *http.Request, err error) error {
 	_, broken := errors.AsType[*net.OpError](err)
 	switch {
@@ -114,10 +114,10 @@ func failureStatus(err error) int {
 	return http.StatusBadGateway // refused, reset, DNS, an answer that is not HTTP
 }
 
-// Shortage reports whether err, with which a connection did not come about, is
-// want of descriptors or memory here, so that it says nothing about the upstream.
+// Shortage reports whether err, for which there is no connection, means that
+// descriptors or memory have run out here, so that it says nothing about the upstream.
 func Shortage(err error) bool {
-	lookup, failed := errors.AsType[*net.DNSError](err) // which keeps no more of its cause than the words
+	lookup, failed := errors.AsType[*net.DNSError](err) // which keeps only the words of its cause
 	for _, lacking := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, lacking) || failed && strings.HasSuffix(lookup.Err, lacking.Error()) {
 			return true
@@ -126,7 +126,7 @@ func Shortage(err error) bool {
 	return false
 }
 
-// fail answers r for which nothing has been sent yet. rt is nil when no host's.
+// fail answers r, for which nothing has been sent yet. rt = nil: r is for no host here.
 func fail(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, err error) {
 	status := failureStatus(err)
 	rec.Err = err
@@ -173,9 +173,9 @@ const (
 	grpcUnavailable      = "14"
 )
 
-// cancelledCall is the gRPC status of a call that the upstream itself reset, as
-// gRPC servers do when a call's deadline passes; "" = that is not what err
-// says. It is not the upstream's failure.
+// cancelledCall is the gRPC status of a call that the upstream itself reset, as gRPC
+// servers do when a call's deadline passes; that is no failure of the upstream.
+// "" = err says something else.
 func cancelledCall(r *http.Request, err error) string {
 	reset, ok := errors.AsType[http2.StreamError](err)
 	switch {
@@ -187,8 +187,8 @@ func cancelledCall(r *http.Request, err error) string {
 	return grpcCancelled
 }
 
-// failCall answers a gRPC call with its protocol's own words, trailers only.
-// The log keeps the status that another client would have got.
+// failCall answers a gRPC call in the words of its protocol, by trailers only. The log
+// keeps the status that other clients would have got.
 func failCall(w http.ResponseWriter, rec *logging.Record, status int, code, message string) {
 	rec.Status = status
 	h := w.Header()

@@ -16,7 +16,7 @@ const (
 	endToEnd   fieldKind = iota
 	hopField             // ends at each hop (RFC 9110, 7.6.1, and what practice added to it)
 	oursField            // of requests: says what only a proxy can know
-	frameField           // of requests: carried outside the header map, or means something to CGI only when it is forged
+	frameField           // of requests: carried outside the header map, or only ever forged, to deceive CGI
 )
 
 // fieldKindOf knows the kinds; the name is canonical.
@@ -40,10 +40,10 @@ func fieldKindOf(name string) fieldKind {
 // hopByHop reports whether a field ends at each hop.
 func hopByHop(name string) bool { return fieldKindOf(name) == hopField }
 
-// dropListed removes from h the fields that a Connection field says end here, but
-// for those that do so anyway: they are not passed on, and an upgrade needs them.
-// The list is walked once: looking each field of a message up in a hostile one
-// would take its length times its length.
+// dropListed removes from h the fields that a Connection field says end here, except
+// for those that always do: they are not passed on anyway, and an upgrade needs them.
+// It goes through the list once: looking up each field in it would take quadratic time
+// if both are long.
 func dropListed(h http.Header, connection []string) {
 	if len(connection) == 1 && strings.EqualFold(connection[0], "keep-alive") {
 		return // nearly always
@@ -55,9 +55,9 @@ func dropListed(h http.Header, connection []string) {
 	}
 }
 
-// requestHeader fills out, which is empty, with what the upstream gets of r's
-// header; it shares r's values. The values of the fields that it adds are put
-// into space, which has room for addedFields.
+// requestHeader fills out, which is empty, with the header for the upstream, which
+// shares r's values. The values of fields that it adds are put into space, which has
+// room for addedFields.
 func (h *Handler) requestHeader(out http.Header, space []string, r *http.Request, rt *Route, from origin, client, id string) {
 	underscore := copyFields(out, r.Header, from.trusted)
 	addFields(out, space, r, from, client, id)
@@ -66,9 +66,9 @@ func (h *Handler) requestHeader(out http.Header, space []string, r *http.Request
 	}
 }
 
-// copyFields copies what is the upstream's of a client's header, and reports
-// whether there are underscores in the names. What only a proxy can know is
-// believed if trusted.
+// copyFields copies what the upstream may have of a client's header, and reports
+// whether there are underscores in the names. Only trusted clients are believed what
+// only a proxy can know.
 func copyFields(out, in http.Header, trusted bool) (underscore bool) {
 	for name, values := range in {
 		switch fieldKindOf(name) {
@@ -76,7 +76,7 @@ func copyFields(out, in http.Header, trusted bool) (underscore bool) {
 			continue
 		case oursField:
 			if !trusted {
-				continue // a stranger's word for it must not reach an application
+				continue // what a stranger claims must not reach an application
 			}
 		}
 		if name == "Cookie" {
@@ -94,7 +94,7 @@ func copyFields(out, in http.Header, trusted bool) (underscore bool) {
 // addedFields is how many fields addFields adds with a value of their own.
 const addedFields = 6
 
-// addFields adds to out what only we can tell the upstream of r.
+// addFields adds to out what only we can tell the upstream about r.
 func addFields(out http.Header, space []string, r *http.Request, from origin, client, id string) {
 	set := func(name, value string) {
 		space = append(space, value)
@@ -134,8 +134,8 @@ func addFields(out http.Header, space []string, r *http.Request, from origin, cl
 	}
 }
 
-// dropForged removes from a request's trailers what only a header, or only a
-// proxy, may say. Servers that merge both would believe it (CVE-2013-5704).
+// dropForged removes from a request's trailers what only a header, or only a proxy, may
+// say. Servers that merge trailers into the header would believe it (CVE-2013-5704).
 func dropForged(trailer http.Header) {
 	for name := range trailer {
 		twin := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
@@ -145,8 +145,8 @@ func dropForged(trailer http.Header) {
 	}
 }
 
-// dropUnderscores removes the fields that CGI-like interfaces cannot tell from
-// another one: to them X_Real_IP and X-Real-IP are both HTTP_X_REAL_IP.
+// dropUnderscores removes fields that CGI-like interfaces cannot tell from others: to
+// them X_Real_IP and X-Real-IP are both HTTP_X_REAL_IP.
 func (h *Handler) dropUnderscores(out, in http.Header, host string) {
 	for name := range out {
 		if strings.IndexByte(name, '_') < 0 {
@@ -160,7 +160,7 @@ func (h *Handler) dropUnderscores(out, in http.Header, host string) {
 	}
 }
 
-// warnings tells the operator about dropped fields, once a host and name.
+// warnings tells the operator about dropped fields, once for each host and name.
 type warnings struct {
 	log *slog.Logger
 
@@ -171,8 +171,8 @@ type warnings struct {
 type warning struct{ host, name string }
 
 func (w *warnings) underscore(host, name, twin string) {
-	// Strangers choose the names, so what is remembered must end somewhere;
-	// what comes after that is dropped without a word.
+	// Strangers choose the names, so only so many are remembered; those that come
+	// after that are dropped without a warning.
 	const remembered = 1000
 	w.mu.Lock()
 	key := warning{host, name}
@@ -190,8 +190,8 @@ func (w *warnings) underscore(host, name, twin string) {
 	}
 }
 
-// responseHeader copies the upstream's header into dst, the client's, which
-// holds what the gateway and the route set already.
+// responseHeader copies the upstream's header into dst, the client's, which already
+// holds what the gateway and the route have set.
 func responseHeader(dst http.Header, res *http.Response, rt *Route) {
 	dropListed(res.Header, res.Header["Connection"])
 	for name, values := range res.Header {
@@ -207,8 +207,8 @@ func responseHeader(dst http.Header, res *http.Response, rt *Route) {
 	rt.editHeader(dst)
 }
 
-// The Via fields of messages that name nobody before us, by the protocol by
-// which we received them. They are in many messages at once: nobody writes them.
+// The Via fields of messages that name nobody before us, by the protocol in which we
+// received them. They are in many messages at once, so they are never written.
 var (
 	via10 = []string{"1.0 detour"}
 	via11 = []string{"1.1 detour"}

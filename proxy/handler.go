@@ -28,8 +28,8 @@ type HandlerOptions struct {
 	Table *Table       // nil = no host is served yet
 	Log   *slog.Logger // nil = nobody is told
 
-	// BypassKey signs bypass links and cookies; nil = a random one, so that
-	// they end with the process. 32 random bytes are right.
+	// BypassKey signs bypass links and cookies. It should be 32 random bytes;
+	// nil = a random one, so that links and cookies end with the process.
 	BypassKey []byte
 	Observer  Observer // nil = none
 }
@@ -48,11 +48,11 @@ func NewHandler(o HandlerOptions) *Handler {
 	return h
 }
 
-// Swap installs t for new requests. Requests in flight keep the old table, so
-// the caller must not close anything it refers to until they are done. Only
-// those of which nothing was sent yet, because they wait for an upstream to take
-// connections or came at this very moment, are answered as offline at once when
-// their host is that now. One call at a time.
+// Swap installs t for new requests. Requests in flight keep the old table, so the
+// caller must not close anything that it refers to until they are done. Only requests
+// of which nothing was sent yet, because they wait for an upstream to take connections
+// or have arrived at this very moment, are answered as offline if their host is that
+// now. Swap must not be called concurrently.
 func (h *Handler) Swap(t *Table) {
 	old := h.table.Swap(t)
 	for _, rt := range old.routes {
@@ -88,9 +88,9 @@ type decision struct {
 	token  string        // of a bypass link; "" = none
 }
 
-// decide is the whole decision about r: which host is asked for, is it served
-// here, is it online, and if not, is this client served all the same. It
-// changes nothing.
+// decide is the whole decision about r: which host it asks for, whether that is served
+// here and online, and if it is not online, whether this client is served all the
+// same. It changes nothing.
 func (h *Handler) decide(t *Table, r *http.Request, from origin) decision {
 	d := decision{err: errMalformed}
 	d.token, d.r = takeLink(r)
@@ -157,10 +157,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// RedirectToHTTPS is the handler of plain HTTP: 308 to the same host and URI
-// on https, for hosts that are not served here too, so that nobody learns from
-// plain HTTP which ones are. The connection is closed: nobody has a second
-// request for it.
+// RedirectToHTTPS is the handler of plain HTTP: 308 to the same host and URI on https,
+// also for hosts that are not served here, so that nobody learns from plain HTTP which
+// ones are. The connection is closed, as no second request will come on it.
 func (h *Handler) RedirectToHTTPS() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		table := h.table.Load()
@@ -209,9 +208,8 @@ func ambiguous(r *http.Request) bool {
 	return len(length) > 1 || err != nil || n != r.ContentLength
 }
 
-// requestID names the request in logs, pages and at the upstream. A proxy we
-// believe may have named it already; from a stranger the name could forge or
-// break log lines.
+// requestID names the request in logs, on pages and to the upstream. A trusted proxy
+// may have named it already; a stranger's name could forge or break log lines.
 func requestID(r *http.Request, from origin) string {
 	if from.trusted {
 		if id := r.Header["X-Request-Id"]; len(id) == 1 && plainID(id[0]) {
@@ -221,9 +219,9 @@ func requestID(r *http.Request, from origin) string {
 	return newID()
 }
 
-// newID is as crypto/rand.Text's: 26 letters and digits of base32, 130
-// random bits. The runtime's generator, ChaCha8 with a key of the system's,
-// is as little to be guessed, and needs no system call.
+// newID is like crypto/rand.Text: 26 characters of base32, 130 random bits. The
+// runtime's generator, ChaCha8 keyed by the system, is just as hard to guess, and
+// needs no system call.
 func newID() string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	var id [26]byte

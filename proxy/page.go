@@ -22,7 +22,7 @@ type page struct {
 	Title      string // a few calm words for people
 	Text       string // a sentence or two: what happened, what to do
 	Reason     string // why, in the operator's words, which may hold anything; "" = not told
-	StatusPage string // address of the host's status page; "" = none
+	StatusPage string // URL of the host's status page; "" = none
 }
 
 // pageTexts are the words for a status, when the caller has none that are
@@ -43,10 +43,9 @@ var pageHTML string
 // pageParts are what stands around the title, the message and the footer.
 var pageParts = strings.Split(pageHTML, "{}")
 
-// writePage answers r with p as HTML, as problem details (RFC 9457) or as
-// plain text, whichever Accept prefers. It is never cached, names the request
-// id of the request's log record, and loads nothing from elsewhere. A HEAD
-// gets the header alone.
+// writePage answers r with p as HTML, as problem details (RFC 9457) or as plain text,
+// whichever Accept prefers. The page is never cached, names the request's ID in the
+// log, and loads nothing from elsewhere. A HEAD gets the header alone.
 func writePage(w http.ResponseWriter, r *http.Request, p page) {
 	p = p.worded(isSafe(r.Method))
 	id := logging.RecordFrom(w).RequestID
@@ -77,8 +76,8 @@ func writePage(w http.ResponseWriter, r *http.Request, p page) {
 	}
 }
 
-// worded fills in the usual words where p has none. After a form, "try again"
-// would be bad advice when nobody knows whether it arrived.
+// worded fills in the usual words if p has none. After a form "try again" would be bad
+// advice if nobody knows whether the form arrived.
 func (p page) worded(safe bool) page {
 	if p.Title == "" {
 		words := pageTexts[p.Status]
@@ -90,9 +89,9 @@ func (p page) worded(safe bool) page {
 	return p
 }
 
-// html is put together by hand: what is escaped is text or a quoted attribute,
-// and html/template would make the whole program a sixth larger (the linker
-// keeps every method that a template might call).
+// html is put together by hand. Only text and quoted attributes need escaping, and
+// html/template would make the whole program a sixth larger, as the linker then keeps
+// every method that a template might call.
 func (p page) html(requestID string, retry bool) []byte {
 	title := html.EscapeString(p.Title)
 	var b bytes.Buffer

@@ -10,8 +10,8 @@ import (
 	"detour/logging"
 )
 
-// Route is a host's entry compiled, ready to serve. Nothing in it is written
-// after NewTable took it, except for what Stats counts.
+// Route is a host's entry, compiled and ready to serve. Nothing in it is written after
+// NewTable, except for what Stats counts.
 type Route struct {
 	Host        string   // canonical; may be a wildcard
 	Names       []string // Host and its aliases
@@ -33,9 +33,9 @@ type Route struct {
 	Draining bool      // running sessions are still proxied, others are answered as offline
 	Session  *Session  // what a running session is known by; nil = nothing
 	Since    time.Time // when the host stopped being online; bypasses from before are worthless
-	Until    time.Time // announced end, for Retry-After; zero or past = RetryAfter is said
+	Until    time.Time // announced end, for Retry-After; zero or past = RetryAfter is sent
 	Cause    string    // why the host is not online, for Explain
-	Reason   string    // shown to visitors, escaped; holds anything
+	Reason   string    // shown to visitors; may hold anything, as it is escaped
 
 	Hold          time.Duration // how long a request waits for an upstream that takes no connection; 0 = not at all
 	PassiveStatus bool          // the observer hears of 502, 503 and 504 in answers too
@@ -51,7 +51,7 @@ type edit struct {
 	values []string // in many answers at once; nil = remove
 }
 
-// compile prepares rt for serving. A Route that does serve is prepared already.
+// compile prepares rt for serving, unless it is prepared already.
 func (rt *Route) compile() {
 	if slices.EqualFunc(rt.Headers, rt.edits, func(e HeaderEdit, done edit) bool { return e == done.of }) {
 		return
@@ -66,8 +66,8 @@ func (rt *Route) compile() {
 	}
 }
 
-// editHeader applies the route's edits to an answer's header. It is done
-// first, so that every answer has them, and again over the upstream's header.
+// editHeader applies the route's edits to an answer's header. It is called at first, so
+// that every answer has them, and again for the upstream's header.
 func (rt *Route) editHeader(h http.Header) {
 	for _, e := range rt.edits {
 		if e.values == nil {
@@ -81,7 +81,7 @@ func (rt *Route) editHeader(h http.Header) {
 // Stats counts what a host does. It is written while serving, by atomics.
 type Stats struct {
 	InFlight atomic.Int64  // requests being served, upgraded connections included, bypassed ones not
-	Bypassed atomic.Int64  // the same of those who are let through although the host is not online; Cut spares them
+	Bypassed atomic.Int64  // the same of clients that are let through although the host is not online; Cut spares them
 	Requests atomic.Uint64 // since start
 	Streams  atomic.Int64  // upgraded connections and event streams that are open
 	Sessions atomic.Uint64 // requests since start that were proxied in a drain because they belong to a session

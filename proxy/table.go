@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Table maps host names to Routes and carries what is common to all requests
-// of one configuration. It is immutable, so a request that loaded it sees one
-// configuration from its first decision to its last.
+// Table maps host names to Routes and carries what all requests of one configuration
+// have in common. It is immutable, so a request that loaded it sees one configuration
+// from its first decision to its last.
 type Table struct {
 	generation uint64
 	routes     []*Route
@@ -25,7 +25,7 @@ type Table struct {
 // TableOptions say what a Table is made of.
 type TableOptions struct {
 	Generation    uint64
-	Routes        []*Route // not written again by anybody once NewTable took them
+	Routes        []*Route // not to be written to any more after NewTable
 	Trusted       *Trusted // nil = nobody
 	AdvertisePort int      // in Alt-Svc and in redirects to https; 0 = 443
 	HTTP3         bool     // false = Alt-Svc: clear, so that clients forget an earlier offer

@@ -8,10 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Silence is how long nc's peer has acknowledged nothing, if something that was
-// sent is to be acknowledged: the machine is gone, or the way there. One that is
-// there acknowledges whatever its programs do; what it has no room for is not sent.
-// Else it is 0, as it is for what is no TCP socket, and on other systems.
+// Silence is how long nc's peer has acknowledged nothing although something that was
+// sent is unacknowledged: then the machine, or the way to it, is gone. A machine that
+// is there acknowledges whatever its programs do, and what it has no room for is not
+// sent. It is 0 if nothing is unacknowledged, for anything but a TCP socket, and on
+// other systems.
 func Silence(nc net.Conn) (silence time.Duration) {
 	s, ok := nc.(syscall.Conn)
 	if !ok {
