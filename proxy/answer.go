@@ -10,12 +10,12 @@ import (
 	"detour/logging"
 )
 
-// answer passes the upstream's answer to the client. When one side breaks off
-// after something was sent, it panics with http.ErrAbortHandler, so that the
-// client of any protocol sees a broken answer, never a clean end of half of it.
+// answer passes the upstream's answer to the client. If one side breaks off after
+// something was sent it panics with http.ErrAbortHandler, so that the client, on any
+// protocol, sees a broken answer and never a clean end of half an answer.
 func (f *forwarding) answer(res *http.Response) {
 	defer res.Body.Close()
-	if res.StatusCode < 200 { // what no status may be, or a 101 that nobody asked for
+	if res.StatusCode < 200 { // an impossible status, or a 101 that nobody asked for
 		f.fail(fmt.Errorf("upstream answered with status %q", res.Status))
 		return
 	}
@@ -64,7 +64,7 @@ func (f *forwarding) answer(res *http.Response) {
 			f.breakOff(err)
 			return
 		}
-		// The end of a call whose time is over; a reset would say that we failed.
+		// This ends a call whose time is over; a reset would say that we failed.
 		f.rec.Err = err
 		res.Trailer = http.Header{"Grpc-Status": {code}}
 	}
@@ -89,9 +89,9 @@ func bodiless(r *http.Request, res *http.Response) bool {
 	return r.Method == http.MethodHead || res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified
 }
 
-// atOnce reports whether each piece of res, and its header, must leave as it
-// arrives: streams of events, bodies that may be made while they are sent, and
-// HTTP/2 on both sides, which gRPC needs. A body of known length fills packets.
+// atOnce reports whether the header and each piece of res must leave as they arrive:
+// for streams of events, for bodies that may be produced while they are sent, and for
+// HTTP/2 on both sides, which gRPC needs. A body of known length may fill packets.
 func atOnce(r *http.Request, res *http.Response, events bool) bool {
 	return events || res.ContentLength < 0 || len(res.Trailer) > 0 ||
 		r.ProtoMajor >= 2 && res.ProtoMajor >= 2
@@ -101,7 +101,7 @@ func isEventStream(res *http.Response) bool {
 	return strings.HasPrefix(first(res.Header["Content-Type"]), "text/event-stream")
 }
 
-// first is http.Header's Get for a canonical name, without looking at that.
+// first is http.Header's Get, of the values of a canonical name.
 func first(values []string) string {
 	if len(values) == 0 {
 		return ""
@@ -113,8 +113,8 @@ func first(values []string) string {
 // when it is errClientGone, else the upstream's.
 func (f *forwarding) copyBody(res *http.Response, events bool) error {
 	if res.ContentLength == 0 {
-		// No flush: gRPC's answers of trailers only must leave as they came, in
-		// a header block that ends the stream. Trailers proper may still follow.
+		// No flush: gRPC's answers of trailers only must leave as they came, in a
+		// header block that ends the stream. Proper trailers may still follow.
 		_, err := io.Copy(io.Discard, res.Body)
 		return err
 	}
@@ -148,9 +148,10 @@ func (f *forwarding) copyBody(res *http.Response, events bool) error {
 	}
 }
 
-// copyTrailer sets what came behind the upstream's body. Announced names take
-// their own key, the others net/http's prefix for them. The header was sent: a
-// field of it that has an announced name would be sent again, as the trailer.
+// copyTrailer sets the trailers that followed the upstream's body. Announced ones keep
+// their name, the others get net/http's prefix. The header has been sent, so a field of
+// it with the name of an announced trailer is removed: it would be sent again, as the
+// trailer.
 func copyTrailer(header, trailer http.Header) {
 	announced := header["Trailer"]
 	for _, name := range announced {
@@ -174,8 +175,8 @@ func (f *forwarding) close() {
 	}
 }
 
-// breakOff ends an answer whose body broke off: with an error page, if it is
-// all held back for compression, so that nothing of it was sent.
+// breakOff ends an answer whose body broke off. If all of it is still held back for
+// compression, so that nothing was sent, the client gets an error page instead.
 func (f *forwarding) breakOff(err error) {
 	if f.w != &f.compressor || !f.compressor.unsent() {
 		f.abort(err)

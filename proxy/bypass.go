@@ -28,16 +28,16 @@ const (
 	bypassCookie = "__Host-detour-bypass"
 )
 
-// bypass lets the operator through to hosts that are not online. A link holds
-// a token that is good once, for one host; it is exchanged for a cookie that
-// is good until the link would have ended, or the host came back.
+// bypass lets the operator through to hosts that are not online. A link holds a token
+// that is good once, for one host; it is exchanged for a cookie that is good until the
+// link's time is over or the host is back online.
 type bypass struct {
 	key     []byte
 	now     func() time.Time
 	started time.Time
 
 	mu   sync.Mutex             // guards used
-	used map[[16]byte]time.Time // ids of links that were opened, until when they are good
+	used map[[16]byte]time.Time // IDs of links that were opened, and until when these are good
 }
 
 func newBypass(key []byte, now func() time.Time) *bypass {
@@ -53,7 +53,7 @@ type pass struct {
 	kind   byte
 	minted time.Time // of the link, in its cookie too; milliseconds
 	until  time.Time
-	id     [16]byte // makes each token another one
+	id     [16]byte // makes each token different
 }
 
 const (
@@ -83,7 +83,7 @@ func (b *bypass) sign(data []byte, host string) []byte {
 	return mac.Sum(data)
 }
 
-// open checks a token: ours, of that kind, for host, not over, and not older
+// open checks a token: it must be ours, of that kind, for host, not over, and not older
 // than since, when the host stopped being online.
 func (b *bypass) open(token string, kind byte, host string, since time.Time) (pass, bool) {
 	data, err := base64.RawURLEncoding.Strict().DecodeString(token)
@@ -102,8 +102,8 @@ func (b *bypass) open(token string, kind byte, host string, since time.Time) (pa
 	return p, p.kind == kind && b.now().Before(p.until) && p.minted.UnixMilli() >= since.UnixMilli()
 }
 
-// mintTime is when a link is minted that is made now. It is never before that
-// by which redeem tells old links, even when the clock was set back since.
+// mintTime is what a link that is made now has as its time. Even if the clock was set
+// back it is never before the time by which redeem recognises old links.
 func (b *bypass) mintTime(since time.Time) time.Time {
 	at := b.now()
 	for _, earliest := range []time.Time{since, b.started} {
@@ -172,9 +172,9 @@ func (b *bypass) admits(r *http.Request, host string, since time.Time) bool {
 	return false
 }
 
-// MintBypass makes a link that lets whoever opens it first through to host, a
-// canonical name, until then or until the host comes back. The error says in
-// words for an operator why there is none.
+// MintBypass makes a link that lets whoever opens it first through to host, a canonical
+// name, until the time until or until the host is back online. The error says in words
+// for an operator why there is none.
 func (h *Handler) MintBypass(host string, until time.Time) (string, error) {
 	t := h.table.Load()
 	rt := t.Lookup(host)
@@ -193,9 +193,9 @@ func (h *Handler) MintBypass(host string, until time.Time) (string, error) {
 	return "https://" + host + t.port + "/?" + BypassParameter + "=" + h.bypass.seal(p, host), nil
 }
 
-// takeLink takes the parameter of a bypass link out of r, however often it is
-// there, so that nobody behind sees a token, not the upstream and not the
-// status page. The first that is not empty counts; "" = there is none.
+// takeLink takes the parameter of a bypass link out of r, however often it is there, so
+// that neither the upstream nor the status page sees a token. The first that is not
+// empty counts; "" = there is none.
 func takeLink(r *http.Request) (token string, without *http.Request) {
 	target := r.RequestURI
 	if target == "" { // no server made r
@@ -227,9 +227,9 @@ func takeLink(r *http.Request) (token string, without *http.Request) {
 	return token, &clean
 }
 
-// openLink answers a visitor who followed a bypass link with a redirect to the
-// address without the token, which so leaves the address bar and the history,
-// and with the cookie if the token is good. r has no token any more.
+// openLink answers a visitor who followed a bypass link: with a redirect to the address
+// without the token, so that the token leaves the address bar and the history, and with
+// the cookie if the token is good. r has no token any more.
 func (h *Handler) openLink(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, host, token string) {
 	rec.Action = actionRedirect
 	header := w.Header()

@@ -21,7 +21,7 @@ const (
 	holdTime = 100 * time.Millisecond
 )
 
-// compressMode is how far a compressWriter is with its decision.
+// compressMode is what a compressWriter has decided so far.
 type compressMode uint8
 
 const (
@@ -32,14 +32,14 @@ const (
 	finished                      // the encoded body is complete
 )
 
-// compressWriter sends a response in the coding its client likes best. It
-// decides when the header is written, or, for a body of unknown length, as
-// soon as compressMinimum bytes are there or somebody flushes. A flush passes
-// through the encoder: what was written before it reaches the client at once.
+// compressWriter sends a response in the coding that its client prefers. It decides
+// when the header is written or, for a body of unknown length, as soon as
+// compressMinimum bytes are there or somebody flushes. A flush goes through the encoder:
+// what was written before reaches the client at once.
 //
-// Secrets in a compressed page next to text that an attacker chooses can leak
-// by its length (BREACH). As in other servers the remedy is the
-// application's: "Cache-Control: no-transform" keeps a response as it is.
+// If a compressed page holds both a secret and text that an attacker chooses, its
+// length may reveal the secret (BREACH). As with other servers the remedy is up to the
+// application: "Cache-Control: no-transform" keeps a response as it is.
 type compressWriter struct {
 	http.ResponseWriter
 	weights     codingWeights
@@ -64,11 +64,11 @@ type compressWriter struct {
 }
 
 // begin wraps w for the answer to r, which must still carry the client's own
-// Accept-Encoding and If-None-Match. budget bounds what may be compressed at the
-// same time; release gives back what c took of it.
+// Accept-Encoding and If-None-Match. budget bounds how many answers may be compressed
+// at the same time; release gives back what c has taken of it.
 //
-// After the handler returned, Close must be called; when it panicked or the
-// upstream broke off, it must not, so that the client sees a broken stream.
+// At the end of the body Close must be called. If the upstream has broken off it must
+// not be, so that the client sees a broken stream.
 func (c *compressWriter) begin(w http.ResponseWriter, r *http.Request, budget *encoderBudget) {
 	*c = compressWriter{
 		ResponseWriter: w,
@@ -146,8 +146,8 @@ func (c *compressWriter) claim() bool {
 	return c.claimed || c.budget == nil
 }
 
-// release gives back what c took of its budget. It is called when the answer is
-// over, however it ended.
+// release gives back what c has taken of its budget. It must be called when the answer
+// is over, however it ended.
 func (c *compressWriter) release() {
 	if c.claimed {
 		c.claimed = false
@@ -290,7 +290,7 @@ func (c *compressWriter) FlushError() error {
 	return http.NewResponseController(c.ResponseWriter).Flush()
 }
 
-// stream gives up on knowing the length: the header and what is held go out.
+// stream sends the header, and what is held back.
 func (c *compressWriter) stream() error {
 	if c.held == nil {
 		return nil

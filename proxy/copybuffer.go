@@ -6,8 +6,8 @@ import "sync"
 // and about one write to a socket; larger ones gained nothing.
 var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-// idleBuffer is enough for a chat's message or an event, and the gateway's cost
-// of a stream that waits for one.
+// idleBuffer is enough for a chat message or an event. It is all that a stream that waits
+// for one costs.
 const idleBuffer = 1 << 10
 
 // copyBuffer is what one stream is copied through. Its zero value is ready;
@@ -15,11 +15,11 @@ const idleBuffer = 1 << 10
 type copyBuffer struct {
 	small []byte
 	large *[64 << 10]byte
-	flows bool // what was read last was not little
+	flows bool // the last Read filled small, at least
 }
 
-// next is where to read into. Streams that are idle nearly all the time, and
-// there may be thousands, wait with little; what flows borrows much.
+// next is where to read into. A stream that may be idle nearly all the time, of which
+// there may be thousands, waits with a small buffer; what flows borrows a large one.
 func (b *copyBuffer) next(idle bool) []byte {
 	if idle && !b.flows {
 		b.release()

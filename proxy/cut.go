@@ -17,8 +17,8 @@ type exchanges struct {
 	closed bool // only the bypassed are added
 }
 
-// exchange is what makes a forwarding part of exchanges. What has no guard is
-// not written any more when it is added.
+// exchange is what makes a forwarding part of exchanges. What nothing guards is not
+// written any more once it is added.
 type exchange struct {
 	prev, next *forwarding   // guarded by exchanges.mu
 	gone       chan struct{} // guarded by exchanges.mu; closed by remove; nil = nobody waits for it
@@ -56,7 +56,7 @@ func (e *exchanges) add(f *forwarding) bool {
 	return true
 }
 
-// remove reports whether nobody but its owner knows f now.
+// remove forgets f, and reports whether nobody but its owner knows it now.
 func (e *exchanges) remove(f *forwarding) (alone bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -74,7 +74,8 @@ func (e *exchanges) remove(f *forwarding) (alone bool) {
 	return f.gone == nil
 }
 
-// upgraded notes that f is a tunnel now, and reports whether it may be.
+// upgraded notes that f is a tunnel now, unless it must not be, and reports whether it
+// may.
 func (e *exchanges) upgraded(f *forwarding, t *tunnel) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -92,8 +93,8 @@ func (e *exchanges) mayUpgrade(f *forwarding) bool {
 	return !e.isLeaving(f)
 }
 
-// isLeaving reports whether Cut waits for the end of f: to a tunnel that comes
-// up only now it would not say goodbye. mu is held.
+// isLeaving reports whether Cut waits for the end of f: it would not say goodbye to a
+// tunnel that appears only now. mu is held.
 func (e *exchanges) isLeaving(f *forwarding) bool { return e.closed && f.gone != nil }
 
 // leaving is one exchange that Cut ends.

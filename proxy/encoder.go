@@ -59,9 +59,9 @@ func encodersOf(c coding) *sync.Pool {
 	return &gzipEncoders
 }
 
-// maxEncoders bounds the encoders that are in use at the same time, and with
-// them the memory that clients can bind by not reading their answers: about
-// 150 MiB at the most. Beyond, answers leave as they are.
+// maxEncoders bounds the encoders that are in use at the same time, and so the memory
+// that clients can tie up by not reading their answers: about 150 MiB at most. Beyond
+// that, answers leave uncompressed.
 const maxEncoders = 128
 
 // encoderBudget counts the encoders in use. The zero value is ready.

@@ -14,23 +14,23 @@ import (
 	"detour/logging"
 )
 
-// forwarding is one request on its way to the upstream and back. It is the
-// context of the request to the upstream, too (context.go).
+// forwarding is one request on its way to the upstream and back. It is also the context
+// of the request to the upstream (context.go).
 //
-// When it is over it serves another request, see end.
+// When it is over it is used again for another request; see end.
 type forwarding struct {
 	out       *http.Request // to the upstream
 	url       url.URL       // out's
 	header    http.Header   // out's
 	values    [addedFields]string
 	trace     httptrace.ClientTrace
-	traced    context.Context // has trace
+	traced    context.Context // carries trace
 	stopAfter func() bool     // unregister
 
 	journey
 }
 
-// journey is what a forwarding is of one request.
+// journey is the part of a forwarding that belongs to one request.
 type journey struct {
 	w    http.ResponseWriter // the compressor when there is one
 	rc   *http.ResponseController
@@ -41,8 +41,8 @@ type journey struct {
 
 	member    *Member   // that works on it
 	upgrading bool      // it asks for another protocol
-	tried     []attempt // members that failed, of the last try
-	resent    bool      // it was sent once more to an upstream that was stopped
+	tried     []attempt // members that failed in the last try
+	resent    bool      // it was sent once more to an upstream that was stopping
 	handler   *Handler
 
 	attempts   int                  // to get a connection since RoundTrip was called, in whose goroutine
@@ -50,7 +50,7 @@ type journey struct {
 	connects   atomic.Int32         // attempts to get one, of all RoundTrips
 	reused     atomic.Bool          // the connection had served another request before
 	began      atomic.Bool          // a byte of the answer arrived
-	held       atomic.Pointer[held] // the place to give up when there is a connection; nil = none
+	held       atomic.Pointer[held] // its place in the queue, to be given up once there is a connection; nil = none
 	stuck      atomic.Bool          // the upstream took nothing more of body, so it was cancelled
 
 	interim  sync.Mutex // held while a 1xx is passed on
@@ -60,7 +60,7 @@ type journey struct {
 	compressor compressWriter
 	compressed http.ResponseController // of compressor
 
-	lasting bool // the RoundTripper may know it when the answer has been read
+	lasting bool // the RoundTripper may still use it when the answer has been read
 	whole   bool // the answer came to its end, and its body was closed
 
 	exchange // so that it can be cut
@@ -70,7 +70,7 @@ type journey struct {
 // usualFields is how many fields a request has at most, nearly always.
 const usualFields = 28
 
-// forwardings are those that are over.
+// forwardings has those that are over.
 var forwardings = sync.Pool{New: func() any {
 	f := &forwarding{header: make(http.Header, usualFields)}
 	f.trace = httptrace.ClientTrace{
@@ -105,7 +105,7 @@ func (f *forwarding) leave() {
 	}
 }
 
-// end is called when f is over, however it ended.
+// end must be called when f is over, however it ended.
 func (f *forwarding) end() {
 	if f.body != nil {
 		f.body.release(&f.server)
@@ -124,11 +124,11 @@ func (f *forwarding) end() {
 	}
 }
 
-// recyclable reports whether nobody knows f any more, but for Cut, which is
-// asked by exchanges.remove. An upgraded request has those who end tunnels. A
-// RoundTripper of net/http has goroutines of its own, which look at the context
-// when they like to, and so has the dialling of a connection. Engine/client's
-// goroutine that sends a body knows only that.
+// recyclable reports whether nobody can be using f any more, except for Cut, of which
+// exchanges.remove tells. An upgraded request is known to whoever ends tunnels. A
+// RoundTripper of net/http has goroutines of its own that may look at the context at
+// any time, and so has the dialling of a connection. The goroutine of engine/client
+// that sends a body uses nothing but the body.
 func (f *forwarding) recyclable() bool {
 	return f.whole && !f.lasting && (f.body == nil || f.body.complete()) && !f.upgrading &&
 		f.connects.Load() == 1 && f.reused.Load()
@@ -147,16 +147,16 @@ func (f *forwarding) recycle() {
 	out.Host, out.Body, out.GetBody, out.ContentLength, out.Trailer = "", nil, nil, 0, nil
 	f.journey = journey{}
 	if lifetime.Poison {
-		// Who still uses it is found by the race detector, or falls over this.
+		// Whoever still uses it is found by the race detector, or fails on this.
 		out.URL, out.Header, f.header, f.traced = nil, nil, nil, nil
 		return
 	}
 	forwardings.Put(f)
 }
 
-// getConn slows http.Transport down, which else would dial without a pause for as
-// long as an HTTP/2 upstream ends each connection before it takes a request. It may
-// go through the kept ones as fast as it can.
+// getConn slows down http.Transport, which would otherwise dial without a pause for as
+// long as an HTTP/2 upstream ends each connection before it takes a request. Through
+// kept connections it may go as fast as it can.
 func (f *forwarding) getConn(string) {
 	const atOnce = 3
 	f.connects.Add(1)

@@ -8,9 +8,9 @@ import (
 // frames follows one direction of a WebSocket from frame to frame (RFC 6455,
 // 5.2) without looking into them.
 type frames struct {
-	head    [14]byte // of the frame on the way, as far as it is there
+	head    [14]byte // of the frame under way, as far as it is there
 	have    int      // bytes of head; 0 = the header is done with
-	left    uint64   // bytes of payload to come
+	left    uint64   // bytes of payload that are to come
 	closing bool     // a close frame came by
 }
 

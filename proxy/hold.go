@@ -17,17 +17,17 @@ const (
 	holdRetry = 100 * time.Millisecond
 )
 
-// holdQueue holds the requests of one host whose upstream takes no
-// connection, in the order of their arrival. Only the first tries, with its own
-// request, again and again; once it has a connection, the next has its turn.
-// So a dead upstream is dialled by one, a new one is not run over, and nobody
-// needs a prober. The zero value is an empty queue.
+// holdQueue holds the requests of one host whose upstream takes no connection, in the
+// order of their arrival. Only the first tries, with its own request, again and again;
+// once it has a connection it is the next one's turn. So only one request dials a dead
+// upstream, one that comes back is not overrun, and no prober is needed. The zero value
+// is an empty queue.
 type holdQueue struct {
-	length atomic.Int32 // of waiting, for those who pass by
+	length atomic.Int32 // of waiting, for requests that need not wait
 
 	mu      sync.Mutex // guards what follows
 	waiting []*held    // the oldest first
-	closed  bool       // only those who stay may join
+	closed  bool       // only those that stay may join
 }
 
 // held is a place in a holdQueue.
@@ -38,7 +38,7 @@ type held struct {
 	away    bool          // sent away; guarded by the queue's mu
 }
 
-// wake closes turn, if it was not yet. The queue's mu is held.
+// wake closes turn, unless it is closed. The queue's mu is held.
 func (h *held) wake() {
 	select {
 	case <-h.turn:
@@ -66,12 +66,12 @@ func (q *holdQueue) join(h *held) bool {
 	q.length.Store(int32(len(q.waiting)))
 	h.turn = make(chan struct{})
 	if at == 0 {
-		h.wake() // who had the turn keeps it as well
+		h.wake() // the one that had the turn keeps it as well
 	}
 	return true
 }
 
-// leave gives the place up, if it was not yet, and the turn to the next.
+// leave gives up the place, if h still has it, and gives the turn to the next.
 func (q *holdQueue) leave(h *held) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -86,8 +86,8 @@ func (q *holdQueue) leave(h *held) {
 	}
 }
 
-// admit says whether requests may wait from now on. If not, their host is
-// offline or gone, and the waiting of all who do not stay ends.
+// admit says whether requests may wait from now on. If not, their host is offline or
+// gone, and all that do not stay wait no longer.
 func (q *holdQueue) admit(all bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -109,17 +109,16 @@ func (q *holdQueue) sentAway(h *held) bool {
 	return h.away
 }
 
-// hold is try for a host whose requests rather wait than fail while the
-// upstream restarts. The body is not read meanwhile. It gives up when the
-// route's time is over, the host goes offline, or the client leaves; that a
-// client of HTTP/1 leaves in the middle of a body cannot be seen without
-// reading it.
+// hold is try for a host whose requests wait, rather than fail, while the upstream
+// restarts. The body is not read meanwhile. It gives up when the route's time is over,
+// the host goes offline, or the client leaves; that an HTTP/1 client leaves in the
+// middle of its body cannot be seen without reading it.
 func (f *forwarding) hold(out *http.Request) (*http.Response, error) {
 	f.connecting.Store(true)
 	q := &f.rt.Stats.queue
 	h := &held{arrived: time.Now(), stays: f.bypass}
 	failure := errNoConnection
-	if q.length.Load() == 0 { // else those who wait come first
+	if q.length.Load() == 0 { // otherwise those that wait come first
 		res, err := f.try(out)
 		if err == nil || !f.worthWaiting(out, err) {
 			return res, err

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// kind is who asks for what, as far as the answer of an offline host differs.
+// kind is what kind of client asks for what, as far as an offline host's answer differs.
 type kind uint8
 
 const (
@@ -18,7 +18,7 @@ const (
 	kindDAV                   // WebDAV, CalDAV, CardDAV; Nextcloud's and ownCloud's apps
 	kindProbe                 // Nextcloud's /status.php, asked by an app
 	kindBot                   // search engines, link previews
-	kindFetch                 // git, and whoever fetches images of containers
+	kindFetch                 // git, and programs that fetch container images
 )
 
 // kindOf classifies r by its header alone; the body is not touched.
@@ -37,7 +37,7 @@ func kindOf(r *http.Request) kind {
 	case agent == agentCloud || isDAVMethod(r.Method) || isDAVPath(r.URL.Path):
 		return kindDAV
 	case r.Header["Authorization"] != nil && mode == "" && preferredFormat(r.Header["Accept"]) != formatHTML:
-		return kindDAV // a program that logs in reads with GET too; its password is for nobody else
+		return kindDAV // a program that logs in, reading with GET; its password must not go elsewhere
 	case mode != "" && mode != "navigate",
 		strings.EqualFold(first(r.Header["X-Requested-With"]), "XMLHttpRequest"),
 		wantsJSON(r.Header["Accept"]):
@@ -67,9 +67,9 @@ func isGRPC(h http.Header) bool {
 	return hasPrefixFold(first(h["Content-Type"]), "application/grpc")
 }
 
-// isStatusProbe recognises the question of Nextcloud's apps whether the server
-// is there. Elsewhere than at the root only an app is believed: the answer is
-// a 200, and must not tell a monitor of another service that all is well.
+// isStatusProbe recognises how Nextcloud's apps ask whether the server is there. In
+// other places than the root only the apps themselves are answered so: the answer is a
+// 200, and must not tell a monitor of another service that all is well.
 func isStatusProbe(r *http.Request, agent agent) bool {
 	if !isSafe(r.Method) {
 		return false
@@ -104,9 +104,9 @@ func isDAVPath(path string) bool {
 		path == "/.well-known/caldav" || path == "/.well-known/carddav"
 }
 
-// isFetchPath recognises where git begins (gitprotocol-http), and what is fetched
-// from registries (OCI distribution; _catalog is docker's). Both follow a redirect:
-// git takes the place it leads to for the repository, docker for the registry.
+// isFetchPath recognises where git begins (gitprotocol-http), and what is fetched from
+// container registries (OCI distribution; _catalog is docker's). Both would follow a
+// redirect, and take its target for the repository or the registry.
 func isFetchPath(path string) bool {
 	if strings.HasSuffix(path, "/info/refs") {
 		return true

@@ -18,16 +18,16 @@ const (
 	actionMaintenance = "maintenance" // 200 to Nextcloud's status probe
 )
 
-// defaultRetryAfter is when to ask again if the Route does not say.
+// defaultRetryAfter is when to try again if the Route does not say.
 const defaultRetryAfter = 5 * time.Minute
 
-// answerOffline answers r for a host that is offline, and notes the action in
-// rec. People who open a page are redirected to the status page. Machines get
-// what their protocol has for "not now": a redirect would show them a page
-// they did not ask for, or make them send a form or a password elsewhere.
+// answerOffline answers r for a host that is offline, and notes the action in rec.
+// People who open a page are redirected to the status page. Programs get what their
+// protocol has for "not now": a redirect would give them a page they did not ask for,
+// or make them send a form or a password elsewhere.
 //
-// The body of r is not read. Nothing of the answer may be cached: the host can
-// be back any moment.
+// The body of r is not read. The answer must not be cached, as the host may be back at
+// any moment.
 func answerOffline(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record) {
 	o := offline{w, r, rt, rec}
 	kind := kindOf(r)
@@ -82,10 +82,10 @@ func (o offline) host() string {
 	return o.rt.Host
 }
 
-// redirect sends the visitor to the status page. It is a 302 and nothing else:
-// a 301 would be remembered, a 307 or 308 would post the form over there. No
-// Retry-After, on which a browser would wait before it follows. http.Redirect
-// would add a body and clean the path.
+// redirect sends the visitor to the status page. It is always a 302: a 301 would be
+// remembered, a 307 or 308 would send the form there. There is no Retry-After, as a
+// browser might wait for that time before it follows. http.Redirect would add a body
+// and clean the path.
 func (o offline) redirect() {
 	o.rec.Action = actionRedirect
 	h := o.w.Header()
@@ -122,14 +122,14 @@ func (o offline) allowOrigin(expose string) {
 	addVary(h, "Origin")
 }
 
-// empty is a 503 for those who look only at the status.
+// empty is a 503 for clients that look only at the status.
 func (o offline) empty() {
 	o.unavailable()
 	o.w.Header().Set("Content-Length", "0")
 	o.w.WriteHeader(http.StatusServiceUnavailable)
 }
 
-// page is a 503 with words; empty ones are the usual.
+// page is a 503 with these words; "" = the usual ones.
 func (o offline) page(title, text string) {
 	o.unavailable()
 	writePage(o.w, o.r, page{
@@ -141,8 +141,8 @@ func (o offline) page(title, text string) {
 	})
 }
 
-// preflight allows what is asked, so that the request behind it is made and
-// its 503 can be read. It is not to be remembered.
+// preflight allows what is asked for, so that the request that follows is made and its
+// 503 can be read. The permission must not be cached.
 func (o offline) preflight() {
 	o.rec.Action = actionPreflight
 	h := o.w.Header()
@@ -192,8 +192,8 @@ func (o offline) probe() {
 	}
 }
 
-// retryAfter is when to ask again: at the announced end, or after the usual
-// time when it is unknown or over.
+// retryAfter is when to try again: at the announced end, or after the usual time if that
+// is unknown or over.
 func (rt *Route) retryAfter(now time.Time) string {
 	if left := rt.Until.Sub(now); left > 0 {
 		return retryAfter(left)
@@ -201,8 +201,8 @@ func (rt *Route) retryAfter(now time.Time) string {
 	return retryAfter(rt.RetryAfter)
 }
 
-// retryAfter is d in whole seconds, rounded up: a client that is early would
-// only ask in vain.
+// retryAfter is d in whole seconds, rounded up: a client that came early would come in
+// vain.
 func retryAfter(d time.Duration) string {
 	if d <= 0 {
 		d = defaultRetryAfter

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// rest is how long a member is left out that took no connection, for one that
-// is switched off lets each of its requests wait for dialTimeout. It is short,
-// since it takes one visitor to find out, and nobody else to bring it back.
+// rest is how long a member that took no connection is left out: each request to one
+// that is switched off would wait for dialTimeout. It is short, since only one visitor
+// at a time waits to find out, and nothing else brings the member back.
 const rest = 10 * time.Second
 
-// Pool is the upstreams of one host. A request goes to the member with the
-// fewest requests in flight; those that are unhealthy, or took no connection a
-// moment ago, are left out, and the standby ones are used only while all
-// others are out. When all are out, all are tried: a probe may be wrong, and
-// an answer is better than none.
+// Pool is the upstreams of one host. A request goes to the member with the fewest
+// requests in flight. Members that are unhealthy, or took no connection a moment ago,
+// are left out, and the standby ones are used only while all others are left out. When
+// all are left out all are tried: a probe may be wrong, and an answer is better than
+// none.
 //
-// A Pool may be used by several goroutines at once. It holds what is known of
-// its members' health, so it is meant to live as long as they stay the same,
-// over all tables.
+// A Pool may be used by several goroutines at once. It holds what is known of its
+// members' health, so one Pool should serve all tables in which the members stay the
+// same.
 type Pool struct {
 	members []*Member     // those that share the requests, then the standby
 	active  int           // how many of members share the requests
@@ -32,8 +32,8 @@ type Member struct {
 	Standby bool
 
 	unhealthy atomic.Bool
-	resting   atomic.Int64 // until then, Unix nanoseconds; 0 = it is not
-	failing   atomic.Bool  // the observer heard of a failure and of no success since
+	resting   atomic.Int64 // left out until then, in Unix nanoseconds; 0 = it is not
+	failing   atomic.Bool  // the observer heard of a failure, and of no success since
 }
 
 // NewPool makes a Pool of members, at least one, and of standby ones.
@@ -90,8 +90,8 @@ func (p *Pool) pick(tried []attempt) *Member {
 	return nil
 }
 
-// leastBusy is the member with the fewest requests in flight of those that are
-// in, or not, and not among tried. Of equals it is another one in each turn.
+// leastBusy is the member with the fewest requests in flight of those whose method in
+// returns in and that are not among tried. Among equals it is another one each turn.
 func leastBusy(members []*Member, turn uint32, in bool, tried []attempt) *Member {
 	var best *Member
 	var fewest int64

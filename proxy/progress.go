@@ -10,17 +10,16 @@ import (
 	"time"
 )
 
-// LimitProgress cuts a request whose client makes no progress for d: sends
-// nothing of a body that is being read, or takes nothing of an answer that is
-// being written. What is cut fails with os.ErrDeadlineExceeded or an error of
-// the connection. Time in which next waits for something else, such as an
-// upstream, does not count, and nothing limits the length or duration of a
-// request that moves.
+// LimitProgress cuts a request whose client makes no progress for d: sends nothing of a
+// body that is being read, or takes nothing of an answer that is being written. Then
+// the Read or Write fails with os.ErrDeadlineExceeded or an error of the connection.
+// Time in which next waits for something else, such as an upstream, does not count, and
+// as long as something moves nothing limits a request's length or duration.
 //
 // Streams that may be silent by design are left alone: answers of type
-// text/event-stream, upgraded connections (hijacked, or an extended CONNECT),
-// and gRPC calls that were answered as such, which have a keep-alive of their
-// own. d = 0 means no limit.
+// text/event-stream, upgraded connections (hijacked, or an extended CONNECT), and gRPC
+// calls that were answered as such, which have a keep-alive of their own. d = 0 means
+// no limit.
 func LimitProgress(next http.Handler, d time.Duration) http.Handler {
 	if d <= 0 {
 		return next
@@ -59,7 +58,7 @@ type progress struct {
 	http.ResponseWriter
 	body        io.ReadCloser
 	limit       time.Duration
-	call        bool // a gRPC one, if its answer agrees: what a client says of itself lifts nothing
+	call        bool // it is a gRPC call, if its answer agrees: what a client says of itself lifts no limit
 	wroteHeader bool
 
 	mu       sync.Mutex // guards the rest; never held while reading or writing

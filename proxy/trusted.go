@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Trusted knows which peers are believed when they say for whom they speak.
-// It is immutable; its zero value believes nobody.
+// Trusted knows which peers are believed when they say on whose behalf they ask. It is
+// immutable; its zero value believes nobody.
 type Trusted struct {
 	networks   []netip.Prefix
 	cloudflare []netip.Prefix
@@ -41,13 +41,13 @@ func NewTrusted(o TrustedOptions) *Trusted {
 // origin is where a request comes from.
 type origin struct {
 	peer    netip.Addr // the other end of the connection; invalid when it is no IP socket
-	client  netip.Addr // whom it speaks for; the peer itself when it is not believed
+	client  netip.Addr // on whose behalf it asks; the peer itself if that is not believed
 	trusted bool       // the peer is believed
 }
 
-// origin finds who sent r. From a believed peer it is the right-most address
-// of X-Forwarded-For that is not itself believed, for everything left of that
-// was written by strangers; CF-Connecting-IP counts only from Cloudflare.
+// origin finds out who sent r. If the peer is believed, that is the right-most address
+// of X-Forwarded-For that is not itself believed, as everything left of it was written
+// by strangers. CF-Connecting-IP counts only if the peer is Cloudflare.
 func (t *Trusted) origin(r *http.Request) origin {
 	var o origin
 	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
@@ -71,9 +71,9 @@ func (t *Trusted) origin(r *http.Request) origin {
 	return o
 }
 
-// rightmost walks the hops that values name from the right, the nearest first,
-// to the first that is not believed. When something that is no address stands
-// in the way, the hop before it is as far as can be believed.
+// rightmost goes through the hops in values from the right, which is the nearest, to the
+// first that is not believed. At something that is no address it stops, and returns the
+// hop before that.
 func (t *Trusted) rightmost(values []string, nearest netip.Addr) netip.Addr {
 	for _, rest := range slices.Backward(values) {
 		for more := true; more; {

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// halfClosed is how long a WebSocket may live when one side has ended: long
-// enough for the rest to arrive. Other protocols may mean it when they close
-// one direction, as "docker attach" does, and keep the other for hours.
+// halfClosed is how long a WebSocket may live after one side has ended: long enough for
+// the rest to arrive. Other protocols may close one direction on purpose and use the
+// other for hours, as "docker attach" does.
 const halfClosed = 30 * time.Second
 
-// closeTimeout is how long the ends of a WebSocket may take to answer our close
-// frame, a frame on its way included. Who is there answers within a round trip
-// or two; who is not, such as a phone in a pocket, should not hold up the rest.
+// closeTimeout is how long the ends of a WebSocket may take to answer our close frame,
+// including a frame that is under way. One that is there answers within a round trip or
+// two; one that is not, such as a phone in a pocket, should not hold up everything else.
 const closeTimeout = 5 * time.Second
 
-// stuckWrite is how long an end may take nothing of what it is sent, at least,
-// and twice that at most: as long as TCP waits for one that acknowledges
-// nothing. Whoever pauses a terminal, or comes back to a phone, is there again
-// by then. Silence has no limit.
+// stuckWrite is how long an end may take nothing of what it is sent before it is cut, at
+// least; at most it is twice that. TCP waits as long for a peer that acknowledges
+// nothing. Whoever has paused a terminal, or put down a phone, is back by then. If
+// nothing is sent there is no limit.
 const stuckWrite = 15 * time.Minute
 
 // stream is the upstream's end of an upgraded connection.
@@ -32,7 +32,7 @@ type stream interface {
 // clientStream is the client's end.
 type clientStream interface {
 	stream            // CloseWrite fails where only the handler's return ends the stream
-	CloseRead() error // makes Read return
+	CloseRead() error // makes a Read under way, and every later one, return
 }
 
 // tunnel joins the two ends of an upgraded connection.
@@ -62,9 +62,9 @@ func newTunnel(client clientStream, upstream stream, websocket bool) *tunnel {
 	return t
 }
 
-// greet calls tell, which tells the client that the protocol is switched. A
-// goodbye waits for it, so that nobody who was told is left without one. run
-// must follow, unless it fails.
+// greet calls tell, which tells the client that the protocol is switched. A goodbye
+// waits for it, so that every client that was told of the switch gets one. run must
+// follow, unless greet fails.
 func (t *tunnel) greet(tell func() error) error {
 	err := tell()
 	t.down.greeted(err)
@@ -75,10 +75,9 @@ func (t *tunnel) greet(tell func() error) error {
 	return err
 }
 
-// run copies both ways until both are done, and closes the upstream's end; the
-// client's is the caller's. It reports whether they ended cleanly. The client
-// is written to from the caller's goroutine, which must be its handler's, or
-// by a goodbye.
+// run copies both ways until both are done, and closes the upstream's end; the caller
+// closes the client's. It reports whether they ended cleanly. The client is written to
+// from the caller's goroutine, which must be its handler's, or by a goodbye.
 func (t *tunnel) run() bool {
 	up := make(chan struct{})
 	go func() {
@@ -92,7 +91,7 @@ func (t *tunnel) run() bool {
 	return !t.failed.Load()
 }
 
-// leave has nobody write any more, as the handler returns.
+// leave makes sure that nobody writes any more, as the handler returns.
 func (t *tunnel) leave() {
 	t.down.leave()
 	t.up.leave()
@@ -164,9 +163,9 @@ func (t *tunnel) unlimit() {
 	}
 }
 
-// goodbye sends both ends of a WebSocket a close frame with code, between two
-// frames, and cuts them if they do not answer in time. Until then a peer that
-// does not read may block it. Of other protocols nobody knows how to end them.
+// goodbye sends both ends of a WebSocket a close frame with code, between two frames,
+// and cuts them if they do not answer in time. Until then a peer that does not read may
+// block it. For other protocols it does nothing, as it cannot end them politely.
 func (t *tunnel) goodbye(code int) {
 	if t.down.frames == nil {
 		return
@@ -178,7 +177,7 @@ func (t *tunnel) goodbye(code int) {
 	sending.Wait()
 }
 
-// cut ends both ends at once; whoever reads or writes returns.
+// cut closes both ends at once, so that whoever reads or writes returns.
 func (t *tunnel) cut() {
 	t.failed.Store(true)
 	t.client.Close()
@@ -200,7 +199,7 @@ type direction struct {
 	watch   *time.Timer // calls look; nil = nothing was written yet
 	watched bool        // it will
 	frames  *frames     // nil = not a WebSocket
-	goodbye []byte      // to be sent when the frame on the way is whole
+	goodbye []byte      // to be sent when the frame under way is whole
 	closed  bool        // nothing more is written to dst
 	refused bool        // a write to dst failed
 }
@@ -213,7 +212,7 @@ func (d *direction) init(t *tunnel, src io.Reader, dst io.Writer, websocket bool
 	}
 }
 
-// greeted says that the greeting, the first that is written to dst, is over.
+// greeted says that the greeting, which is written to dst first, is over.
 func (d *direction) greeted(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -248,9 +247,8 @@ func (d *direction) copy() error {
 	}
 }
 
-// pass writes p to dst, up to the place of a goodbye that is due; what comes
-// behind one is dropped (RFC 6455, 5.5.1). over reports that src has closed
-// the WebSocket too.
+// pass writes p to dst, up to the place where a goodbye is due; what follows a goodbye is
+// dropped (RFC 6455, 5.5.1). over reports that src has closed the WebSocket, too.
 func (d *direction) pass(p []byte) (over bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -277,8 +275,8 @@ func (d *direction) pass(p []byte) (over bool, err error) {
 	return d.frames.closing, nil
 }
 
-// end says goodbye with frame: now when dst waits between two frames, else
-// when the one on the way is whole. It does nothing when src did so itself.
+// end says goodbye with frame: now if dst is between two frames, else when the one under
+// way is whole. It does nothing if src has said goodbye itself.
 func (d *direction) end(frame []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -344,8 +342,8 @@ func (d *direction) watchWrites() {
 	}
 }
 
-// look cuts the tunnel when the write that was the last at the look before is
-// still on its way.
+// look cuts the tunnel if the write that was the latest at the previous look is still
+// under way.
 func (d *direction) look() {
 	d.mu.Lock()
 	d.watched = false
@@ -360,7 +358,7 @@ func (d *direction) look() {
 	}
 }
 
-// leave waits for a goodbye on the way; none is begun afterwards.
+// leave waits for a goodbye that is under way, and lets none begin any more.
 func (d *direction) leave() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -18,13 +18,13 @@ import (
 	"detour/engine/socket"
 )
 
-// websocketToken is the protocol whose frames we know, so that it can be ended
-// politely, and the only one that HTTP/2 and HTTP/3 carry here.
+// websocketToken names the only protocol whose frames we follow, to end it politely, and
+// the only one that HTTP/2 and HTTP/3 carry here.
 const websocketToken = "websocket"
 
-// upgradeProtocol is what r wants its connection to become: the Upgrade field
-// of HTTP/1.1, or :protocol of an extended CONNECT (RFC 8441, RFC 9220). ""
-// is an ordinary request. A CONNECT to anything else is an error.
+// upgradeProtocol is the protocol that r wants to change to: the Upgrade field of
+// HTTP/1.1, or :protocol of an extended CONNECT (RFC 8441, RFC 9220). "" = r is an
+// ordinary request. Every other CONNECT is an error.
 func upgradeProtocol(r *http.Request) (string, error) {
 	if r.Method == http.MethodConnect {
 		protocol := ""
@@ -52,8 +52,8 @@ func upgradeProtocol(r *http.Request) (string, error) {
 	return strings.Join(wanted, ", "), nil
 }
 
-// upgrade forwards a request to change the protocol. When the upstream agrees,
-// the connections are joined; when it refuses, its answer passes like any other.
+// upgrade forwards a request to change the protocol. If the upstream agrees, the
+// connections are joined; if it refuses, its answer is passed on like any other.
 func (f *forwarding) upgrade(protocol string) {
 	if f.handler.tunnels.stopped() {
 		f.fail(errStopping)
@@ -114,8 +114,8 @@ func (f *forwarding) switchProtocols(res *http.Response, protocol, key string) {
 		defer client.Close()
 	}
 	t := newTunnel(client, upstream, hasToken([]string{protocol}, websocketToken))
-	// Whoever ends tunnels knows it before the client does: who was told that
-	// there is one is also told of its end.
+	// It is registered before the client knows of it, so that every client that was
+	// told of the tunnel is also told of its end.
 	if !f.handler.tunnels.add(t) {
 		f.refuseTunnel(errStopping)
 	}
@@ -168,16 +168,16 @@ func (f *forwarding) noTunnel() error {
 	return nil
 }
 
-// refuseTunnel ends an upgrade whose connection was taken from its server at
-// the moment in which upgrades ended. It is closed without an answer.
+// refuseTunnel ends an upgrade whose connection was taken from its server just when
+// upgrades ended. It is closed without an answer.
 func (f *forwarding) refuseTunnel(err error) {
 	f.rec.Status, f.rec.Err = failureStatus(err), err
 	panic(http.ErrAbortHandler)
 }
 
-// acceptRefusal reports whether an answer other than 101 may be passed on. A
-// WebSocket handshake that is answered with success, but not switched, is no
-// answer: over an extended CONNECT it would even mean consent.
+// acceptRefusal says why an answer other than 101 must not be passed on; nil = it may
+// be. A success is no answer to a WebSocket handshake: to an extended CONNECT it would
+// even mean consent.
 func acceptRefusal(res *http.Response, protocol string) error {
 	if hasToken([]string{protocol}, websocketToken) && res.StatusCode >= 200 && res.StatusCode < 300 {
 		return fmt.Errorf("upstream answered a WebSocket handshake with %s", res.Status)
@@ -215,9 +215,8 @@ func websocketAccept(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// switchClient takes the client's end of the connection. What it returns as
-// greeting tells the client that the protocol is switched, and notes it in the
-// access log.
+// switchClient takes over the client's end of the connection. The function greeting
+// tells the client that the protocol is switched, and notes that in the access log.
 func (f *forwarding) switchClient(res *http.Response, extended bool) (client clientStream, greeting func() error, err error) {
 	header := f.w.Header()
 	responseHeader(header, res, f.rt)
@@ -303,8 +302,8 @@ func (e *streamEnd) CloseRead() error {
 	return e.rc.SetReadDeadline(time.Unix(1, 0))
 }
 
-// Close makes what reads and writes return. Whoever cuts a tunnel may come
-// when it is just over.
+// Close makes whatever reads or writes return. A cut may come when the tunnel is just
+// over.
 func (e *streamEnd) Close() error {
 	err := e.CloseRead()
 	e.mu.Lock()
