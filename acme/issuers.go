@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -117,9 +118,9 @@ func issuerLabel(key string) string {
 	return key
 }
 
-// dropTornCertificate removes what a crash between two files left behind: a
-// certificate beside the key of its successor cannot be used, and certmagic
-// would neither serve nor replace it. So it is with one of the local CA that a
+// dropTornCertificate removes what a crash or a bad disk left behind: a
+// certificate beside the key of its successor, or with a damaged file, cannot be
+// used, and certmagic would neither serve nor replace it. So it is with one of the local CA that a
 // clock which was ahead has made.
 func (m *Manager) dropTornCertificate(ctx context.Context, cfg *certmagic.Config, name string) {
 	for _, iss := range cfg.Issuers {
@@ -135,6 +136,11 @@ func (m *Manager) dropTornCertificate(ctx context.Context, cfg *certmagic.Config
 		pair, err := tls.X509KeyPair(cert, private)
 		if err == nil && key == Local && m.local.now().Before(pair.Leaf.NotBefore) {
 			err = errors.New("it is not valid yet")
+		}
+		if meta, absent := m.storage.Load(ctx, certmagic.StorageKeys.SiteMeta(key, name)); err == nil && absent == nil {
+			if err = json.Unmarshal(meta, new(certmagic.CertificateResource)); err != nil {
+				err = fmt.Errorf("what is noted beside it: %w", err)
+			}
 		}
 		if err == nil {
 			continue

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/certmagic"
 )
@@ -61,6 +62,35 @@ func TestRefusedRenewal(t *testing.T) {
 		}
 		if _, err := s.Load(t.Context(), key); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("a deleted key is there: %v", err)
+		}
+	}
+}
+
+// Whatever a crash or a bad disk made of the files of a certificate, there is one
+// after the next start.
+func TestDamagedCertificate(t *testing.T) {
+	keys := map[string]func(issuer, name string) string{
+		"certificate": certmagic.StorageKeys.SiteCert,
+		"key":         certmagic.StorageKeys.SitePrivateKey,
+		"notes":       certmagic.StorageKeys.SiteMeta,
+	}
+	for file, key := range keys {
+		for damage, content := range map[string]string{"empty": "", "zero-filled": "\x00\x00\x00\x00", "cut": "{\n-----BEGIN "} {
+			t.Run(file+" "+damage, func(t *testing.T) {
+				t.Parallel()
+				name := damage + "-" + file + ".example.test" // certmagic's queue of orders is one for the whole process
+				dir := t.TempDir()
+				var m *Manager
+				for range 2 {
+					m = newManager(t, Options{Storage: dir})
+					m.Manage(localSettings(), hosts(name), nil)
+					eventually(t, "a certificate", 20*time.Second, func() bool { return m.usable(m.table.Load().orders[name]) })
+					if err := m.Close(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					write(t, m.storage.Filename(key(Local, name)), []byte(content))
+				}
+			})
 		}
 	}
 }
