@@ -7,10 +7,10 @@ import (
 	"net/url"
 	"strings"
 
+	"golang.org/x/net/http2"
+
 	"detour/engine/wire"
 	"detour/logging"
-
-	"golang.org/x/net/http2"
 )
 
 // What forward did with a request, as the access log's "action" says it.
@@ -20,8 +20,8 @@ const (
 	actionBypass = "bypass" // although the host is not online
 )
 
-// forward sends r to the route's upstream and its answer to the client. Why
-// is what decide said: anything but courseOffline.
+// forward sends r to the route's upstream, and the answer to the client. why is the
+// course that decide chose: courseOnline, courseSession or courseBypass.
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record, from origin, why course) {
 	rec.Action = actionProxy
 	f := newForwarding()
@@ -82,8 +82,8 @@ func (f *forwarding) failHeld(err error) {
 	}
 }
 
-// failUnsent is fail for a request of which nothing was sent: when its host
-// went offline meanwhile, it gets that answer.
+// failUnsent is fail for a request of which nothing was sent: if its host has gone
+// offline meanwhile, it gets the answer of an offline host.
 func (f *forwarding) failUnsent(err error) {
 	if rt := f.handler.table.Load().Lookup(f.rt.Host); rt != nil && !rt.Online {
 		answerOffline(f.w, f.r, rt, f.rec)
@@ -103,26 +103,26 @@ func (f *forwarding) request() (*http.Request, error) {
 	if !r.ProtoAtLeast(1, 1) {
 		delete(header, "Expect") // RFC 9110, 10.1.1: it sends its body at once, and knows no 100
 	}
-	// After a refusal of "Expect: 100-continue" http.Transport would send the
-	// body all the same, and so fetch it from the client, to keep the
-	// connection. Given up, the connection costs less than the body.
+	// When "Expect: 100-continue" is refused, http.Transport would send the body all
+	// the same to keep the connection, and so fetch it from the client. To give up
+	// the connection costs less than the body.
 	out.Close = header["Expect"] != nil || authenticatesConnection(header["Authorization"])
 	if body != nil {
 		f.body = body
 		out.Body, out.ContentLength = body, length
 		if r.ProtoMajor == 1 {
-			// Without it net/http's server eats the rest of the body when the
-			// answer begins. Servers that are always full duplex say they
-			// cannot switch it on.
+			// Without it net/http's server discards the rest of the body when
+			// the answer begins. Servers that are always full duplex return an
+			// error.
 			_ = f.rc.EnableFullDuplex()
 		}
 		if length < 0 {
-			// The server fills this map when it has read the body; made here,
-			// trailers that were not announced have a place to go to.
+			// The server fills this map when it has read the body. It is made
+			// here so that there is a place for trailers that were not announced.
 			if r.Trailer == nil {
 				r.Trailer = make(http.Header)
 			}
-			dropForged(r.Trailer) // what is announced
+			dropForged(r.Trailer) // of those that are announced
 			out.Trailer, body.trailer = r.Trailer, r.Trailer
 		}
 	}
@@ -142,7 +142,7 @@ func authenticatesConnection(authorization []string) bool {
 	return false
 }
 
-// aim addresses out to the member that works on it.
+// aim addresses out to f.member.
 func (f *forwarding) aim(out *http.Request) {
 	setTarget(&f.url, f.r, f.member.Upstream)
 	out.Host = hostField(f.r.Host)
@@ -150,17 +150,17 @@ func (f *forwarding) aim(out *http.Request) {
 		out.Host = f.member.host
 	}
 	if f.body != nil && !f.member.brief {
-		// engine/client repeats nothing that has a body. http.Transport does what
-		// was not taken: a stream over GOAWAY's number, or one that was refused.
+		// engine/client repeats nothing that has a body. http.Transport repeats what
+		// was not taken: a stream above the number in GOAWAY, or one that was refused.
 		f.body.keep()
 		out.GetBody = f.body.again
 	}
 }
 
-// setTarget makes t the URL that makes http.Transport send r's path and query
-// byte for byte. URL.Opaque is sent as it is, except that two slashes at its
-// beginning would be taken for an authority: such a path goes by RawPath, which
-// is sent as it is unless it has bytes that no URL may have.
+// setTarget sets t so that a RoundTripper sends r's path and query byte for byte.
+// URL.Opaque is sent as it is, except that two slashes at its beginning would be taken
+// for an authority. A path that begins with them goes by RawPath, which is sent as it is
+// unless it has bytes that no URL may have.
 func setTarget(t *url.URL, r *http.Request, u *Upstream) {
 	path, query, hasQuery := strings.Cut(rawTarget(r), "?")
 	*t = url.URL{Scheme: u.scheme, Host: u.address, RawQuery: query, ForceQuery: hasQuery}
@@ -194,8 +194,8 @@ func rawTarget(r *http.Request) string {
 	return rest[i:]
 }
 
-// roundTrip sends out and waits for the header of the answer. An error is why
-// there is none, and whose fault it is.
+// roundTrip sends out and waits for the header of the answer. The error says why there is
+// none, and whose fault that is.
 func (f *forwarding) roundTrip(out *http.Request) (*http.Response, error) {
 	var res *http.Response
 	var err error
@@ -216,20 +216,20 @@ func (f *forwarding) roundTrip(out *http.Request) (*http.Response, error) {
 	}
 	f.res.Store(res)
 	if f.stuck.Load() {
-		res.Body.Close() // who found that did not see it
+		res.Body.Close() // whoever found that did not see res yet
 	}
 	return res, nil
 }
 
-// try sends out to a member, and to another one when the first takes no
-// connection, until one takes it or all were tried.
+// try sends out to a member, and as long as that takes no connection to another one,
+// until all were tried.
 func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 	f.tried = f.tried[:0]
 	for {
 		f.aim(out)
 		f.limitBody()
 		rt := f.member.carrier(out, f.upgrading)
-		f.connecting.Store(false) // nor does it when the RoundTripper will not have it
+		f.connecting.Store(false) // the RoundTripper may fail without trying to connect
 		f.attempts = 0
 		f.lasting = f.lasting || !f.member.brief
 		res, err := rt.RoundTrip(out)
@@ -264,7 +264,7 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 	}
 }
 
-// carrier is what sends out to u.
+// carrier is the RoundTripper that sends out to u.
 func (u *Upstream) carrier(out *http.Request, upgrading bool) http.RoundTripper {
 	switch {
 	case upgrading:
@@ -275,9 +275,9 @@ func (u *Upstream) carrier(out *http.Request, upgrading bool) http.RoundTripper 
 	return u.transport
 }
 
-// limitBody sees to it that the member takes what is sent of the body. A client
-// of HTTP/1 that leaves meanwhile is not noticed. Calls of gRPC may pause, and
-// have a keep-alive of their own.
+// limitBody limits how long the member may take nothing of the body that it is sent: an
+// HTTP/1 client that leaves meanwhile would not be noticed. gRPC calls may pause, and have
+// a keep-alive of their own.
 func (f *forwarding) limitBody() {
 	limit := f.member.limit
 	if f.body == nil || limit == 0 && len(f.tried) == 0 {
@@ -290,22 +290,22 @@ func (f *forwarding) limitBody() {
 		f.stuck.Store(true)
 		f.cancel()
 		if res := f.res.Load(); res != nil {
-			res.Body.Close() // behind its head HTTP/2's upload does not look at the context
+			res.Body.Close() // after the head of the answer, HTTP/2's upload does not look at the context
 		}
 	})
 }
 
-// unsent reports whether the last attempt failed because no connection came
-// about (refused, no way, no name, no TLS), so that nothing of the request was
-// sent, and puts its body back to the beginning. Of a request that is over it
-// is false: there is nothing to be sent any more.
+// unsent reports whether the last attempt failed because there was no connection
+// (refused, no route, no name, no TLS), so that nothing of the request was sent, and puts
+// its body back to the beginning. If the request is over it is false, as nothing is to be
+// sent any more.
 func (f *forwarding) unsent() bool {
 	return f.connecting.Load() && f.Err() == nil && (f.body == nil || f.body.reopen())
 }
 
-// unsendable is why no RoundTripper sends out: engine/client says so itself,
-// http.Transport by errors without a type, but before it asks for a connection
-// and by the same rules. It is asked only when sending came to nothing.
+// unsendable is why no RoundTripper sends out; nil = that is not the reason. engine/client
+// returns the same errors itself; http.Transport applies the same rules before it asks
+// for a connection, but its errors have no type. It is called only after a failure.
 func unsendable(out *http.Request) error {
 	if _, err := wire.AppendMethod(nil, out.Method); err != nil {
 		return err
@@ -340,8 +340,8 @@ func (f *forwarding) needsHTTP1(err error) bool {
 		(f.body == nil || f.body.reopen())
 }
 
-// idempotent reports whether out has the same effect twice as once, and no
-// body that would have to be kept for that.
+// idempotent reports whether out has the same effect if it is sent twice, and no body
+// that would have to be kept for that.
 func idempotent(out *http.Request) bool {
 	switch out.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete, "PROPFIND", "REPORT", "SEARCH":
@@ -350,16 +350,16 @@ func idempotent(out *http.Request) bool {
 	return false
 }
 
-// maxInterims bounds the 1xx of one answer: far over what an upload gets that is
-// told every second how far it is. Neither http.Transport nor engine/client
-// bounds those that a trace sees.
+// maxInterims bounds the 1xx of one answer: it is far above what an upload gets that is
+// told its progress every second. Neither http.Transport nor engine/client bounds the
+// 1xx if there is a hook for them.
 const maxInterims = 10_000
 
 var errInterims = errors.New("upstream sent thousands of 1xx and no answer")
 
-// passInterim passes a 1xx on. A RoundTripper may call it from a goroutine of
-// its own until it returned. 100 is the server's: it sends one when the
-// upstream's made the RoundTripper read the body; but quic-go's sends none.
+// passInterim passes a 1xx on. A RoundTripper may call it from a goroutine of its own
+// until RoundTrip has returned. A 100 is left to the server, which sends one when that of
+// the upstream makes the RoundTripper read the body; but quic-go's server sends none.
 // HTTP/1.0 knows no 1xx.
 func (f *forwarding) passInterim(code int, header textproto.MIMEHeader) error {
 	f.interim.Lock()

@@ -26,18 +26,18 @@ const (
 	// moment. One that is busy with something else is waited for as long as by the
 	// standard library's own client.
 	handshakeTimeout = 10 * time.Second
-	// idleTimeout keeps connections over the pauses of a visitor who reads.
-	// Application servers close after 5 s to 75 s themselves. If they say when, in
-	// Keep-Alive, engine/client stops before; else a request that met the dying
-	// connection is repeated, if it may be.
+	// idleTimeout keeps connections while a visitor reads. Application servers close
+	// them after 5 s to 75 s. If they say when, in Keep-Alive, engine/client stops
+	// using them before; otherwise a request that met the dying connection is
+	// repeated, if it may be.
 	idleTimeout = 2 * time.Minute
-	// onceIdleTimeout is idleTimeout for requests that must not be sent twice, as
-	// no upstream closes sooner by default. http.Transport has no ear for Keep-Alive.
+	// onceIdleTimeout is idleTimeout for requests that must not be sent twice, as no
+	// upstream closes sooner by default. http.Transport does not look at Keep-Alive.
 	onceIdleTimeout = time.Second
-	// idleConnections an upstream are kept, so that a burst that comes again
-	// opens none (with 64 clients and 32 kept, dialling was a sixth of a small
-	// request's cost). An application that cannot spare as many closes them
-	// itself, after the seconds that its keep-alive lasts.
+	// idleConnections is how many are kept for each upstream, so that a burst that
+	// comes again opens none (with 64 clients and 32 kept, dialling was a sixth of a
+	// small request's cost). An application that cannot spare so many closes them
+	// itself, when its keep-alive is over.
 	idleConnections = 256
 	// continueTimeout is how long "Expect: 100-continue" waits for an upstream
 	// that does not know it. curl waits as long.
@@ -83,18 +83,16 @@ type Upstream struct {
 	http1     http.RoundTripper // for what HTTP/2 or transport's rested connections are not for; nil = nothing
 	speaks1   atomic.Bool       // transport's last answer came over HTTP/1
 	upgrades  http.RoundTripper // for HTTP/1.1 upgrades
-	brief     bool              // transport forgets a request and its context with the end of the answer, unless it had to dial
-	limit     time.Duration     // for a piece of a body, as transport has none of its own; 0 = it has, or none is wanted
+	brief     bool              // after the end of an answer transport does not use the request and its context any more, unless it had to dial
+	limit     time.Duration     // for a piece of a body, if transport has none of its own; 0 = it has, or none is wanted
 
 	inFlight atomic.Int64 // requests of all hosts, upgraded connections included
 }
 
-// NewUpstream makes an Upstream; nothing is dialled yet. rt takes the place of
-// the connections, also for upgrades, when it is not nil: http.Transport is
-// the default, and what else there may be is held to its behaviour. That
-// includes httptrace's GetConn, called before each attempt to get a connection,
-// and GotConn: what fails between the two was not sent and goes to another
-// member, or waits.
+// NewUpstream makes an Upstream; nothing is dialled yet. If rt is not nil it carries all
+// requests, upgrades included. It must behave like http.Transport, which is the default.
+// That includes httptrace's GetConn, called before each attempt to get a connection, and
+// GotConn: what fails between the two was not sent, and goes to another member or waits.
 func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 	u := &Upstream{name: o.Address, scheme: "http", address: o.Address, transport: rt, upgrades: rt}
 	switch o.Scheme {
@@ -156,9 +154,9 @@ func (u *Upstream) String() string { return u.name }
 // InFlight is how many requests u is working on, upgraded connections included.
 func (u *Upstream) InFlight() int64 { return u.inFlight.Load() }
 
-// Retire closes the connections that are idle, now; the others close when
-// their request is done or soon after. Requests still work, so whoever loaded
-// an older Table a moment ago is served.
+// Retire closes the connections that are idle now; the others are closed when their
+// request is done, or soon after. Requests still work, so that whoever loaded an older
+// Table a moment ago is served.
 func (u *Upstream) Retire() {
 	for _, rt := range []http.RoundTripper{u.transport, u.http1, u.upgrades} {
 		if t, ok := rt.(interface{ CloseIdleConnections() }); ok {
@@ -241,10 +239,10 @@ func (o *UpstreamOptions) dial(address string) dialFunc {
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) }
 }
 
-// upstreamConn lets an upstream have the last word. One that refuses an upload
-// and closes makes our writes fail while its answer is still to be read, and
-// http.Transport reports whichever it meets first. So such a write succeeds,
-// and reading tells what happened: the answer, or that the connection is dead.
+// upstreamConn lets an upstream have the last word. When one refuses an upload and closes,
+// our writes fail while its answer can still be read, and http.Transport reports whichever
+// it meets first. So such a write succeeds here, and reading tells what happened: it
+// brings the answer, or finds the connection dead.
 //
 // Dead is also one whose peer acknowledges nothing for patience; 0 = it may. TCP
 // itself would try for a quarter of an hour, and all requests on an HTTP/2
