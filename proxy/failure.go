@@ -36,7 +36,6 @@ var (
 	// The upstream's.
 	errNoConnection = errors.New("upstream takes no connections, others wait for it already")
 	errNotKept      = errors.New("upstream did not take the request, and too much of its body was sent to send it again")
-	errVanished     = errors.New("upstream, or the way to it, vanished: nothing is acknowledged any more")
 	errNotTaken     = fmt.Errorf("upstream took nothing more of the request's body: %w", os.ErrDeadlineExceeded)
 )
 
@@ -149,10 +148,7 @@ func fail(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record
 		// that the client has just sent.
 		w.Header().Set("Connection", "close")
 	}
-	switch status {
-	case http.StatusNotImplemented:
-		p.Title, p.Text = "Not a forward proxy", "This server does not open tunnels to other places."
-	case http.StatusBadGateway, http.StatusGatewayTimeout:
+	if status == http.StatusBadGateway || status == http.StatusGatewayTimeout {
 		if code := cancelledCall(r, err); code != "" {
 			failCall(w, rec, status, code, "the service ended the call")
 			return

@@ -32,6 +32,7 @@ var pageTexts = map[int]struct{ title, text string }{
 	http.StatusRequestTimeout:        {"That took too long", "The request did not arrive in time. Please try again."},
 	http.StatusRequestEntityTooLarge: {"That is too large", "What was sent is larger than this service accepts. Nothing of it was kept."},
 	http.StatusMisdirectedRequest:    {"No such site here", "This server does not serve a site of that name. Please check the address."},
+	http.StatusNotImplemented:        {"Not a forward proxy", "This server does not open tunnels to other places."},
 	http.StatusBadGateway:            {"This service is not answering", "It cannot be reached right now. That is usually over soon; please try again in a moment."},
 	http.StatusServiceUnavailable:    {"Back soon", "This service is offline for the moment. Please come back a little later."},
 	http.StatusGatewayTimeout:        {"This service is taking too long", "It did not answer in time. Please try again in a moment."},

@@ -84,7 +84,7 @@ func TestPageAfterForm(t *testing.T) {
 	}
 }
 
-// Every failure that is answered has words, here or where it is answered.
+// Every failure that is answered has words.
 func TestFailuresHaveWords(t *testing.T) {
 	for _, err := range []error{
 		errMalformed, errNotServed, errPlainConnect, errBodyTooLarge, errClientBody, errClientSlow, errStopping, errCut, errStopped,
