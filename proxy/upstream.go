@@ -118,9 +118,17 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 		u.brief = true
 		return u, nil
 	}
+	if err := u.useNetHTTP(&o, dial); err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", o.Address, err)
+	}
+	return u, nil
+}
+
+// useNetHTTP gives u the transports of net/http.
+func (u *Upstream) useNetHTTP(o *UpstreamOptions, dial dialFunc) error {
 	tlsConfig, err := o.tlsConfig()
 	if err != nil {
-		return nil, fmt.Errorf("upstream %s: %w", o.Address, err)
+		return err
 	}
 	transport := o.transport(dial, tlsConfig, patience)
 	transport.ResponseHeaderTimeout = o.ResponseTimeout
@@ -145,7 +153,7 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 
 	u.transport, u.upgrades = transport, upgrades
 	u.limit = o.ResponseTimeout
-	return u, nil
+	return nil
 }
 
 // String is the upstream's address for logs: "10.1.1.4:80", or a socket's path.
@@ -197,13 +205,14 @@ func (o *UpstreamOptions) engineTransports(dial dialFunc) (requests, upgrades *c
 	options := client.Options{
 		Dial:            dial,
 		ResponseTimeout: o.ResponseTimeout,
+		Patience:        patience,
 		ContinueTimeout: continueTimeout,
 		IdleTimeout:     idleTimeout,
 		MaxIdle:         idleConnections,
 		HeadLimit:       responseHeaderLimit,
 	}
 	requests = client.New(options)
-	options.ResponseTimeout, options.MaxIdle = 0, 0 // for the reasons that NewUpstream names
+	options.ResponseTimeout, options.Patience, options.MaxIdle = 0, 0, 0 // for the reasons that useNetHTTP names
 	return requests, client.New(options)
 }
 
@@ -265,7 +274,7 @@ func (c *upstreamConn) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 	case c.vanished.Load():
-		err = errVanished
+		err = client.ErrVanished
 	case err == io.EOF && c.reset.Load():
 		err = syscall.ECONNRESET // no end of a body
 	}
