@@ -126,7 +126,7 @@ func (h *hostEntry) keys() []key {
 		{"upstream_tls.ca", file(&h.UpstreamTLS.CA, certificateFile), "", "PEM file with the roots to trust for an https upstream. Without it: the system's."},
 		{"upstream_tls.server_name", text("host name", &h.UpstreamTLS.ServerName, optional(dnsName)), "", "The name expected in the upstream's certificate. Without it: the upstream's address."},
 		{"upstream_tls.insecure", boolean(&h.UpstreamTLS.Insecure), "false", "Do not verify the upstream's certificate."},
-		{"response_timeout", duration(&h.ResponseTimeout, 0), `"60s"`, "How long the upstream may take to begin its answer after the end of a request, and to take each piece, at most 64 KiB, of an upload. 0s: no limit."},
+		{"response_timeout", duration(&h.ResponseTimeout, 0), `"60s"`, "How long the upstream may take to begin its answer after the end of a request, and to take each piece, at most 64 KiB, of an upload. Long polls, and gRPC streams that begin with silence, may need more. 0s: no limit."},
 		{"max_body", size(&h.MaxBody, 0), "0", "Largest body of a request. 0: no limit."},
 		{"drain", durationTo(&h.Drain, 0, MaxDrain), `"0s"`, "How long running sessions are still served after the flag was switched off."},
 		{"session", readySession(&h.Session), "", "How to recognize a running session: a ready-made set, or a table of its own."},
