@@ -42,7 +42,11 @@ func TestHungStorage(t *testing.T) {
 		writer, err = os.OpenFile(lock, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 		return err == nil
 	})
-	defer writer.Close()
+	defer func() {
+		writer.Close()
+		m.owned.Wait() // else they write while the directory is removed
+		m.storage.close(context.Background())
+	}()
 
 	ended := make(chan error, 1)
 	go func() {
