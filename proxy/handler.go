@@ -129,6 +129,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	d := h.decide(table, r, from)
 	r = d.r
+	if r.ProtoMajor == 1 && r.Method == http.MethodConnect {
+		w.Header().Set("Connection", "close") // the client may already send what is meant for the tunnel
+	}
 	if d.host != "" && r.ProtoMajor < 3 {
 		w.Header()["Alt-Svc"] = table.altSvc
 	}

@@ -788,10 +788,19 @@ func TestUpgradeRefused(t *testing.T) {
 
 func TestPlainConnect(t *testing.T) {
 	r := newRig(t, http.HandlerFunc(echo), rigOptions{})
-	res, _ := r.raw(t, "CONNECT "+host+":443 HTTP/1.1\nHost: "+host+":443\n\n")
-	if res.StatusCode != http.StatusNotImplemented {
-		t.Errorf("CONNECT on h1 = %d; want 501", res.StatusCode)
+	connect := func(host string, want int) {
+		t.Helper()
+		// Behind it the client may already send what is meant for the tunnel.
+		res, _ := r.raw(t, "CONNECT "+host+":443 HTTP/1.1\nHost: "+host+":443\n\n")
+		if res.StatusCode != want || !res.Close {
+			t.Errorf("CONNECT %s on h1 = %d, close %v; want %d and a closed connection", host, res.StatusCode, res.Close, want)
+		}
 	}
+	connect(host, http.StatusNotImplemented)
+	connect("elsewhere.test", http.StatusMisdirectedRequest)
+	r.reroute(t, func(rt *Route) { rt.Online = false })
+	connect(host, http.StatusServiceUnavailable)
+	r.reroute(t, func(rt *Route) { rt.Online = true })
 	for _, protocol := range []string{"", "connect-udp"} {
 		if _, answer := h2Connect(t, r.edge, "/", protocol); answer[":status"] != "501" {
 			t.Errorf("CONNECT with :protocol %q on h2 = %s; want 501", protocol, answer[":status"])
