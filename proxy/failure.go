@@ -36,7 +36,6 @@ var (
 	// The upstream's.
 	errNoConnection = errors.New("upstream takes no connections, others wait for it already")
 	errNotKept      = errors.New("upstream did not take the request, and too much of its body was sent to send it again")
-	errVanished     = errors.New("upstream, or the way to it, vanished: nothing is acknowledged any more")
 	errNotTaken     = fmt.Errorf("upstream took nothing more of the request's body: %w", os.ErrDeadlineExceeded)
 )
 

@@ -205,13 +205,14 @@ func (o *UpstreamOptions) engineTransports(dial dialFunc) (requests, upgrades *c
 	options := client.Options{
 		Dial:            dial,
 		ResponseTimeout: o.ResponseTimeout,
+		Patience:        patience,
 		ContinueTimeout: continueTimeout,
 		IdleTimeout:     idleTimeout,
 		MaxIdle:         idleConnections,
 		HeadLimit:       responseHeaderLimit,
 	}
 	requests = client.New(options)
-	options.ResponseTimeout, options.MaxIdle = 0, 0 // for the reasons that useNetHTTP names
+	options.ResponseTimeout, options.Patience, options.MaxIdle = 0, 0, 0 // for the reasons that useNetHTTP names
 	return requests, client.New(options)
 }
 
@@ -273,7 +274,7 @@ func (c *upstreamConn) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 	case c.vanished.Load():
-		err = errVanished
+		err = client.ErrVanished
 	case err == io.EOF && c.reset.Load():
 		err = syscall.ECONNRESET // no end of a body
 	}

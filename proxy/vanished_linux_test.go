@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"detour/engine/client"
 	"detour/engine/socket"
 
 	"golang.org/x/sys/unix"
@@ -64,8 +65,8 @@ func TestVanishedUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, errVanished) {
-		t.Errorf("Read: %v; want %v", err, errVanished)
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, client.ErrVanished) {
+		t.Errorf("Read: %v; want %v", err, client.ErrVanished)
 	}
 }
 
@@ -94,7 +95,21 @@ func TestBusyUpstreamIsNotVanished(t *testing.T) {
 
 // Whose requests may be sent twice do not see that their connection was dead.
 func TestVanishedUpstreamThatIsBack(t *testing.T) {
-	t.Parallel()
+	const patience = 200 * time.Millisecond
+	for name, transport := range map[string]func(UpstreamOptions, dialFunc) http.RoundTripper{
+		"http.Transport": func(o UpstreamOptions, dial dialFunc) http.RoundTripper { return o.transport(dial, nil, patience) },
+		"engine/client": func(_ UpstreamOptions, dial dialFunc) http.RoundTripper {
+			return client.New(client.Options{Dial: dial, Patience: patience, ResponseTimeout: time.Minute, MaxIdle: 1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			vanishedUpstreamThatIsBack(t, transport)
+		})
+	}
+}
+
+func vanishedUpstreamThatIsBack(t *testing.T, transport func(UpstreamOptions, dialFunc) http.RoundTripper) {
 	vanished := make(chan struct{}, 3)
 	addr := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
 		if _, err := http.ReadRequest(br); err != nil {
@@ -109,7 +124,7 @@ func TestVanishedUpstreamThatIsBack(t *testing.T) {
 		br.ReadByte() // until the test is over
 	})
 	o := UpstreamOptions{Scheme: "http", Address: addr}
-	u, err := NewUpstream(o, o.transport(o.dial(addr), nil, 200*time.Millisecond))
+	u, err := NewUpstream(o, transport(o, o.dial(addr)))
 	if err != nil {
 		t.Fatal(err)
 	}

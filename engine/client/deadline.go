@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"time"
+
+	"detour/engine/socket"
+)
 
 // A deadline takes a third of a microsecond to set, and hardly any request reaches one.
 // So it is set only if none that passes sooner is in force. When one that was set for
@@ -9,7 +13,7 @@ import "time"
 // armDeadline makes sure that a read returns when the time for the response
 // head is over, or before.
 func (x *exchange) armDeadline(now time.Time) {
-	end, limited := x.headDeadline(now)
+	end, limited := x.nextLook(now)
 	if !limited {
 		return // if one is in force, stillTime removes it when it passes
 	}
@@ -17,6 +21,22 @@ func (x *exchange) armDeadline(now time.Time) {
 		return
 	}
 	x.c.setDeadline(end)
+}
+
+// nextLook is headDeadline, or when to look whether the upstream is there at all.
+func (x *exchange) nextLook(now time.Time) (look time.Time, limited bool) {
+	end, limited := x.headDeadline(now)
+	if x.t.o.Patience <= 0 || !x.c.reused {
+		return end, limited
+	}
+	look = x.start.Add(x.t.o.Patience)
+	if !look.After(now) {
+		look = now.Add(x.t.o.Patience)
+	}
+	if limited && end.Before(look) {
+		look = end
+	}
+	return look, true
 }
 
 // headDeadline is when the wait for the response head ends.
@@ -39,9 +59,9 @@ func (x *exchange) headDeadline(now time.Time) (end time.Time, limited bool) {
 	return now.Add(o.ResponseTimeout), true // look again
 }
 
-// stillTime is called when a deadline has passed before the head was here. It reports
-// whether the wait goes on.
-func (x *exchange) stillTime() bool {
+// stillTime is called when a deadline has passed before the head was here. An error is
+// why the wait is over.
+func (x *exchange) stillTime() error {
 	now := time.Now()
 	end, limited := x.headDeadline(now)
 	if x.expecting && !end.After(now) {
@@ -52,10 +72,14 @@ func (x *exchange) stillTime() bool {
 		end, limited = x.headDeadline(now)
 	}
 	if limited && !end.After(now) {
-		return false
+		return errSlow
 	}
-	x.c.setDeadline(end)
-	return true
+	if p := x.t.o.Patience; p > 0 && x.c.reused && now.Sub(x.start) >= p && socket.Silence(x.c.nc) >= p {
+		return ErrVanished
+	}
+	look, _ := x.nextLook(now)
+	x.c.setDeadline(look)
+	return nil
 }
 
 // stillMoves is called when a deadline has passed after the head. again says that it is

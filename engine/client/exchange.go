@@ -80,7 +80,7 @@ func (x *exchange) run(ctx context.Context, c *conn) error {
 		return nil
 	}
 	x.stop()
-	if c.reused && !x.began && isTimeout(err) {
+	if c.reused && !x.began && (isTimeout(err) || err == ErrVanished) {
 		x.t.dropIdle() // they may lead to a machine that vanished
 	}
 	err = x.exchangeError(err) // now, before close makes an upload fail too
@@ -172,8 +172,8 @@ func (x *exchange) fill() error {
 			}
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if !x.stillTime() {
-				return errSlow
+			if err := x.stillTime(); err != nil {
+				return err
 			}
 		case err != nil:
 			return err

@@ -32,6 +32,11 @@ type Options struct {
 	// so does the body.
 	ResponseTimeout time.Duration
 
+	// Patience is how long the upstream of a kept connection may acknowledge nothing of
+	// a request. After that the request fails with ErrVanished, or is sent once more;
+	// 0 = ResponseTimeout must do. It is for Linux.
+	Patience time.Duration
+
 	// ContinueTimeout is how long a request with "Expect: 100-continue" waits
 	// before its body is sent all the same; 0 = not at all.
 	ContinueTimeout time.Duration
@@ -93,6 +98,10 @@ func New(o Options) *Transport {
 	}
 	return &Transport{o: o}
 }
+
+// ErrVanished says that a connection is given up whose other end does not even
+// acknowledge what it is sent.
+var ErrVanished = errors.New("upstream, or the way to it, vanished: nothing is acknowledged any more")
 
 var (
 	errNoAnswer = errors.New("upstream closed the connection without an answer")
