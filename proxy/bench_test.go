@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -237,3 +239,74 @@ func BenchmarkHandler(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkForward is a small answer over HTTP/1.1 without TLS and without a
+// log: the handler, http.Transport, and the two sockets between.
+func BenchmarkForward(b *testing.B) {
+	page := bytes.Repeat([]byte("x"), 5<<10)
+	addr := startUpstream(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "image/png")
+		w.Write(page)
+	}))
+	for _, length := range []string{"none", "known"} {
+		b.Run("body="+length, func(b *testing.B) {
+			upstream, err := NewUpstream(UpstreamOptions{Scheme: "http", Address: addr}, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer upstream.Retire()
+			rt := &Route{Host: host, Names: []string{host}, Online: true, Pool: NewPool([]*Upstream{upstream}, nil), Stats: new(Stats)}
+			table, err := NewTable(TableOptions{Routes: []*Route{rt}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			h := NewHandler(HandlerOptions{Table: table, Log: slog.New(slog.DiscardHandler)})
+			benchmarkHandler(b, h, length == "known")
+		})
+	}
+}
+
+// BenchmarkForwardAlone leaves the sockets out: what the handler itself costs.
+func BenchmarkForwardAlone(b *testing.B) {
+	answer := &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, ContentLength: 0, Body: http.NoBody,
+		Header: http.Header{"Content-Type": {"image/png"}, "Content-Length": {"0"}, "Date": {"now"}, "Server": {"x"}}}
+	upstream, err := NewUpstream(UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"}, roundTripperFunc(func(*http.Request) (*http.Response, error) { return answer, nil }))
+	if err != nil {
+		b.Fatal(err)
+	}
+	rt := &Route{Host: host, Names: []string{host}, Online: true, Pool: NewPool([]*Upstream{upstream}, nil), Stats: new(Stats)}
+	table, err := NewTable(TableOptions{Routes: []*Route{rt}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	benchmarkHandler(b, NewHandler(HandlerOptions{Table: table}), false)
+}
+
+type roundTripperFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripperFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func benchmarkHandler(b *testing.B, h http.Handler, body bool) {
+	b.ReportAllocs()
+	w := &discardWriter{header: make(http.Header)}
+	for b.Loop() {
+		r := &http.Request{
+			Method: http.MethodGet, Host: host, RequestURI: "/a?b=c", RemoteAddr: "192.0.2.9:51234",
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, URL: nil, Body: http.NoBody,
+			Header: http.Header{"User-Agent": {"x"}, "Accept": {"*/*"}, "Accept-Encoding": {"gzip"}, "Cookie": {"a=b"}},
+		}
+		if body {
+			r.Method, r.ContentLength = http.MethodPost, 5
+			r.Body = io.NopCloser(strings.NewReader("hello"))
+		}
+		clear(w.header)
+		h.ServeHTTP(w, r)
+	}
+}
+
+type discardWriter struct{ header http.Header }
+
+func (w *discardWriter) Header() http.Header         { return w.header }
+func (w *discardWriter) WriteHeader(int)             {}
+func (w *discardWriter) Flush()                      {}
+func (w *discardWriter) Write(p []byte) (int, error) { return len(p), nil }
