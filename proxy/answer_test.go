@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,45 +41,6 @@ func TestResponseHeader(t *testing.T) {
 		if diff := cmp.Diff(want, res.Header); diff != "" || body != "ok" {
 			t.Errorf("answer %q, header (-want +got):\n%s", body, diff)
 		}
-	})
-}
-
-// A 426 says what to upgrade to (RFC 9110, 15.5.22), where there is an upgrade.
-func TestUpgradeRequired(t *testing.T) {
-	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "TLS/1.3, websocket")
-		w.WriteHeader(http.StatusUpgradeRequired)
-	}), rigOptions{})
-	check := func(t *testing.T, res *http.Response, upgrade, connection []string) {
-		t.Helper()
-		if got := res.Header; res.StatusCode != 426 || !slices.Equal(got["Upgrade"], upgrade) || !slices.Equal(got["Connection"], connection) {
-			t.Errorf("= %d, Upgrade %q, Connection %q; want 426, %q and %q", res.StatusCode, got["Upgrade"], got["Connection"], upgrade, connection)
-		}
-	}
-	named := []string{"TLS/1.3, websocket"}
-	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
-		res, _ := get(t, c, url+"/")
-		if res.ProtoMajor == 1 {
-			check(t, res, named, []string{"Upgrade"})
-		} else {
-			check(t, res, nil, nil)
-		}
-	})
-	t.Run("to a WebSocket", func(t *testing.T) {
-		res, _ := r.raw(t, "GET / HTTP/1.1\nHost: "+host+"\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 7\n\n")
-		check(t, res, named, []string{"Upgrade"})
-	})
-	t.Run("with a body on its way", func(t *testing.T) {
-		res, _ := r.raw(t, "POST / HTTP/1.1\nHost: "+host+"\nContent-Length: 9000000\n\n")
-		check(t, res, named, nil) // http.ReadResponse takes a Connection field with a close away
-		if !res.Close {
-			t.Error("the connection lives on, with the rest of the body to come")
-		}
-	})
-	t.Run("HTTP/1.0", func(t *testing.T) {
-		res, _ := r.raw(t, "GET / HTTP/1.0\nHost: "+host+"\n\n")
-		check(t, res, nil, nil)
 	})
 }
 

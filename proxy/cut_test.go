@@ -139,65 +139,6 @@ func testCut(t *testing.T, r *rig, protocol string, c *http.Client, url string, 
 	eventually(t, "nothing in flight", func() bool { return stats.InFlight.Load() == 0 && r.route.Pool.Members()[0].InFlight() == 0 })
 }
 
-// When the gateway stops, who listens to events is told to come back at once, also
-// when they begin only then. The answer to a question in events is left its time.
-func TestDrainEndsEventStreams(t *testing.T) {
-	asked, answer := make(chan struct{}), make(chan struct{})
-	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		if r.URL.Path == "/late" {
-			asked <- struct{}{}
-			<-answer
-		}
-		w.Header().Set("Content-Type", "text/event-stream")
-		io.WriteString(w, "data: hello\n\n")
-		w.(http.Flusher).Flush()
-		if r.Method == http.MethodPost {
-			<-answer
-			io.WriteString(w, "data: whole\n\n")
-			return
-		}
-		<-r.Context().Done()
-	}), rigOptions{})
-	for _, protocol := range protocols {
-		t.Run(protocol, func(t *testing.T) {
-			h := NewHandler(HandlerOptions{Table: r.handler.table.Load()})
-			e := serve(t, serverKinds[0], h)
-			c := e.client(t, protocol)
-			open := func(method, path string, body io.Reader) *bufio.Reader {
-				res, err := c.Do(with(t, method, "https://"+host+path, "", body))
-				if err != nil {
-					t.Error(err)
-					return bufio.NewReader(strings.NewReader(""))
-				}
-				t.Cleanup(func() { res.Body.Close() })
-				return bufio.NewReader(res.Body)
-			}
-			listening, asking := open("GET", "/", nil), open("POST", "/", strings.NewReader("why?"))
-			late := make(chan *bufio.Reader, 1)
-			go func() { late <- open("GET", "/late", nil) }()
-			<-asked
-			for _, events := range []*bufio.Reader{listening, asking} {
-				if line, err := events.ReadString('\n'); err != nil {
-					t.Fatalf("the first event = %q, %v", line, err)
-				}
-			}
-			h.Drain(t.Context(), 1001)
-			if rest, err := io.ReadAll(listening); err != nil || strings.TrimSpace(string(rest)) != "" {
-				t.Errorf("rest of the stream = %q, %v; want a clean end", rest, err)
-			}
-			answer <- struct{}{}
-			answer <- struct{}{}
-			if rest, err := io.ReadAll(<-late); err != nil || strings.Contains(string(rest), "whole") {
-				t.Errorf("the stream that began in the drain = %q, %v; want a clean end", rest, err)
-			}
-			if rest, err := io.ReadAll(asking); err != nil || !strings.HasSuffix(string(rest), "data: whole\n\n") {
-				t.Errorf("rest of the answer to a POST = %q, %v; want all of it", rest, err)
-			}
-		})
-	}
-}
-
 // The access log says who cut a request: its client did not leave.
 func TestCutIsLogged(t *testing.T) {
 	for _, path := range []string{"/download", "/silent"} {

@@ -1,260 +1,251 @@
 package proxy
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/cookiejar"
-	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
-// reroute puts a changed copy of r's route in force, as a flip does.
-func (r *rig) reroute(t testing.TB, change func(rt *Route)) {
-	t.Helper()
-	rt := *r.route
-	change(&rt)
-	table, err := NewTable(TableOptions{Generation: r.handler.table.Load().Generation() + 1, Routes: []*Route{&rt}, Trusted: r.handler.table.Load().trusted, Bypass: r.handler.table.Load().bypass})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.handler.Swap(table)
-	r.route = &rt
-}
-
-// wooCommerce are the signs of a running session in a shop.
-var wooCommerce = SessionSigns{
-	Cookies: []string{"woocommerce_items_in_cart", "woocommerce_cart_hash", "wp_woocommerce_session_*"},
-	Paths:   []string{"/cart", "/checkout", "/wc-api", "/wp-json/wc/store"},
-	Queries: []string{"wc-ajax"},
-}
-
-// shop is as much of a WooCommerce shop as a checkout needs.
-func shop() http.Handler {
-	mux := http.NewServeMux()
-	hasCart := func(r *http.Request) bool {
-		c, err := r.Cookie("woocommerce_items_in_cart")
-		return err == nil && c.Value == "1"
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Has("wc-ajax") && !hasCart(r) {
-			http.Error(w, "no cart", http.StatusBadRequest)
-			return
-		}
-		io.WriteString(w, "shop "+r.URL.Path)
-	})
-	mux.HandleFunc("POST /product/teapot", func(w http.ResponseWriter, r *http.Request) {
-		http.SetCookie(w, &http.Cookie{Name: "woocommerce_items_in_cart", Value: "1", Path: "/", Secure: true})
-		http.SetCookie(w, &http.Cookie{Name: "wp_woocommerce_session_3f2a", Value: "t_8c%7C%7C1", Path: "/", Secure: true, HttpOnly: true})
-		http.Redirect(w, r, "/cart/", http.StatusFound)
-	})
-	mux.HandleFunc("POST /checkout/", func(w http.ResponseWriter, r *http.Request) {
-		if !hasCart(r) || r.FormValue("billing_email") != "anna@example.test" {
-			http.Error(w, "no cart", http.StatusBadRequest)
-			return
-		}
-		http.Redirect(w, r, "/checkout/order-received/17/", http.StatusFound)
-	})
-	return mux
-}
-
-// A customer with a full cart gets through the checkout while the shop drains;
-// who comes new goes to the status page; at the end all do.
-func TestCheckoutSurvivesADrain(t *testing.T) {
-	r := newRig(t, shop(), rigOptions{route: func(rt *Route) {
-		rt.Session = NewSession(wooCommerce)
-		rt.StatusPage, _ = ParseStatusPage("https://status.example{uri}")
-	}})
-	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, shop string) {
-		jar, _ := cookiejar.New(nil)
-		customer := &http.Client{Transport: c.Transport, CheckRedirect: c.CheckRedirect, Jar: jar, Timeout: c.Timeout}
-		step := func(c *http.Client, who, method, target, form string, want int, location string) {
-			t.Helper()
-			req := newRequest(t, method, shop+target, strings.NewReader(form))
-			if form != "" {
-				req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			}
-			req.Header.Set("Accept", "text/html")
-			res, _ := do(t, c, req)
-			if res.StatusCode != want || res.Header.Get("Location") != location {
-				t.Errorf("%s: %s %s = %d %q; want %d %q", who, method, target, res.StatusCode, res.Header.Get("Location"), want, location)
-			}
-		}
-		r.reroute(t, func(rt *Route) { rt.Online, rt.Draining = true, false })
-		step(customer, "customer", "GET", "/", "", 200, "")
-		step(customer, "customer", "POST", "/product/teapot", "add-to-cart=17", 302, "/cart/")
-
-		r.reroute(t, func(rt *Route) { rt.Online, rt.Draining = false, true })
-		before := r.route.Stats.Sessions.Load()
-		began := time.Now()
-		step(c, "visitor", "GET", "/", "", 302, "https://status.example/")
-		step(c, "visitor", "POST", "/product/teapot", "add-to-cart=17", 503, "")
-		if n := r.route.Stats.Sessions.Load(); n != before {
-			t.Errorf("sessions seen = %d after visitors without one; want %d", n, before)
-		}
-		step(customer, "customer", "GET", "/cart/", "", 200, "")
-		step(customer, "customer", "GET", "/product/spoon", "", 200, "")
-		step(customer, "customer", "POST", "/?wc-ajax=update_order_review", "country=AU", 200, "")
-		step(customer, "customer", "POST", "/checkout/", url.Values{"billing_email": {"anna@example.test"}}.Encode(), 302, "/checkout/order-received/17/")
-		step(customer, "customer", "GET", "/checkout/order-received/17/", "", 200, "")
-		if n, at := r.route.Stats.Sessions.Load()-before, r.route.Stats.LastSession(); n != 5 || at.Before(began) {
-			t.Errorf("sessions seen = %d, last at %v; want 5, after %v", n, at, began)
-		}
-
-		r.reroute(t, func(rt *Route) { rt.Draining = false })
-		step(customer, "customer", "GET", "/cart/", "", 302, "https://status.example/cart/")
-	})
-}
-
-// Setting the clock neither ends a drain nor makes it longer.
-func TestLastSessionIsMonotonic(t *testing.T) {
-	var s Stats
-	if at := s.LastSession(); !at.IsZero() {
-		t.Errorf("LastSession before the first = %v; want zero", at)
-	}
-	s.sessionSeen()
-	if at := s.LastSession(); !strings.Contains(at.String(), " m=") {
-		t.Errorf("LastSession = %v; want a time with a monotonic reading", at)
-	}
-}
-
-func TestSessionMatches(t *testing.T) {
-	s := NewSession(wooCommerce)
-	for _, tt := range []struct {
-		name, target string
-		cookies      []string
-		want         bool
-	}{
-		{"nothing", "/", nil, false},
-		{"path", "/cart", nil, true},
-		{"path with a slash", "/cart/", nil, true},
-		{"below a path", "/checkout/order-pay/5?key=a", nil, true},
-		{"longer name", "/cartoon", nil, false},
-		{"deeper", "/blog/cart", nil, false},
-		{"query", "/?wc-ajax=add_to_cart", nil, true},
-		{"later in the query", "/?a=b&wc-ajax", nil, true},
-		{"value in the query", "/?q=wc-ajax", nil, false},
-		{"cookie", "/", []string{"a=b; woocommerce_cart_hash=7"}, true},
-		{"cookie with a prefix", "/", []string{"wp_woocommerce_session_12=x"}, true},
-		{"cookie in a second field", "/", []string{"a=b", "woocommerce_items_in_cart=1"}, true},
-		{"cookie's value", "/", []string{"a=woocommerce_cart_hash=7"}, false},
-		{"longer cookie", "/", []string{"woocommerce_cart_hash2=7"}, false},
-		{"empty fields", "/", []string{"", ";;", "="}, false},
-	} {
-		r := httptest.NewRequest("GET", tt.target, nil)
-		r.Header["Cookie"] = tt.cookies
-		if got := s.Matches(r); got != tt.want {
-			t.Errorf("%s: Matches = %v; want %v", tt.name, got, tt.want)
-		}
-		if n := testing.AllocsPerRun(10, func() { s.Matches(r) }); n != 0 {
-			t.Errorf("%s: Matches allocates %v times; want 0", tt.name, n)
-		}
-	}
-	if s := NewSession(SessionSigns{}); s != nil || s.Matches(httptest.NewRequest("GET", "/cart", nil)) {
-		t.Errorf("a Session without signs = %v; want nil, which matches nothing", s)
-	}
-}
-
-// What programs with credentials send to a host that is offline, or draining
-// without their session: nothing is redirected, nothing comes back, nothing
-// gets to the upstream.
-func TestOfflineNeverRedirectsDAV(t *testing.T) {
-	const secret = "Basic YW5uYTpzM2NyM3Q="
+func TestDrainClosesWebSockets(t *testing.T) {
+	codes := make(chan websocket.StatusCode, 1)
 	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		t.Errorf("%s %s reached the upstream", r.Method, r.RequestURI)
-	}), rigOptions{route: func(rt *Route) {
-		rt.Online = false
-		rt.Session = NewSession(wooCommerce)
-		rt.StatusPage, _ = ParseStatusPage("https://status.example{uri}")
-	}})
-	const (
-		desktop = "Mozilla/5.0 (Linux) mirall/3.13.0 (Nextcloud)"
-		litmus  = "litmus/0.13 neon/0.33.0"
-	)
-	requests := []struct {
-		agent, method, target, body string
-		want                        int
-	}{
-		{desktop, "GET", "/index.php/204", "", 503},
-		{desktop, "GET", "/status.php", "", 200},
-		{desktop, "PROPFIND", "/remote.php/dav/files/anna/", "<d:propfind/>", 503},
-		{desktop, "PUT", "/remote.php/dav/files/anna/a.txt", "content", 503},
-		{desktop, "MKCOL", "/remote.php/dav/uploads/anna/1", "", 503},
-		{desktop, "PUT", "/remote.php/dav/uploads/anna/1/00001", "piece", 503},
-		{desktop, "MOVE", "/remote.php/dav/uploads/anna/1/.file", "", 503},
-		{desktop, "GET", "/ocs/v2.php/apps/notifications/api/v2/notifications", "", 503},
-		{litmus, "OPTIONS", "/litmus/", "", 503},
-		{litmus, "MKCOL", "/litmus/", "", 503},
-		{litmus, "PUT", "/litmus/res", "content", 503},
-		{litmus, "GET", "/litmus/res", "", 503},
-		{litmus, "HEAD", "/litmus/res", "", 503},
-		{litmus, "COPY", "/litmus/res", "", 503},
-		{litmus, "PROPPATCH", "/litmus/res", "<propertyupdate/>", 503},
-		{litmus, "LOCK", "/litmus/res", "<lockinfo/>", 503},
-		{litmus, "UNLOCK", "/litmus/res", "", 503},
-		{litmus, "DELETE", "/litmus/res", "", 503},
+		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"chat"}})
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		_, _, err = c.Read(r.Context())
+		codes <- websocket.CloseStatus(err)
+	}), rigOptions{})
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			h := NewHandler(HandlerOptions{Table: r.handler.table.Load()})
+			e := serve(t, serverKinds[0], h)
+			c := openWebSocket(t, e, protocol, "/")
+			drained := make(chan struct{})
+			go func() { defer close(drained); h.Drain(t.Context(), 1012) }()
+			if op, got := readFrame(t, c); op != 8 || binary.BigEndian.Uint16(got) != 1012 {
+				t.Errorf("at the drain = opcode %d, % x; want close 1012", op, got)
+			}
+			if code := <-codes; code != websocket.StatusServiceRestart {
+				t.Errorf("the upstream saw %v; want 1012", code)
+			}
+			c.Write(wsFrame(8, []byte{3, 0xf4}))
+			select {
+			case <-drained:
+			case <-time.After(5 * time.Second):
+				t.Fatal("Drain waits although both sides closed")
+			}
+		})
 	}
-	for _, draining := range []bool{false, true} {
-		r.reroute(t, func(rt *Route) { rt.Draining = draining })
-		eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
-			for _, q := range requests {
-				req := newRequest(t, q.method, url+q.target, strings.NewReader(q.body))
-				req.Header.Set("User-Agent", q.agent)
-				req.Header.Set("Authorization", secret)
-				req.Header.Set("Destination", url+"/elsewhere")
-				res, body := do(t, c, req)
-				if res.StatusCode != q.want || res.Header.Get("Location") != "" {
-					t.Errorf("%s %s = %d %v; want %d without Location", q.method, q.target, res.StatusCode, res.Header, q.want)
+}
+
+// What breaks off at the end of the grace was cut by us: its client did not
+// leave. Earlier it did.
+func TestDrainDoesNotBlameTheClient(t *testing.T) {
+	for _, path := range []string{"/download", "/silent"} {
+		eachWebSocket(t, func(t *testing.T, protocol string) {
+			r := newRig(t, busy(nil), rigOptions{})
+			grace := &deadline{t.Context(), make(chan struct{})}
+			r.handler.Drain(grace, 1001) // no WebSocket is open
+			for i, want := range []error{errClientGone, errStopped} {
+				c := r.client(t, protocol)
+				ctx, cut := context.WithCancel(t.Context()) // to the handler it is the same as the server's Close
+				c.Transport = inContext{c.Transport, ctx}
+				broken := ask(c, "https://"+host+path)
+				atUpstream(t, r, path)
+				if want == errStopped {
+					close(grace.passed)
 				}
-				for name, values := range res.Header {
-					if strings.Contains(strings.Join(values, ""), secret) {
-						t.Errorf("%s %s: the credentials come back in %s", q.method, q.target, name)
-					}
-				}
-				if strings.Contains(body, secret) {
-					t.Errorf("%s %s: the credentials come back in the body", q.method, q.target)
+				cut()
+				<-broken
+				if line := r.accessLog(t, i+1)[i]; line["error"] != want.Error() || (line["status"] == 499.0) != (want == errClientGone) {
+					t.Errorf("access log of %s = %v %v; want %q", path, line["status"], line["error"], want)
 				}
 			}
 		})
 	}
-	for _, line := range r.accessLog(t, 2*len(protocols)*len(requests)) {
-		headers := line["request"].(map[string]any)["headers"].(map[string]any)
-		if got := headers["Authorization"].([]any); len(got) != 1 || got[0] != "REDACTED" {
-			t.Fatalf("Authorization in the access log = %v; want REDACTED", got)
+}
+
+// A close frame may not tear a message apart that is on its way.
+func TestDrainWaitsForTheEndOfAFrame(t *testing.T) {
+	half, whole := make(chan struct{}), make(chan struct{})
+	upstream := startRawUpstream(t, func(conn net.Conn, br *bufio.Reader) {
+		req, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\nSec-WebSocket-Accept: %s\r\n\r\n", websocketAccept(req.Header.Get("Sec-WebSocket-Key")))
+		conn.Write([]byte{0x81, 6, 'a', 'b', 'c'})
+		close(half)
+		<-whole
+		conn.Write([]byte{'d', 'e', 'f', 0x81, 1, 'x'}) // and one more message
+		io.Copy(io.Discard, br)
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: upstream}})
+	c := openWebSocket(t, r.edge, "h1", "/")
+	<-half
+	first := make([]byte, 5)
+	if _, err := io.ReadFull(c, first); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	drained := make(chan struct{})
+	go func() { defer close(drained); r.handler.Drain(ctx, 1001) }()
+	eventually(t, "goodbye due", func() bool { return r.handler.tunnels.stopped() })
+	time.Sleep(20 * time.Millisecond) // a goodbye that is sent too early would be there now
+	close(whole)
+	rest := make([]byte, 7)
+	if _, err := io.ReadFull(c, rest); err != nil || !bytes.Equal(rest, []byte{'d', 'e', 'f', 0x88, 2, 3, 0xe9}) {
+		t.Errorf("behind half a frame: % x, %v; want its other half and a close frame", rest, err)
+	}
+	cancel() // neither side answers: they are cut
+	select {
+	case <-drained:
+	case <-time.After(5 * time.Second):
+		t.Fatal("Drain did not cut")
+	}
+}
+
+// A peer that takes nothing holds a tunnel no longer than Drain allows, whatever
+// carries it, and whichever end it is.
+func TestDrainCutsPeersThatDoNotRead(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		upstream func(c *websocket.Conn) // until the test ends
+		client   func(c wsClient)
+	}{
+		{"client", func(c *websocket.Conn) {
+			for c.Write(context.Background(), websocket.MessageBinary, make([]byte, 32<<10)) == nil {
+			}
+		}, func(wsClient) {}},
+		{"upstream", nil, func(c wsClient) {
+			for frame := wsFrame(2, make([]byte, 32<<10)); ; {
+				if _, err := c.Write(frame); err != nil {
+					return
+				}
+			}
+		}},
+	} {
+		for _, p := range protocols {
+			if tt.upstream == nil && p == "h2" {
+				continue // our client of HTTP/2 sends no more than fits the buffers
+			}
+			t.Run(tt.name+", "+p, func(t *testing.T) {
+				over := make(chan struct{})
+				r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"chat"}})
+					if err != nil {
+						return
+					}
+					defer c.CloseNow()
+					if tt.upstream != nil {
+						tt.upstream(c)
+					} else {
+						<-over
+					}
+				}), rigOptions{})
+				defer close(over)
+				c := openWebSocket(t, r.edge, p, "/")
+				defer c.Close()
+				go tt.client(c)
+				r.handler.tunnels.mu.Lock()
+				var tn *tunnel
+				for tn = range r.handler.tunnels.open {
+				}
+				r.handler.tunnels.mu.Unlock()
+				d := &tn.down
+				if tt.upstream == nil {
+					d = &tn.up
+				}
+				last, same := uint64(0), 0
+				eventually(t, "write that blocks", func() bool {
+					d.mu.Lock()
+					defer d.mu.Unlock()
+					if same++; !d.busy || d.writes != last {
+						last, same = d.writes, 0
+					}
+					return same > 50 // for a tenth of a second
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				defer cancel()
+				drained := make(chan struct{})
+				go func() { r.handler.Drain(ctx, 1001); close(drained) }()
+				select {
+				case <-drained:
+				case <-time.After(5 * time.Second):
+					t.Fatal("Drain hangs")
+				}
+			})
 		}
 	}
 }
 
-// The announced end is when clients are told to come back, and the reason is
-// shown as text, whatever it holds.
-func TestOfflineSaysUntilWhenAndWhy(t *testing.T) {
-	const reason = "<script>alert(1)</script> \"&' \x1b[31mred\x1b[0m\nnext \u202eline"
-	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"}, route: func(rt *Route) {
-		rt.Online, rt.Reason, rt.RetryAfter = false, reason, 90*time.Second
-		rt.Until = time.Now().Add(2 * time.Hour)
-	}})
-	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
-		for accept, want := range map[string]string{
-			"text/html":        "&lt;script&gt;alert(1)&lt;/script&gt; &#34;&amp;&#39;",
-			"application/json": `"reason":"\u003cscript\u003ealert(1)\u003c/script\u003e \"\u0026' \u001b[31mred\u001b[0m\nnext `,
-			"text/plain":       "Reason:  <script>alert(1)</script> \"&'  [31mred [0m next  line\n",
-		} {
-			req := newRequest(t, "POST", url+"/", nil)
-			req.Header.Set("Accept", accept)
-			res, body := do(t, c, req)
-			if res.StatusCode != 503 || !strings.Contains(body, want) {
-				t.Errorf("%s: %d %q; want 503 with %q", accept, res.StatusCode, body, want)
-			}
-			if left, err := time.ParseDuration(res.Header.Get("Retry-After") + "s"); err != nil || left > 2*time.Hour || left < 2*time.Hour-time.Minute {
-				t.Errorf("Retry-After = %q; want about 7200", res.Header.Get("Retry-After"))
-			}
+// When the gateway stops, who listens to events is told to come back at once, also
+// when they begin only then. The answer to a question in events is left its time.
+func TestDrainEndsEventStreams(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/late" {
+			asked <- struct{}{}
+			<-answer
 		}
-	})
-	r.reroute(t, func(rt *Route) { rt.Until = time.Now().Add(-time.Second) })
-	res, _ := do(t, r.client(t, "h1"), newRequest(t, "POST", "https://"+host+"/", nil))
-	if got := res.Header.Get("Retry-After"); got != "90" {
-		t.Errorf("Retry-After after the announced end = %q; want 90", got)
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, "data: hello\n\n")
+		w.(http.Flusher).Flush()
+		if r.Method == http.MethodPost {
+			<-answer
+			io.WriteString(w, "data: whole\n\n")
+			return
+		}
+		<-r.Context().Done()
+	}), rigOptions{})
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			h := NewHandler(HandlerOptions{Table: r.handler.table.Load()})
+			e := serve(t, serverKinds[0], h)
+			c := e.client(t, protocol)
+			open := func(method, path string, body io.Reader) *bufio.Reader {
+				res, err := c.Do(with(t, method, "https://"+host+path, "", body))
+				if err != nil {
+					t.Error(err)
+					return bufio.NewReader(strings.NewReader(""))
+				}
+				t.Cleanup(func() { res.Body.Close() })
+				return bufio.NewReader(res.Body)
+			}
+			listening, asking := open("GET", "/", nil), open("POST", "/", strings.NewReader("why?"))
+			late := make(chan *bufio.Reader, 1)
+			go func() { late <- open("GET", "/late", nil) }()
+			<-asked
+			for _, events := range []*bufio.Reader{listening, asking} {
+				if line, err := events.ReadString('\n'); err != nil {
+					t.Fatalf("the first event = %q, %v", line, err)
+				}
+			}
+			h.Drain(t.Context(), 1001)
+			if rest, err := io.ReadAll(listening); err != nil || strings.TrimSpace(string(rest)) != "" {
+				t.Errorf("rest of the stream = %q, %v; want a clean end", rest, err)
+			}
+			answer <- struct{}{}
+			answer <- struct{}{}
+			if rest, err := io.ReadAll(<-late); err != nil || strings.Contains(string(rest), "whole") {
+				t.Errorf("the stream that began in the drain = %q, %v; want a clean end", rest, err)
+			}
+			if rest, err := io.ReadAll(asking); err != nil || !strings.HasSuffix(string(rest), "data: whole\n\n") {
+				t.Errorf("rest of the answer to a POST = %q, %v; want all of it", rest, err)
+			}
+		})
 	}
 }

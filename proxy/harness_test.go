@@ -448,3 +448,16 @@ func startTLSUpstream(t testing.TB, h http.Handler) string {
 	t.Cleanup(srv.Close)
 	return srv.Listener.Addr().String()
 }
+
+// reroute puts a changed copy of r's route in force, as a flip does.
+func (r *rig) reroute(t testing.TB, change func(rt *Route)) {
+	t.Helper()
+	rt := *r.route
+	change(&rt)
+	table, err := NewTable(TableOptions{Generation: r.handler.table.Load().Generation() + 1, Routes: []*Route{&rt}, Trusted: r.handler.table.Load().trusted, Bypass: r.handler.table.Load().bypass})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.handler.Swap(table)
+	r.route = &rt
+}

@@ -155,3 +155,73 @@ func BenchmarkKindOf(b *testing.B) {
 		kindOf(r)
 	}
 }
+
+// What programs with credentials send to a host that is offline, or draining
+// without their session: nothing is redirected, nothing comes back, nothing
+// gets to the upstream.
+func TestOfflineNeverRedirectsDAV(t *testing.T) {
+	const secret = "Basic YW5uYTpzM2NyM3Q="
+	r := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s %s reached the upstream", r.Method, r.RequestURI)
+	}), rigOptions{route: func(rt *Route) {
+		rt.Online = false
+		rt.Session = NewSession(wooCommerce)
+		rt.StatusPage, _ = ParseStatusPage("https://status.example{uri}")
+	}})
+	const (
+		desktop = "Mozilla/5.0 (Linux) mirall/3.13.0 (Nextcloud)"
+		litmus  = "litmus/0.13 neon/0.33.0"
+	)
+	requests := []struct {
+		agent, method, target, body string
+		want                        int
+	}{
+		{desktop, "GET", "/index.php/204", "", 503},
+		{desktop, "GET", "/status.php", "", 200},
+		{desktop, "PROPFIND", "/remote.php/dav/files/anna/", "<d:propfind/>", 503},
+		{desktop, "PUT", "/remote.php/dav/files/anna/a.txt", "content", 503},
+		{desktop, "MKCOL", "/remote.php/dav/uploads/anna/1", "", 503},
+		{desktop, "PUT", "/remote.php/dav/uploads/anna/1/00001", "piece", 503},
+		{desktop, "MOVE", "/remote.php/dav/uploads/anna/1/.file", "", 503},
+		{desktop, "GET", "/ocs/v2.php/apps/notifications/api/v2/notifications", "", 503},
+		{litmus, "OPTIONS", "/litmus/", "", 503},
+		{litmus, "MKCOL", "/litmus/", "", 503},
+		{litmus, "PUT", "/litmus/res", "content", 503},
+		{litmus, "GET", "/litmus/res", "", 503},
+		{litmus, "HEAD", "/litmus/res", "", 503},
+		{litmus, "COPY", "/litmus/res", "", 503},
+		{litmus, "PROPPATCH", "/litmus/res", "<propertyupdate/>", 503},
+		{litmus, "LOCK", "/litmus/res", "<lockinfo/>", 503},
+		{litmus, "UNLOCK", "/litmus/res", "", 503},
+		{litmus, "DELETE", "/litmus/res", "", 503},
+	}
+	for _, draining := range []bool{false, true} {
+		r.reroute(t, func(rt *Route) { rt.Draining = draining })
+		eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+			for _, q := range requests {
+				req := newRequest(t, q.method, url+q.target, strings.NewReader(q.body))
+				req.Header.Set("User-Agent", q.agent)
+				req.Header.Set("Authorization", secret)
+				req.Header.Set("Destination", url+"/elsewhere")
+				res, body := do(t, c, req)
+				if res.StatusCode != q.want || res.Header.Get("Location") != "" {
+					t.Errorf("%s %s = %d %v; want %d without Location", q.method, q.target, res.StatusCode, res.Header, q.want)
+				}
+				for name, values := range res.Header {
+					if strings.Contains(strings.Join(values, ""), secret) {
+						t.Errorf("%s %s: the credentials come back in %s", q.method, q.target, name)
+					}
+				}
+				if strings.Contains(body, secret) {
+					t.Errorf("%s %s: the credentials come back in the body", q.method, q.target)
+				}
+			}
+		})
+	}
+	for _, line := range r.accessLog(t, 2*len(protocols)*len(requests)) {
+		headers := line["request"].(map[string]any)["headers"].(map[string]any)
+		if got := headers["Authorization"].([]any); len(got) != 1 || got[0] != "REDACTED" {
+			t.Fatalf("Authorization in the access log = %v; want REDACTED", got)
+		}
+	}
+}

@@ -18,10 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"detour/logging"
-
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http2"
+
+	"detour/logging"
 )
 
 // offlineRig serves host as offline with a status page; its upstream says when
@@ -375,5 +375,37 @@ func BenchmarkOfflineRedirect(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		once()
+	}
+}
+
+// The announced end is when clients are told to come back, and the reason is
+// shown as text, whatever it holds.
+func TestOfflineSaysUntilWhenAndWhy(t *testing.T) {
+	const reason = "<script>alert(1)</script> \"&' \x1b[31mred\x1b[0m\nnext \u202eline"
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "http", Address: "127.0.0.1:1"}, route: func(rt *Route) {
+		rt.Online, rt.Reason, rt.RetryAfter = false, reason, 90*time.Second
+		rt.Until = time.Now().Add(2 * time.Hour)
+	}})
+	eachProtocol(t, r.edge, func(t *testing.T, c *http.Client, url string) {
+		for accept, want := range map[string]string{
+			"text/html":        "&lt;script&gt;alert(1)&lt;/script&gt; &#34;&amp;&#39;",
+			"application/json": `"reason":"\u003cscript\u003ealert(1)\u003c/script\u003e \"\u0026' \u001b[31mred\u001b[0m\nnext `,
+			"text/plain":       "Reason:  <script>alert(1)</script> \"&'  [31mred [0m next  line\n",
+		} {
+			req := newRequest(t, "POST", url+"/", nil)
+			req.Header.Set("Accept", accept)
+			res, body := do(t, c, req)
+			if res.StatusCode != 503 || !strings.Contains(body, want) {
+				t.Errorf("%s: %d %q; want 503 with %q", accept, res.StatusCode, body, want)
+			}
+			if left, err := time.ParseDuration(res.Header.Get("Retry-After") + "s"); err != nil || left > 2*time.Hour || left < 2*time.Hour-time.Minute {
+				t.Errorf("Retry-After = %q; want about 7200", res.Header.Get("Retry-After"))
+			}
+		}
+	})
+	r.reroute(t, func(rt *Route) { rt.Until = time.Now().Add(-time.Second) })
+	res, _ := do(t, r.client(t, "h1"), newRequest(t, "POST", "https://"+host+"/", nil))
+	if got := res.Header.Get("Retry-After"); got != "90" {
+		t.Errorf("Retry-After after the announced end = %q; want 90", got)
 	}
 }
