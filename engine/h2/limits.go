@@ -12,7 +12,11 @@ type Limits struct {
 	HeaderBytes   int           // a request's decoded fields; more is answered 431
 	HeaderTimeout time.Duration // for the preface, and for a header that has begun
 	IdleTimeout   time.Duration // of a connection without requests
-	WriteTimeout  time.Duration // for the client's TCP to take one write of at most 72 KiB, unless Options.Paced, and for the end of an answer; 0 = ProgressTimeout, if that is set
+
+	// WriteTimeout is for the client to take the end of an answer and, unless
+	// Options.Paced, each write of at most 72 KiB. 0 = ProgressTimeout, if that is
+	// set.
+	WriteTimeout time.Duration
 
 	// ProgressTimeout bounds how long a Read of a body may wait for the client to
 	// send something, and a Write for the client to take something. Then the Read
