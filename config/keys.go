@@ -124,7 +124,7 @@ func (h *hostEntry) keys() []key {
 		{"key", file(&h.KeyFile, secretFile), "", "PEM file of the key of `cert`."},
 		{"headers", headers(&h.Headers), "{}", "Headers to set on its answers; an empty value removes the header."},
 		{"upstream_tls.ca", file(&h.UpstreamTLS.CA, certificateFile), "", "PEM file with the roots to trust for an https upstream. Without it: the system's."},
-		{"upstream_tls.server_name", text("host name", &h.UpstreamTLS.ServerName, optional(dnsName)), "", "The name expected in the upstream's certificate. Without it: the upstream's address."},
+		{"upstream_tls.server_name", text("host name", &h.UpstreamTLS.ServerName, optional(dnsName)), "", "The upstream's name: in its certificate, and in the `Host` field that it gets. Without it: the upstream's address."},
 		{"upstream_tls.insecure", boolean(&h.UpstreamTLS.Insecure), "false", "Do not verify the upstream's certificate."},
 		{"response_timeout", duration(&h.ResponseTimeout, 0), `"60s"`, "How long the upstream may take to begin its answer after the end of a request, and to take each piece, at most 64 KiB, of an upload. Long polls, and gRPC streams that begin with silence, may need more. 0s: no limit."},
 		{"max_body", size(&h.MaxBody, 0), "0", "Largest body of a request. 0: no limit."},

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -126,16 +127,23 @@ func TestHostField(t *testing.T) {
 	hosts := make(chan string, 1)
 	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hosts <- r.Host })
 	plain := newRig(t, h, rigOptions{})
-	secure := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "https", Address: startTLSUpstream(t, h), RootsPEM: testRootsPEM()}})
+	addr := startTLSUpstream(t, h)
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
 	eachProtocol(t, plain.edge, func(t *testing.T, c *http.Client, _ string) {
 		get(t, c, "https://"+host+":8443/")
 		if got, want := <-hosts, host+":8443"; got != want {
 			t.Errorf("Host at an http upstream = %q; want %q", got, want)
 		}
 	})
-	get(t, secure.client(t, "h2"), "https://"+host+"/")
-	if got, want := <-hosts, secure.route.Pool.Members()[0].String(); got != want {
-		t.Errorf("Host at an https upstream = %q; want %q", got, want)
+	for name, want := range map[string]string{"": addr, "example.test": "example.test:" + port} {
+		secure := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "https", Address: addr, ServerName: name, RootsPEM: testRootsPEM()}})
+		get(t, secure.client(t, "h2"), "https://"+host+"/")
+		if got := <-hosts; got != want {
+			t.Errorf("Host at an https upstream with server name %q = %q; want %q", name, got, want)
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ type UpstreamOptions struct {
 	Scheme          string        // "http", "https", "h2c" or "unix"
 	Address         string        // host:port, or the path of a unix socket; without a port the scheme's
 	RootsPEM        string        // for https: whom to believe; "" = the system's roots
-	ServerName      string        // for https: the name in the certificate; "" = the address's
+	ServerName      string        // for https: the name in the certificate, and in the Host field; "" = the address's
 	Insecure        bool          // for https: do not verify
 	ResponseTimeout time.Duration // to the response header, and for a piece of the request's body, never for upgrades; 0 = no limit
 	Engine          bool          // engine/client for http and unix; for the others http.Transport, over engine/socket
@@ -103,7 +103,12 @@ func NewUpstream(o UpstreamOptions, rt http.RoundTripper) (*Upstream, error) {
 		u.scheme = "https"
 		u.address = withPort(o.Address, "443")
 		u.name = u.address
-		u.host = strings.TrimSuffix(u.address, ":443") // the default port is left out (RFC 9110, 4.2.2)
+		u.host = u.address
+		if _, port, err := net.SplitHostPort(u.address); err == nil && o.ServerName != "" {
+			// It goes by that name: Apache answers 421 when TLS and the Host field differ.
+			u.host = net.JoinHostPort(o.ServerName, port)
+		}
+		u.host = strings.TrimSuffix(u.host, ":443") // the default port is left out (RFC 9110, 4.2.2)
 	case "unix":
 		u.address = "localhost" // only a key for the connection pool
 	default:
