@@ -26,8 +26,8 @@ const defaultRetryAfter = 5 * time.Minute
 // protocol has for "not now": a redirect would give them a page they did not ask for,
 // or make them send a form or a password elsewhere.
 //
-// The body of r is not read. The answer must not be cached, as the host may be back at
-// any moment.
+// The body of r is not read, but for the message of a gRPC call. The answer must not be
+// cached, as the host may be back at any moment.
 func answerOffline(w http.ResponseWriter, r *http.Request, rt *Route, rec *logging.Record) {
 	o := offline{w, r, rt, rec}
 	kind := kindOf(r)
@@ -164,6 +164,7 @@ func (o offline) preflight() {
 // grpc is gRPC's own UNAVAILABLE, on which clients retry with a back-off: an
 // answer of trailers only, so they stand in the header block.
 func (o offline) grpc() {
+	o.awaitCall()
 	o.rec.Action = actionUnavailable
 	h := o.w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -172,6 +173,18 @@ func (o offline) grpc() {
 	h.Set("Grpc-Message", "the service is offline for the moment")
 	o.allowOrigin("Grpc-Status, Grpc-Message") // gRPC-Web
 	o.w.WriteHeader(http.StatusOK)
+}
+
+// callPatience is how long an answer waits for the message of its call, which comes
+// right behind the header, unless the call is a stream that the server begins.
+const callPatience = 250 * time.Millisecond
+
+// awaitCall reads the message of a call over HTTP/2. curl (7.88) loses an answer that
+// has no body and comes before all of its request is sent.
+func (o offline) awaitCall() {
+	if o.r.ProtoMajor == 2 && http.NewResponseController(o.w).SetReadDeadline(time.Now().Add(callPatience)) == nil {
+		_, _ = io.CopyN(io.Discard, o.r.Body, 64<<10) // more is not waited for
+	}
 }
 
 // nextcloudMaintenance is what a Nextcloud in maintenance mode answers to

@@ -314,6 +314,23 @@ func TestOfflineRefusesCurlUpload(t *testing.T) {
 	}
 }
 
+// The message of a gRPC call is read before its answer, but not waited for long.
+func TestOfflineAwaitsTheCall(t *testing.T) {
+	r := offlineRig(t, nil)
+	client, fields := r.client(t, "h2"), "Content-Type: application/grpc\r\n"
+	res, _ := do(t, client, with(t, "POST", "https://"+host+"/s.S/Do", fields, strings.NewReader("12345")))
+	if line := r.accessLog(t, 1)[0]; line["bytes_read"] != 5.0 || res.Header.Get("Grpc-Status") != "14" {
+		t.Errorf("a call: %v after %v bytes; want Grpc-Status 14 after 5", res.Header, line["bytes_read"])
+	}
+	body, open := io.Pipe()
+	defer open.Close()
+	began := time.Now()
+	res, _ = do(t, client, with(t, "POST", "https://"+host+"/s.S/Stream", fields, body))
+	if took := time.Since(began); took < callPatience || res.Header.Get("Grpc-Status") != "14" {
+		t.Errorf("a stream without messages: %v after %v; want Grpc-Status 14 after %v", res.Header, took, callPatience)
+	}
+}
+
 // The JSON page is what RFC 9457 describes.
 func TestOfflineProblemDetails(t *testing.T) {
 	r := offlineRig(t, nil)
