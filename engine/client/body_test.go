@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,5 +204,44 @@ func TestResetWhileUploading(t *testing.T) {
 			t.Errorf("behind the reset: %q and a clean end; want an error", rest)
 		}
 		res.Body.Close()
+	}
+}
+
+func TestUnreadBody(t *testing.T) {
+	noLeaks(t)
+	var conns atomic.Int32
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		conns.Add(1)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if req.URL.Path == "/large" {
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nab")
+				r.ReadByte()
+				return
+			}
+			io.WriteString(c, okAB)
+		}
+	})
+	rt := newClient(t, addr, nil)
+	closeUnread := func(path string) {
+		req := request(t, http.MethodGet, addr, nil)
+		req.URL.Path = path
+		res, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if _, err := res.Body.Read(make([]byte, 1)); err != errBodyClosed {
+			t.Errorf("Read after Close = %v; want %v", err, errBodyClosed)
+		}
+	}
+	closeUnread("/") // all of it is here
+	closeUnread("/large")
+	mustGet(t, rt, addr, "ab")
+	if n := conns.Load(); n != 2 {
+		t.Errorf("%d connections; want 2: one is given up with its unread body", n)
 	}
 }

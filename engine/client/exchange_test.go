@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -260,5 +261,68 @@ func TestInterimStorm(t *testing.T) {
 				t.Errorf("a hook looks at them: error %v after %d; want its own after %d", err, seen, most+1)
 			}
 		})
+	}
+}
+
+// dyingUpstream answers the first request of a connection, and ends the second
+// with the end of the connection.
+func dyingUpstream(t *testing.T, requests *atomic.Int32) string {
+	return upstream(t, func(c net.Conn, r *bufio.Reader) {
+		for i := range 2 {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, req.Body)
+			requests.Add(1)
+			if i == 0 {
+				io.WriteString(c, okAB)
+			}
+		}
+	})
+}
+
+func TestRetry(t *testing.T) {
+	tests := []struct {
+		method, body string
+		retried      bool
+	}{
+		{"GET", "", true}, {"HEAD", "", true}, {"OPTIONS", "", true}, {"TRACE", "", true}, {"PUT", "", true}, {"DELETE", "", true},
+		{"PROPFIND", "", true}, {"REPORT", "", true}, {"SEARCH", "", true},
+		{"POST", "", false}, {"PATCH", "", false}, {"PUT", "x", false}, {"GET", "x", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.method+" "+tt.body, func(t *testing.T) {
+			noLeaks(t)
+			var requests atomic.Int32
+			addr := dyingUpstream(t, &requests)
+			rt := newClient(t, addr, nil)
+			mustGet(t, rt, addr, "ab")
+			var body io.Reader
+			if tt.body != "" {
+				body = strings.NewReader(tt.body)
+			}
+			_, _, err := roundTrip(t, rt, request(t, tt.method, addr, body))
+			want := int32(2)
+			if tt.retried {
+				want = 3
+			}
+			if (err == nil) != tt.retried || requests.Load() != want {
+				t.Errorf("error %v after %d requests; want retried = %v", err, requests.Load(), tt.retried)
+			}
+		})
+	}
+}
+
+func TestNoRetryOnNewConnection(t *testing.T) {
+	noLeaks(t)
+	var requests atomic.Int32
+	addr := upstream(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		requests.Add(1)
+	})
+	_, _, err := roundTrip(t, newClient(t, addr, nil), request(t, http.MethodGet, addr, nil))
+	if !errors.Is(err, errNoAnswer) || requests.Load() != 1 {
+		t.Errorf("error %v after %d requests; want %v after 1", err, requests.Load(), errNoAnswer)
 	}
 }

@@ -17,56 +17,6 @@ import (
 	"detour/engine/server"
 )
 
-func TestHijack(t *testing.T) {
-	noLeak(t)
-	for _, watched := range []bool{false, true} {
-		for _, early := range []string{"", "e", "early bird"} {
-			watching := make(chan struct{})
-			s := serveWatched(t, func(w http.ResponseWriter, r *http.Request, reading func() bool) {
-				r.Context().Done()
-				if watched {
-					eventually(t, "the watch", reading)
-					close(watching)
-					eventually(t, "the watch to have read", func() bool { return early == "" || !reading() })
-				}
-				conn, buffered, err := http.NewResponseController(w).Hijack()
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer conn.Close()
-				io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
-				io.Copy(conn, buffered)
-				if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
-					t.Error("the hijacked connection cannot be half-closed")
-				}
-			}, secure)
-			c := s.dialTLS(t)
-			const request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n"
-			if watched {
-				io.WriteString(c, request)
-				<-watching
-				io.WriteString(c, early)
-			} else {
-				io.WriteString(c, request+early)
-			}
-			head := make([]byte, len("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
-			if _, err := io.ReadFull(c, head); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Shutdown(t.Context()); err != nil {
-				t.Errorf("Shutdown with a hijacked connection = %v", err)
-			}
-			io.WriteString(c, " and late\x00\n")
-			c.CloseWrite()
-			got, err := io.ReadAll(c)
-			if want := early + " and late\x00\n"; string(got) != want || err != nil {
-				t.Errorf("watched %v: echo %q, %v; want %q", watched, got, err, want)
-			}
-		}
-	}
-}
-
 // Clients that take nothing, not even TLS's farewell, delay Shutdown neither one
 // after the other nor beyond its context.
 func TestShutdownLeavesWhoTakesNothing(t *testing.T) {
