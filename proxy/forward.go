@@ -271,6 +271,8 @@ func (u *Upstream) carrier(out *http.Request, upgrading bool) http.RoundTripper 
 		return u.upgrades
 	case u.http1 != nil && u.speaks1.Load() && !idempotent(out):
 		return u.http1
+	case u.uploads != nil && out.Body != nil && (out.ContentLength < 0 || out.ContentLength > formAtMost):
+		return u.uploads
 	}
 	return u.transport
 }

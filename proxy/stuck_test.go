@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -103,6 +105,47 @@ func startUpstreamOf(t *testing.T, kind string, limit time.Duration, h http.Hand
 	}
 	t.Cleanup(func() { srv.Close() })
 	return rigOptions{upstream: UpstreamOptions{Scheme: scheme, Address: ln.Addr().String(), Insecure: true, ResponseTimeout: limit}}
+}
+
+// An upload that nobody takes does not hold up the others' forms.
+func TestStuckUploadIsAlone(t *testing.T) {
+	for _, kind := range stuckKinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			hang := make(chan struct{})
+			t.Cleanup(func() { close(hang) })
+			r := newRig(t, nil, startUpstreamOf(t, kind, time.Minute, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/stuck" {
+					<-hang
+				}
+				io.Copy(w, r.Body)
+			}))
+			c := r.client(t, "h2")
+			get(t, c, "https://"+host+"/") // there is a connection now
+			ctx, stop := context.WithCancel(t.Context())
+			var sending sync.WaitGroup
+			defer sending.Wait()
+			defer stop()
+			var body zeros
+			stuck, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+host+"/stuck", &body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sending.Go(func() {
+				if res, err := c.Do(stuck); err == nil {
+					res.Body.Close()
+				}
+			})
+			eventually(t, "full window", func() bool { return body.taken.Load() > 1<<20 })
+			for range 10 { // until the window is full for sure, and then
+				res, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader("form")))
+				if res.StatusCode != 200 || got != "form" {
+					t.Fatalf("= %d %q; want the form back", res.StatusCode, got)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
 }
 
 // Nor is a client of HTTP/1 noticed that leaves when the answer has begun, and

@@ -50,6 +50,10 @@ const (
 	// own 4 MiB would let a hundred of them fill a small machine; over 20 ms of way
 	// there and back it still lets 200 Mbit/s through.
 	streamWindow = 512 << 10
+	// formAtMost is the longest body that shares an HTTP/2 connection with everything
+	// else. Some servers have one window for all bodies on it, of 1 MiB in Go, and one
+	// upload that its application is slow to take keeps all of that: a form would wait.
+	formAtMost = 64 << 10
 	// patience is how long an upstream may acknowledge nothing that it is sent.
 	// Over a gap of 25 s TCP gets by, which tries again after 12 s and 25 s. PINGs
 	// of HTTP/2 are no way to find that out: gRPC servers end a connection that
@@ -80,6 +84,7 @@ type Upstream struct {
 	host    string // the Host field to send; "" = the client's
 
 	transport http.RoundTripper // for requests
+	uploads   http.RoundTripper // for bodies that may fill an HTTP/2 connection's window; nil = there is none
 	http1     http.RoundTripper // for what HTTP/2 or transport's rested connections are not for; nil = nothing
 	speaks1   atomic.Bool       // transport's last answer came over HTTP/1
 	upgrades  http.RoundTripper // for HTTP/1.1 upgrades
@@ -148,6 +153,12 @@ func (u *Upstream) useNetHTTP(o *UpstreamOptions, dial dialFunc) error {
 	upgrades.Protocols.SetHTTP1(true)
 	upgrades.DisableKeepAlives = true
 
+	if o.Scheme == "h2c" || o.Scheme == "https" {
+		uploads := o.transport(dial, tlsConfig.Clone(), patience)
+		uploads.ResponseHeaderTimeout = o.ResponseTimeout
+		uploads.Protocols = transport.Protocols
+		u.uploads = uploads
+	}
 	if o.Scheme != "h2c" {
 		http1 := o.transport(dial, tlsConfig.Clone(), patience)
 		http1.ResponseHeaderTimeout = o.ResponseTimeout
@@ -171,7 +182,7 @@ func (u *Upstream) InFlight() int64 { return u.inFlight.Load() }
 // request is done, or soon after. Requests still work, so that whoever loaded an older
 // Table a moment ago is served.
 func (u *Upstream) Retire() {
-	for _, rt := range []http.RoundTripper{u.transport, u.http1, u.upgrades} {
+	for _, rt := range []http.RoundTripper{u.transport, u.uploads, u.http1, u.upgrades} {
 		if t, ok := rt.(interface{ CloseIdleConnections() }); ok {
 			t.CloseIdleConnections()
 		}
