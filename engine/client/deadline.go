@@ -23,6 +23,17 @@ func (x *exchange) armDeadline(now time.Time) {
 	x.c.setDeadline(end)
 }
 
+// sendLarge is send for a head that the upstream may have to take a part of first.
+func (x *exchange) sendLarge() error {
+	end := x.start.Add(x.t.o.ResponseTimeout)
+	_ = x.c.nc.SetWriteDeadline(end)
+	err := x.sendNow()
+	if time.Now().Before(end) { // else the deadline stays: nothing may follow a part of a head
+		_ = x.c.nc.SetWriteDeadline(time.Time{})
+	}
+	return err
+}
+
 // nextLook is headDeadline, or when to look whether the upstream is there at all.
 func (x *exchange) nextLook(now time.Time) (look time.Time, limited bool) {
 	end, limited := x.headDeadline(now)

@@ -195,6 +195,13 @@ func (x *exchange) send() error {
 	if x.trace != nil && x.trace.GotConn != nil {
 		x.trace.GotConn(httptrace.GotConnInfo{Conn: x.c.nc, Reused: x.c.reused, WasIdle: x.c.reused})
 	}
+	if x.head > bufferSize && x.t.o.ResponseTimeout > 0 {
+		return x.sendLarge()
+	}
+	return x.sendNow() // it fits into the socket's buffer
+}
+
+func (x *exchange) sendNow() error {
 	if x.body == nil {
 		_, err := x.c.nc.Write(x.buf.b[:x.head])
 		return fatal(err)

@@ -138,6 +138,59 @@ func TestResponseTimeoutOfStuckUpload(t *testing.T) {
 	}
 }
 
+// So does a head that the upstream does not take: that of a request with large
+// cookies does not fit into a small socket's buffer.
+func TestResponseTimeoutOfStuckHead(t *testing.T) {
+	noLeaks(t)
+	done := make(chan struct{})
+	addr := upstream(t, func(net.Conn, *bufio.Reader) { <-done })
+	t.Cleanup(func() { close(done) })
+	for _, kind := range []string{"without a body", "with a body", "expecting 100"} {
+		t.Run(kind, func(t *testing.T) {
+			o := defaults()
+			o.ResponseTimeout = 200 * time.Millisecond
+			req := request(t, http.MethodGet, addr, nil)
+			if kind != "without a body" {
+				req = request(t, http.MethodPost, addr, strings.NewReader("x"))
+			}
+			if kind == "expecting 100" {
+				req.Header.Set("Expect", "100-continue")
+			}
+			req.Header.Set("Cookie", strings.Repeat("x", 16<<20))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if _, _, err := roundTrip(t, newClient(t, addr, o), req.WithContext(ctx)); !isTimeout(err) || ctx.Err() != nil {
+				t.Errorf("error %v, context %v; want a timeout of the response", err, ctx.Err())
+			}
+		})
+	}
+}
+
+// A head that is taken leaves no deadline to what follows it on the connection.
+func TestLargeHeadLeavesNoDeadline(t *testing.T) {
+	noLeaks(t)
+	const limit = time.Second / 2
+	addr := upstream(t, serveAll(okAB))
+	o := defaults()
+	o.ResponseTimeout = limit
+	rt := newClient(t, addr, o)
+	for _, body := range []string{"", "x"} {
+		for i, cookie := range []int{2 * bufferSize, 1} {
+			if i > 0 {
+				time.Sleep(limit) // what is tested is that time passes
+			}
+			req := request(t, http.MethodPost, addr, nil) // which is not sent once more
+			if body != "" {
+				req = request(t, http.MethodPost, addr, strings.NewReader(body))
+			}
+			req.Header.Set("Cookie", strings.Repeat("x", cookie))
+			if _, got, err := roundTrip(t, rt, req); err != nil || got != "ab" {
+				t.Fatalf("POST of %q with %d bytes of cookies = %q, %v; want ab", body, cookie, got, err)
+			}
+		}
+	}
+}
+
 // Nor may it take nothing for ever because it has begun to answer.
 func TestUploadStuckBehindHead(t *testing.T) {
 	noLeaks(t)

@@ -23,8 +23,8 @@ type Options struct {
 	Dial func(ctx context.Context) (net.Conn, error)
 
 	// ResponseTimeout is how long the upstream may take from the end of the
-	// request to the end of the response head, and for a piece of the request's
-	// body, 64 KiB at most; 0 = for ever. If it takes longer RoundTrip fails with
+	// request to the end of the response head, for the request's head, and for a
+	// piece of its body, 64 KiB at most; 0 = for ever. If it takes longer RoundTrip fails with
 	// a net.Error whose Timeout is true. After the head, a piece that is not taken
 	// makes a waiting Read of the answer's body fail, after one to three times as
 	// long. An answer that keeps coming is not broken off because the upstream
