@@ -122,6 +122,17 @@ func (a *authority) loadRoot(ctx context.Context, s certmagic.Storage) (signer, 
 		// and be replaced behind the operator's back.
 		return signer{}, fmt.Errorf("%s is there but its key is not readable (%v); restore %s, or remove the certificate to start anew", rootCertKey, err, rootKeyKey)
 	}
+	root, err := parseRoot(certBytes, keyBytes)
+	if err != nil {
+		return signer{}, fmt.Errorf("%w; restore %s and %s, or remove both to start anew", err, rootCertKey, rootKeyKey)
+	}
+	if a.dying(root.cert) {
+		return signer{}, fs.ErrNotExist
+	}
+	return root, nil
+}
+
+func parseRoot(certBytes, keyBytes []byte) (signer, error) {
 	key, err := certmagic.PEMDecodePrivateKey(keyBytes)
 	if err != nil {
 		return signer{}, fmt.Errorf("%s: %w", rootKeyKey, err)
@@ -136,9 +147,6 @@ func (a *authority) loadRoot(ctx context.Context, s certmagic.Storage) (signer, 
 	}
 	if pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key.Public()) {
 		return signer{}, fmt.Errorf("%s and %s do not belong together", rootCertKey, rootKeyKey)
-	}
-	if a.dying(cert) {
-		return signer{}, fs.ErrNotExist
 	}
 	return signer{cert, key}, nil
 }

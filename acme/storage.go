@@ -2,10 +2,13 @@ package acme
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -102,6 +105,7 @@ func (s *storage) Lock(ctx context.Context, name string) error {
 		return err
 	}
 	defer s.writing.Done()
+	s.dropLostLock(name)
 	err := s.FileStorage.Lock(ctx, name)
 	if err == nil {
 		s.hold(name)
@@ -115,11 +119,27 @@ func (s *storage) TryLock(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 	defer s.writing.Done()
+	s.dropLostLock(name)
 	ok, err := s.FileStorage.TryLock(ctx, name)
 	if ok && err == nil {
 		s.hold(name)
 	}
 	return ok, err
+}
+
+// dropLostLock removes a lock that nobody can hold and that certmagic would wait
+// for: a crash or a bad disk damaged it, or it was made when the clock was ahead.
+// An empty one is being written, or certmagic finds that it is not.
+func (s *storage) dropLostLock(name string) {
+	file := filepath.Join(s.Path, "locks", certmagic.StorageKeys.Safe(name)+".lock")
+	data, err := os.ReadFile(file)
+	if err != nil || len(data) == 0 {
+		return
+	}
+	var lock struct{ Updated time.Time } // renewed every five seconds
+	if json.Unmarshal(data, &lock) != nil || time.Until(lock.Updated) > time.Minute {
+		os.Remove(file)
+	}
 }
 
 // Unlock implements certmagic.Locker.

@@ -1,9 +1,12 @@
 package acme
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -91,6 +94,32 @@ func TestDamagedCertificate(t *testing.T) {
 					write(t, m.storage.Filename(key(Local, name)), []byte(content))
 				}
 			})
+		}
+	}
+}
+
+// A lock that a crash left damaged, or that was made when the clock was ahead, is
+// nobody's.
+func TestLostLock(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"cut":         `{"created":"2026-`,
+		"zero-filled": "\x00\x00\x00\x00",
+		"ahead":       fmt.Sprintf(`{"updated":%q}`, time.Now().AddDate(10, 0, 0).Format(time.RFC3339)),
+		"stale":       fmt.Sprintf(`{"updated":%q}`, time.Now().AddDate(-10, 0, 0).Format(time.RFC3339)),
+	} {
+		s := newStorage(t.TempDir())
+		if err := s.Lock(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(s.Path, "locks", name+".lock"), []byte(content))
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := s.Lock(ctx, name); err != nil {
+			t.Errorf("Lock() of one that is %s = %v; want it taken", name, err)
+		}
+		if err := s.Unlock(ctx, name); err != nil {
+			t.Error(err)
 		}
 	}
 }
