@@ -90,8 +90,9 @@ func (p *Pool) pick(tried []attempt) *Member {
 	return nil
 }
 
-// leastBusy is the member with the fewest requests in flight of those whose method in
-// returns in and that are not among tried. Among equals it is another one each turn.
+// leastBusy is the member with the fewest requests in flight of those that are in, or
+// with in = false are not, without those among tried. Of equals it is another one each
+// turn.
 func leastBusy(members []*Member, turn uint32, in bool, tried []attempt) *Member {
 	var best *Member
 	var fewest int64
