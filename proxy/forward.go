@@ -231,8 +231,12 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		rt := f.member.carrier(out, f.upgrading)
 		f.connecting.Store(false) // the RoundTripper may fail without trying to connect
 		f.attempts = 0
+		f.single = rt == f.member.http1
 		f.lasting = f.lasting || !f.member.brief
 		res, err := rt.RoundTrip(out)
+		for err != nil && f.stale && f.unsent() {
+			res, err = rt.RoundTrip(out)
+		}
 		switch {
 		case err == nil:
 		case f.needsHTTP1(err):

@@ -11,6 +11,7 @@ import (
 
 	"detour/engine/client"
 	"detour/engine/lifetime"
+	"detour/engine/socket"
 	"detour/logging"
 )
 
@@ -46,6 +47,8 @@ type journey struct {
 	handler   *Handler
 
 	attempts   int                  // to get a connection since RoundTrip was called, in whose goroutine
+	single     bool                 // one request at a time is on its connection, and this one is sent once
+	stale      bool                 // the last connection had ended before it was used
 	connecting atomic.Bool          // it waits for a connection, or did when the last attempt failed
 	connects   atomic.Int32         // attempts to get one, of all RoundTrips
 	reused     atomic.Bool          // the connection had served another request before
@@ -161,12 +164,17 @@ func (f *forwarding) getConn(string) {
 	const atOnce = 3
 	f.connects.Add(1)
 	f.connecting.Store(true)
+	f.stale = false
 	if f.attempts++; f.attempts > atOnce && !f.reused.Load() || f.attempts > atOnce+idleConnections {
 		time.Sleep(holdRetry)
 	}
 }
 
 func (f *forwarding) gotConn(info httptrace.GotConnInfo) {
+	if f.stale = f.single && info.Reused && !socket.Quiet(rawConn(info.Conn)); f.stale {
+		info.Conn.Close() // before anything is sent
+		return
+	}
 	f.connecting.Store(false)
 	f.reused.Store(info.Reused)
 	if place := f.held.Load(); place != nil {

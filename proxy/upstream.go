@@ -340,6 +340,17 @@ func (c *upstreamConn) look() {
 	c.lookLater()
 }
 
+// rawConn is the connection below conn, which http.Transport has.
+func rawConn(conn net.Conn) net.Conn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if c, ok := conn.(*upstreamConn); ok {
+		conn = c.Conn
+	}
+	return conn
+}
+
 // CloseWrite passes a half-close on.
 func (c *upstreamConn) CloseWrite() error { return socket.CloseWrite(c.Conn) }
 
