@@ -120,8 +120,8 @@ func TestStuckUploadIsAlone(t *testing.T) {
 				}
 				io.Copy(w, r.Body)
 			}))
-			c := r.client(t, "h2")
-			get(t, c, "https://"+host+"/") // there is a connection now
+			c, other := r.client(t, "h2"), r.client(t, "h2")
+			get(t, other, "https://"+host+"/") // there is a connection to the upstream now
 			ctx, stop := context.WithCancel(t.Context())
 			var sending sync.WaitGroup
 			defer sending.Wait()
@@ -138,7 +138,7 @@ func TestStuckUploadIsAlone(t *testing.T) {
 			})
 			eventually(t, "full window", func() bool { return body.taken.Load() > 1<<20 })
 			for range 10 { // until the window is full for sure, and then
-				res, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader("form")))
+				res, got := do(t, other, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader("form")))
 				if res.StatusCode != 200 || got != "form" {
 					t.Fatalf("= %d %q; want the form back", res.StatusCode, got)
 				}
