@@ -43,6 +43,7 @@ func TestHungStorage(t *testing.T) {
 		return err == nil
 	})
 	defer func() {
+		os.Remove(lock) // which is opened more than once
 		writer.Close()
 		m.owned.Wait() // else they write while the directory is removed
 		m.storage.close(context.Background())
