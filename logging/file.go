@@ -21,6 +21,7 @@ type file struct {
 	class    int           // of buf's size: an index of bufferSizes
 	out      []byte        // lines a flush took and could not write so far; only a flush changes it
 	running  chan struct{} // closed when the flush that runs is over; nil = none runs
+	asked    time.Time     // when the disk was asked for what it has not done yet; zero = it has
 	timer    *time.Timer   // starts a flush; nil until the first line
 	armed    bool          // timer runs
 	rotation Rotation
@@ -149,6 +150,7 @@ func (f *file) flushOnce() {
 		close:    f.closed || f.released || !f.hold(),
 	}
 	f.reopen = false
+	f.asked = time.Now()
 
 	f.mu.Unlock()
 	n, err := f.disk.flush(job)
@@ -159,6 +161,7 @@ func (f *file) flushOnce() {
 	}
 	f.mu.Lock()
 
+	f.asked = time.Time{}
 	f.written += lines
 	f.files.pending.Add(-int64(n))
 	f.out = out[n:]
@@ -269,5 +272,9 @@ var errNoAnswer = errors.New("the disk does not answer")
 func (f *file) stats() FileStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return FileStats{Path: f.path, Written: f.written, Dropped: f.dropped, Err: f.trouble.err}
+	err := f.trouble.err
+	if err == nil && !f.asked.IsZero() && time.Since(f.asked) > reopenWait {
+		err = errNoAnswer
+	}
+	return FileStats{Path: f.path, Written: f.written, Dropped: f.dropped, Err: err}
 }

@@ -219,6 +219,10 @@ func TestFilesHungDisk(t *testing.T) {
 		t.Errorf("Dropped = %d of %d; want about four MiB kept", s.Dropped, sent)
 	}
 	eventually(t, "report", func() bool { return strings.Contains(log.String(), "access log lines dropped") })
+	eventually(t, "the hang is in the status", func() bool {
+		err := files.Stats().Files[0].Err
+		return err != nil && err.Error() == "the disk does not answer"
+	})
 
 	// Somebody reads: what was kept comes through.
 	reader, err := os.Open(path)
@@ -231,6 +235,9 @@ func TestFilesHungDisk(t *testing.T) {
 		got <- data
 	}()
 	eventually(t, "lines come through", func() bool { return files.Stats().Written+s.Dropped == sent })
+	if err := files.Stats().Files[0].Err; err != nil {
+		t.Errorf("Err = %v when all is written; want nil", err)
+	}
 	if err := files.Close(); err != nil {
 		t.Error(err)
 	}
