@@ -17,8 +17,8 @@ func TestClockSet(t *testing.T) {
 		restart bool
 		newRoot bool
 	}{
-		{"1970", "a.example.test", time.Unix(0, 0).Sub(time.Now()), false, true},
-		{"1970, then a restart", "b.example.test", time.Unix(0, 0).Sub(time.Now()), true, true},
+		{"1970", "a.example.test", time.Until(time.Unix(0, 0)), false, true},
+		{"1970, then a restart", "b.example.test", time.Until(time.Unix(0, 0)), true, true},
 		{"ahead by a time zone", "c.example.test", 11 * time.Hour, false, false},
 		{"ahead by a time zone, then a restart", "d.example.test", 11 * time.Hour, true, false},
 	} {

@@ -214,7 +214,8 @@ func (m *Manager) Close(ctx context.Context) error {
 	m.cancel()
 	done := make(chan struct{})
 	go func() {
-		m.mu.Lock() // what began before is done then
+		m.mu.Lock()
+		//lint:ignore SA2001 what began before is done now
 		m.mu.Unlock()
 		m.cache.Stop()
 		m.owned.Wait()
