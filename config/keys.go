@@ -62,7 +62,7 @@ func (c *Config) keys() []key {
 		// Idle they take some 450 MiB, which a box with 1 GiB survives. A low limit
 		// would protect less: whoever keeps that many busy, by asking slowly, shuts
 		// everyone else out, and that should take more than one afternoon's script.
-		{"listen.max_connections", integer("count", &c.Listen.MaxConnections, 0, 1_000_000), "16384", "How many connections clients may have open, on `http` and `https` together, WebSockets and HTTP/3 included. Beyond that the longest idle ones make room; if none is idle, new ones wait. An idle one takes about 30 KiB of memory, over HTTP/3 75 KiB. In any case there are no more than a third of the process's limit of open files, and than fit idle into half of the memory it may use; 0: only these two limits."},
+		{"listen.max_connections", integer("count", &c.Listen.MaxConnections, 0, 1_000_000), "16384", "How many connections clients may have open, on `http` and `https` together, WebSockets and HTTP/3 included. Beyond that the longest idle ones make room; if none is idle, new ones wait. An idle one takes about 30 KiB of memory, over HTTP/3 75 KiB. In any case there are no more than a third of the process's limit of open files, and than fit idle into half of the memory it may use, with less than 512 MiB slow ones, of 200 KiB; 0: only these two limits."},
 		{"listen.trusted_proxies", trustedProxies(&c.Listen.TrustedProxies), "[]", "Whose `X-Forwarded-For` is believed: networks, `\"cloudflare\"`, `\"private\"`."},
 		{"listen.grace", duration(&c.Listen.Grace, 0), `"10s"`, "How long SIGTERM lets running requests finish."},
 	},

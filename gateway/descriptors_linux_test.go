@@ -223,14 +223,14 @@ func reloadWithFewDescriptors(t *testing.T) {
 	io.Copy(io.Discard, in)
 }
 
-// Idle clients take half of a small machine's memory at most.
+// Clients take half of a small machine's memory at most, besides the budget.
 func TestServerWithLittleMemory(t *testing.T) {
 	const child = "DETOUR_TEST_LITTLE_MEMORY"
 	if os.Getenv(child) != "" {
-		debug.SetMemoryLimit(12 << 20) // 81 clients
+		debug.SetMemoryLimit(12 << 20) // 30 clients
 		r := start(t, "[hosts]\nshop = { upstream = \"127.0.0.1:1\", online = true }\n")
 		fmt.Println(r.HTTPSAddr())
-		eventually(t, "the limit", func() bool { return strings.Contains(r.process.String(), `"limit":81`) })
+		eventually(t, "the limit", func() bool { return strings.Contains(r.process.String(), `"limit":30`) })
 		fmt.Println("full")
 		io.Copy(io.Discard, os.Stdin)
 		return
@@ -248,7 +248,7 @@ func TestServerWithLittleMemory(t *testing.T) {
 		defer c.Close()
 	}
 	if line, err = out.ReadString('\n'); line != "full\n" {
-		t.Errorf("%q, %v; want no more than 81 clients let in", line, err)
+		t.Errorf("%q, %v; want no more than 30 clients let in", line, err)
 	}
 }
 

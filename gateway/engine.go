@@ -20,6 +20,7 @@ func NewEngineServer(o ServerOptions) Server {
 		TLS:      o.TLS,
 		Limits:   o.Limits,
 		Limiter:  o.Limiter,
+		Memory:   o.Memory,
 		ErrorLog: o.Log,
 	})
 }

@@ -31,6 +31,7 @@ import (
 	"detour/config"
 	"detour/control"
 	"detour/engine/accept"
+	"detour/engine/memory"
 	engine "detour/engine/server"
 	"detour/logging"
 	"detour/proxy"
@@ -59,6 +60,7 @@ type Gateway struct {
 	handler          *proxy.Handler
 	listeners        listeners
 	limiter          accept.Limiter
+	memory           *memory.Budget                 // of what is on its way
 	cloudflareRanges atomic.Pointer[[]netip.Prefix] // fetched; nil = the embedded list
 	https            Server
 	http             Server      // nil when [listen] http is off
@@ -95,7 +97,7 @@ func New(o Options) (_ *Gateway, err error) {
 		return nil, fmt.Errorf("find the configuration: %w", err)
 	}
 
-	g := &Gateway{options: o, log: o.Process.Slog, started: time.Now()}
+	g := &Gateway{options: o, log: o.Process.Slog, started: time.Now(), memory: workMemory()}
 	g.open, g.shut = context.WithCancel(context.Background())
 	g.running, g.end = context.WithCancel(g.open)
 	cfg, err := g.load()
@@ -126,6 +128,7 @@ func New(o Options) (_ *Gateway, err error) {
 		Log:       g.log,
 		Observer:  g.keeper.observe,
 		BypassKey: key,
+		Memory:    g.memory,
 	})
 
 	g.manager, err = acme.New(acme.Options{
@@ -145,6 +148,7 @@ func New(o Options) (_ *Gateway, err error) {
 	if g.listeners, err = listen(cfg); err != nil {
 		return nil, err
 	}
+	g.listeners.beFrugal(g.memory.Socket())
 	g.makeServers(key)
 	g.manage(cfg) // nothing is ordered for a gateway that cannot start
 	return g, nil
@@ -172,6 +176,7 @@ func (g *Gateway) makeServers(key []byte) {
 		Log:     g.log,
 		Limits:  engine.DefaultLimits(),
 		Limiter: &g.limiter,
+		Memory:  g.memory,
 	}
 	g.https = newServer(options)
 	if g.listeners.quic != nil {

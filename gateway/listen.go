@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"detour/config"
+	"detour/engine/socket"
 
 	"github.com/coreos/go-systemd/v22/activation"
 )
@@ -22,24 +23,30 @@ type listeners struct {
 	quic  net.PacketConn
 }
 
-// What a client's idle connection takes, roughly: over HTTP/1.1 and 2 it is 16 to 22
-// KiB and the kernel's part.
+// What a client's connection takes, roughly. An idle one over HTTP/1.1 and 2 takes 16
+// to 22 KiB and the kernel's part. A slow one, whose client does not read or whose
+// upstream does not, takes 110 to 200 KiB with all sockets, if they are frugal and the
+// budget is spent.
 const (
 	idleConnection = 30 << 10
 	idleQUIC       = 75 << 10
+	slowConnection = 200 << 10
 )
 
 // maxConnections is how many connections clients may have: as many as c says, but at
 // most a third of the descriptors, because their requests may need as many to
-// upstreams, and logs and reloads need some even in a flood. Idle, they may also
-// take at most half of the memory that the process may use, if there is a limit:
-// the other half is for what they do.
+// upstreams, and logs and reloads need some even in a flood. They may also take at
+// most half of the memory that the process may use, if there is a limit: idle, for
+// the other half is for what they do; on a small machine even if all are slow.
 func maxConnections(c *config.Config) int {
-	idle := int64(idleConnection)
-	if c.Listen.HTTP3 { // any of them may be
-		idle = idleQUIC
+	each := int64(idleConnection)
+	switch {
+	case workMemory().Socket() > 0:
+		each = slowConnection
+	case c.Listen.HTTP3: // any of them may be
+		each = idleQUIC
 	}
-	most := min(debug.SetMemoryLimit(-1)/2/idle, 1<<30)
+	most := min(debug.SetMemoryLimit(-1)/2/each, 1<<30)
 	if c.Listen.MaxConnections > 0 {
 		most = min(most, int64(c.Listen.MaxConnections))
 	}
@@ -229,4 +236,33 @@ func samePort(a, b string) bool {
 	}
 	_, q, err := net.SplitHostPort(b)
 	return err == nil && p == q
+}
+
+// beFrugal has the kernel hold little for connections, and window bytes of what
+// comes on one; 0 = as much as it likes.
+func (l *listeners) beFrugal(window int) {
+	if window == 0 {
+		return
+	}
+	l.https = frugal{l.https, window}
+	if l.http != nil {
+		l.http = frugal{l.http, window}
+	}
+}
+
+// frugal sets options of each connection. The connections would not inherit them
+// from a listener of Multipath TCP, as package net makes it.
+type frugal struct {
+	net.Listener
+	window int
+}
+
+func (l frugal) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if s, ok := c.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			_ = socket.Frugal(raw, l.window) // it works without
+		}
+	}
+	return c, err
 }

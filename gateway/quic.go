@@ -166,9 +166,18 @@ func (s *QUICServer) listen(c net.PacketConn) (*quic.EarlyListener, error) {
 		MaxIncomingStreams:   int64(s.Limits.Streams),
 		InitialPacketSize:    quicFirstPackets,
 
-		MaxStreamReceiveWindow:     quicStreamWindow,
-		MaxConnectionReceiveWindow: quicConnectionWindow,
-		Allow0RTT:                  false, // early data can be replayed
+		InitialStreamReceiveWindow:     uint64(s.Memory.Socket()), // 0 = quic-go's, 512 and 768 KiB
+		InitialConnectionReceiveWindow: uint64(s.Memory.Socket()),
+		MaxStreamReceiveWindow:         quicStreamWindow,
+		MaxConnectionReceiveWindow:     quicConnectionWindow,
+		AllowConnectionWindowIncrease: func(c *quic.Conn, n uint64) bool {
+			if !s.Memory.Take(int(n)) {
+				return false
+			}
+			context.AfterFunc(c.Context(), func() { s.Memory.Give(int(n)) })
+			return true
+		},
+		Allow0RTT: false, // early data can be replayed
 	})
 	s.listener = l
 	return l, err

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"detour/engine/accept"
+	"detour/engine/memory"
 	engine "detour/engine/server"
 	"detour/engine/wire"
 	_ "detour/gateway/xconnect" // extended CONNECT on HTTP/2; must not be left out
@@ -39,6 +40,7 @@ type ServerOptions struct {
 	Log     *slog.Logger // nil = silent
 	Limits  engine.Limits
 	Limiter *accept.Limiter // of open connections; nil = there is no limit
+	Memory  *memory.Budget  // of large buffers and windows; nil = there is no limit
 
 	// QUICResetKey lets HTTP/3 clients whose connection ended with an earlier
 	// process, and who were not told, know that at once (RFC 9000, 10.3). 32 random

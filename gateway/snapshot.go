@@ -183,6 +183,7 @@ func (g *Gateway) findUpstream(h *config.Host, address config.Upstream, next, ol
 		Insecure:        h.UpstreamTLS.Insecure,
 		ResponseTimeout: h.ResponseTimeout,
 		Engine:          g.boot.Listen.Engine == config.Detour,
+		Memory:          g.memory,
 	}
 	if h.UpstreamTLS.CA != "" {
 		// The content is the key, not the path: a replaced file is noticed.

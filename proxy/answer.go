@@ -122,7 +122,7 @@ func (f *forwarding) copyBody(res *http.Response, events bool) error {
 	if flush && f.rc.Flush() != nil {
 		return errClientGone
 	}
-	var buf copyBuffer
+	buf := copyBuffer{memory: f.handler.memory}
 	defer buf.release()
 	for {
 		p := buf.next(events)

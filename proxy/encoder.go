@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"detour/engine/memory"
+
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 )
@@ -64,19 +66,28 @@ func encodersOf(c coding) *sync.Pool {
 // that, answers leave uncompressed.
 const maxEncoders = 128
 
+// encoderSize is what an encoder takes.
+const encoderSize = 1200 << 10
+
 // encoderBudget counts the encoders in use. The zero value is ready.
-type encoderBudget struct{ used atomic.Int64 }
+type encoderBudget struct {
+	used   atomic.Int64
+	memory *memory.Budget
+}
 
 // take reports whether one more may be used; then it is to be given back.
 func (b *encoderBudget) take() bool {
-	if b.used.Add(1) <= maxEncoders {
+	if b.used.Add(1) <= maxEncoders && b.memory.Take(encoderSize) {
 		return true
 	}
 	b.used.Add(-1)
 	return false
 }
 
-func (b *encoderBudget) giveBack() { b.used.Add(-1) }
+func (b *encoderBudget) giveBack() {
+	b.used.Add(-1)
+	b.memory.Give(encoderSize)
+}
 
 // takeEncoder gives an encoder that writes to w. It is given back with
 // putEncoder after its Close, or left to the garbage collector.

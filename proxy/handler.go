@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"detour/engine/memory"
 	"detour/logging"
 )
 
@@ -18,6 +19,7 @@ type Handler struct {
 	table    atomic.Pointer[Table] // never nil after NewHandler
 	warnings warnings
 	tunnels  tunnels
+	memory   *memory.Budget
 	encoders encoderBudget
 	bypass   *bypass
 	observe  Observer
@@ -32,11 +34,14 @@ type HandlerOptions struct {
 	// nil = a random one, so that links and cookies end with the process.
 	BypassKey []byte
 	Observer  Observer // nil = none
+
+	Memory *memory.Budget // of large buffers; nil = there is no limit
 }
 
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
-	h := &Handler{bypass: newBypass(o.BypassKey, time.Now), observe: o.Observer}
+	h := &Handler{bypass: newBypass(o.BypassKey, time.Now), observe: o.Observer, memory: o.Memory}
+	h.encoders.memory = o.Memory
 	h.warnings.log = o.Log
 	if o.Log == nil {
 		h.warnings.log = slog.New(slog.DiscardHandler)

@@ -26,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	"detour/engine/memory"
 	"detour/engine/server"
 	_ "detour/gateway/xconnect" // extended CONNECT, as in production
 	"detour/logging"
@@ -262,6 +263,7 @@ type rigOptions struct {
 	trusted  TrustedOptions                          //
 	route    func(rt *Route)                         // changes the route before it is served
 	wrap     func(http.Handler) http.Handler
+	memory   *memory.Budget
 }
 
 // newRig serves host from an upstream that runs h.
@@ -270,7 +272,7 @@ func newRig(t testing.TB, h http.Handler, o rigOptions) *rig {
 	if o.upstream.Address == "" {
 		o.upstream = UpstreamOptions{Scheme: "http", Address: startUpstream(t, h)}
 	}
-	o.upstream.Engine = *engine == "detour"
+	o.upstream.Engine, o.upstream.Memory = *engine == "detour", o.memory
 	var transport http.RoundTripper
 	if o.rt != nil {
 		transport = o.rt(o.upstream)
@@ -294,7 +296,7 @@ func newRig(t testing.TB, h http.Handler, o rigOptions) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.handler = NewHandler(HandlerOptions{Table: table, Log: log})
+	r.handler = NewHandler(HandlerOptions{Table: table, Log: log, Memory: o.memory})
 	chain := logging.AccessLog(r.handler, func() *logging.Sink { return sink })
 	if o.wrap != nil {
 		chain = o.wrap(chain)

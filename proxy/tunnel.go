@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"detour/engine/memory"
 )
 
 // halfClosed is how long a WebSocket may live after one side has ended: long enough for
@@ -39,6 +41,7 @@ type clientStream interface {
 type tunnel struct {
 	client   clientStream
 	upstream stream
+	memory   *memory.Budget // of what it is copied through
 
 	down, up direction   // to the client, to the upstream
 	done     atomic.Bool // the upstream ended and the client was told
@@ -227,7 +230,7 @@ func (d *direction) greeted(err error) {
 
 // copy passes src on to dst until src ends, or has answered our goodbye to it.
 func (d *direction) copy() error {
-	var buf copyBuffer
+	buf := copyBuffer{memory: d.tunnel.memory}
 	defer buf.release()
 	for {
 		p := buf.next(true)

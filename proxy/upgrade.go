@@ -114,6 +114,7 @@ func (f *forwarding) switchProtocols(res *http.Response, protocol, key string) {
 		defer client.Close()
 	}
 	t := newTunnel(client, upstream, hasToken([]string{protocol}, websocketToken))
+	t.memory = f.handler.memory
 	// It is registered before the client knows of it, so that every client that was
 	// told of the tunnel is also told of its end.
 	if !f.handler.tunnels.add(t) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"detour/engine/client"
+	"detour/engine/memory"
 	"detour/engine/socket"
 )
 
@@ -73,6 +74,8 @@ type UpstreamOptions struct {
 	Insecure        bool          // for https: do not verify
 	ResponseTimeout time.Duration // to the response header, and for a piece of the request's body, never for upgrades; 0 = no limit
 	Engine          bool          // engine/client for http and unix; for the others http.Transport, over engine/socket
+
+	Memory *memory.Budget // of large buffers; nil = there is no limit
 }
 
 // Upstream is where requests are forwarded, with the connections to it. It may
@@ -226,6 +229,7 @@ func (o *UpstreamOptions) engineTransports(dial dialFunc) (requests, upgrades *c
 		IdleTimeout:     idleTimeout,
 		MaxIdle:         idleConnections,
 		HeadLimit:       responseHeaderLimit,
+		Memory:          o.Memory,
 	}
 	requests = client.New(options)
 	options.ResponseTimeout, options.Patience, options.MaxIdle = 0, 0, 0 // for the reasons that useNetHTTP names
@@ -258,6 +262,9 @@ func (o *UpstreamOptions) dial(address string) dialFunc {
 	d := &net.Dialer{Timeout: dialTimeout, Control: func(_, _ string, c syscall.RawConn) error {
 		if socket.Scarce(c) {
 			return syscall.EMFILE // a Shortage
+		}
+		if window := o.Memory.Socket(); window > 0 && network == "tcp" {
+			_ = socket.Frugal(c, window/2) // it works without; what is near is fast with less
 		}
 		return nil
 	}}

@@ -24,11 +24,11 @@ import (
 const heapFloor = 8 << 20
 
 // limitMemory has garbage collected more often when the process comes close to the
-// memory it may use, a tenth of which is left for the kernel's part. An operator's
-// GOMEMLIMIT stays in force.
+// memory it may use, a quarter of which is left for the kernel's part: its buffers of
+// sockets count in a control group. An operator's GOMEMLIMIT stays in force.
 func limitMemory() {
 	if most := usableMemory(os.DirFS("/")); os.Getenv("GOMEMLIMIT") == "" && most < math.MaxInt64 {
-		debug.SetMemoryLimit(most/10*9 + heapFloor)
+		debug.SetMemoryLimit(most/4*3 + heapFloor)
 	}
 }
 

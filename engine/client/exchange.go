@@ -62,7 +62,7 @@ func (x *exchange) prepare() error {
 		x.buf.b = head[:cap(head)]
 	}
 	if hasBody(x.req) {
-		x.body = &upload{body: x.req.Body, length: bodyLength(x.req), trailer: x.req.Trailer}
+		x.body = &upload{body: x.req.Body, length: bodyLength(x.req), memory: x.t.o.Memory, trailer: x.req.Trailer}
 		x.expecting = x.t.o.ContinueTimeout > 0 && expectsContinue(x.req)
 	}
 	return nil

@@ -9,6 +9,8 @@ import (
 	"net/http/httptrace"
 	"sync"
 	"time"
+
+	"detour/engine/memory"
 )
 
 // headLimit is http.Transport's default, rounded: far above every application's
@@ -44,6 +46,8 @@ type Options struct {
 	IdleTimeout time.Duration // how long an unused connection is kept; 0 = until the upstream closes it
 	MaxIdle     int           // how many unused ones are kept; 0 = none
 	HeadLimit   int           // of a response head or trailers, in bytes; 0 = 1 MiB
+
+	Memory *memory.Budget // of large buffers; nil = there is no limit
 }
 
 // Transport is an http.RoundTripper for one upstream: whatever a request's URL

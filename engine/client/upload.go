@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"detour/engine/memory"
 	"detour/engine/wire"
 )
 
@@ -32,7 +33,8 @@ type upload struct {
 	body    io.ReadCloser
 	length  int64       // -1 = chunked
 	trailer http.Header // filled in when body is at its end
-	started bool        // only the exchange's
+	memory  *memory.Budget
+	started bool // only the exchange's
 
 	nc    net.Conn
 	start time.Time // of the exchange
@@ -174,7 +176,8 @@ func (u *upload) send() error {
 			return nil
 		case err == io.EOF:
 			return u.sendEnd()
-		case start+n == len(buf)-chunkEnd && len(buf) < bigPiece:
+		case start+n == len(buf)-chunkEnd && len(buf) < bigPiece && u.memory.Take(bigPiece):
+			defer u.memory.Give(bigPiece)
 			big := bigBuffers.Get().(*[bigPiece]byte)
 			defer bigBuffers.Put(big)
 			buf = big[:]

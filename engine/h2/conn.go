@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"detour/engine/memory"
 	"detour/engine/workers"
 )
 
@@ -22,7 +23,8 @@ type Options struct {
 	Handler http.Handler
 	Workers *workers.Pool // run it; the owner stops them, after the Conns have ended
 	Limits  Limits
-	Log     *slog.Logger // of panics in the handler, for example; nil = silent
+	Log     *slog.Logger   // of panics in the handler, for example; nil = silent
+	Memory  *memory.Budget // of large buffers, and of the window beyond its first 64 KiB; nil = no limit
 
 	// Refused, if not nil, is told why a request or the whole connection of a
 	// client was refused. The reasons are constant texts. It must not call the
@@ -45,6 +47,7 @@ type Conn struct {
 	workers *workers.Pool
 	limits  Limits
 	log     *slog.Logger
+	memory  *memory.Budget
 	refused func(reason, client string)
 	tls     *tls.ConnectionState
 	paced   bool
@@ -72,10 +75,13 @@ type Conn struct {
 	moved      time.Time // when one of turns had its turn
 
 	// our limits for the client
+	received   int64 // of bodies
+	window     int64 // of the connection: it may be so far ahead of the handlers
 	recvWindow int64 // what it may still send
 	recvUnsent int64 // what it may send beyond that, but was not told yet
 
 	out       []byte // frames to write
+	large     bool   // memory was taken for outMemory
 	flushing  bool   // somebody is writing them
 	writeErr  error
 	armed     time.Time // when the write deadline was set
@@ -102,11 +108,13 @@ type Conn struct {
 func New(c net.Conn, o Options) *Conn {
 	conn := &Conn{
 		born: time.Now(),
-		conn: c, handler: o.Handler, workers: o.Workers, limits: o.Limits.withDefaults(), log: o.Log, refused: o.Refused, tls: o.TLS, paced: o.Paced,
+		conn: c, handler: o.Handler, workers: o.Workers, limits: o.Limits.withDefaults(), log: o.Log, memory: o.Memory, refused: o.Refused, tls: o.TLS, paced: o.Paced,
 		remote:     c.RemoteAddr().String(),
 		streams:    make(map[uint32]*stream),
 		peerWindow: firstWindow,
 		sendWindow: firstWindow,
+		window:     firstWindow,
+		recvWindow: firstWindow,
 	}
 	if conn.log == nil {
 		conn.log = slog.New(slog.DiscardHandler)
@@ -121,7 +129,6 @@ func New(c net.Conn, o Options) *Conn {
 	conn.changed.L = &conn.mu
 	conn.encoder.init(conn.encoderOutput)
 	conn.in.init(conn)
-	conn.recvWindow = int64(conn.limits.ConnWindow)
 	return conn
 }
 
@@ -156,9 +163,6 @@ func (c *Conn) settings() []byte {
 	b = appendSetting(b, settingMaxHeaderList, uint32(c.limits.HeaderBytes))
 	b = appendSetting(b, settingConnectProtocol, 1)
 	b = appendSetting(b, settingNoRFC7540Priorities, 1)
-	if more := c.limits.ConnWindow - firstWindow; more > 0 {
-		b = appendWindowUpdate(b, 0, more)
-	}
 	return b
 }
 
@@ -222,6 +226,8 @@ func (c *Conn) end(err error) error {
 	}
 	giveBack(c.out)
 	c.out = nil
+	c.shrink()
+	c.memory.Give(int(c.window - firstWindow))
 	if orderly {
 		return nil
 	}

@@ -72,6 +72,8 @@ func (c *Conn) takeData(f *frame, data []byte) (wrong bool, err error) {
 	if c.recvWindow -= size; c.recvWindow < 0 {
 		return false, connError{codeFlowControl, "more data than the connection's window"}
 	}
+	c.received += size
+	c.widenWindow()
 	st := c.streams[id]
 	if st == nil || st.recvEnded {
 		c.credit(nil, int(size))

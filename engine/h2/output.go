@@ -13,6 +13,12 @@ const (
 	maxOut  = 4 * (frameHeader + maxData)
 	maxData = 16<<10 - frameHeader
 
+	// scarceOut is the same when memory is scarce.
+	scarceOut = smallBuffer
+
+	// outMemory is what is taken for more: one buffer is written, one filled.
+	outMemory = 2 * largeBuffer
+
 	// minPiece is the least room for which a frame is cut in two.
 	minPiece = 4 << 10
 
@@ -25,19 +31,43 @@ const (
 // that takes no allocation.
 func (c *Conn) room(n int) {
 	need := len(c.out) + n
-	switch {
-	case need <= cap(c.out):
-	case c.out == nil && need <= smallBuffer:
-		c.out = borrow(need)
-	case need <= largeBuffer:
-		small := c.out
-		c.out = append(borrow(largeBuffer), small...)
-		giveBack(small)
-	default:
-		old := c.out
-		c.out = slices.Grow(old, n)
-		giveBack(old)
+	if need <= cap(c.out) {
+		return
 	}
+	old := c.out
+	switch {
+	case need <= smallBuffer:
+		c.out = borrow(need)
+	case need <= largeBuffer && c.mayBeLarge():
+		c.out = append(borrow(largeBuffer), old...)
+	default:
+		c.out = slices.Grow(old, n)
+	}
+	giveBack(old)
+}
+
+// mayBeLarge reports whether the output may have large buffers, until it is
+// written.
+func (c *Conn) mayBeLarge() bool {
+	c.large = c.large || c.memory.Take(outMemory)
+	return c.large
+}
+
+// shrink gives back what mayBeLarge took.
+func (c *Conn) shrink() {
+	if c.large {
+		c.large = false
+		c.memory.Give(outMemory)
+	}
+}
+
+// space is for how much data of a frame that would have n bytes there is room.
+func (c *Conn) space(n int) int {
+	most := scarceOut
+	if len(c.out)+frameHeader+n > smallBuffer && c.mayBeLarge() {
+		most = maxOut
+	}
+	return most - len(c.out) - frameHeader
 }
 
 // kick makes a worker write c.out soon.
@@ -86,6 +116,9 @@ func (c *Conn) flush(alone bool) {
 		c.mu.Lock()
 	}
 	c.flushing = false
+	if len(c.out) == 0 {
+		c.shrink()
+	}
 	c.changed.Broadcast()
 }
 
@@ -95,7 +128,6 @@ func (c *Conn) reserve(st *stream, n int) (int, error) {
 	for {
 		turn := len(c.turns) == 0 || c.turns[0] == st // late comers queue up
 		m := min(n, maxData)
-		space := maxOut - len(c.out) - frameHeader
 		switch {
 		case st.err != nil:
 			c.leaveTurns(st)
@@ -107,9 +139,9 @@ func (c *Conn) reserve(st *stream, n int) (int, error) {
 			c.kick()
 			st.waits()
 			st.writable.Wait()
-		case turn && c.sendWindow > 0 && (space >= m || space >= minPiece):
+		case turn && c.sendWindow > 0 && c.space(m) >= min(m, minPiece):
 			c.leaveTurns(st)
-			m = int(min(int64(min(m, space)), st.sendWindow, c.sendWindow))
+			m = int(min(int64(min(m, c.space(m))), st.sendWindow, c.sendWindow))
 			st.waitsSince = time.Time{}
 			st.sendWindow -= int64(m)
 			c.sendWindow -= int64(m)
@@ -166,7 +198,7 @@ func (c *Conn) leaveTurns(st *stream) {
 // nextTurn gives the turn to the stream that has waited longest, if no other has it
 // and there is room. A stream that had its turn must call nextTurn.
 func (c *Conn) nextTurn() {
-	if len(c.turns) == 0 || !c.turns[0].queued || c.sendWindow <= 0 || maxOut-len(c.out)-frameHeader < minPiece {
+	if len(c.turns) == 0 || !c.turns[0].queued || c.sendWindow <= 0 || c.space(minPiece) < minPiece {
 		return
 	}
 	st := c.turns[0]

@@ -10,6 +10,7 @@ import (
 type reader struct {
 	c     *Conn
 	buf   []byte // borrowed; nil = there is nothing
+	large bool   // memory was taken for a large one
 	next  int    // buf[next:] is not consumed yet
 	one   [1]byte
 	data  int  // size of the previous frame if that was DATA: the next may be as large
@@ -86,9 +87,9 @@ func (r *reader) fill(n int) error {
 	}
 	switch {
 	case n > cap(r.buf):
-		more := borrow(largeBuffer)
-		r.buf, have = append(more, have...), r.buf
-		giveBack(have)
+		small := r.buf
+		r.buf = append(r.borrow(n), have...)
+		giveBack(small)
 		r.next = 0
 	case r.next+n > cap(r.buf):
 		r.buf = append(r.buf[:0], have...)
@@ -110,7 +111,7 @@ func (r *reader) wait(n int) error {
 	if m == 0 {
 		return err
 	}
-	r.buf = append(borrow(max(n, r.data)), r.one[0])
+	r.buf = append(r.borrow(max(n, r.data)), r.one[0])
 	r.next = 0
 	if err != nil {
 		return err
@@ -159,9 +160,25 @@ func (r *reader) readMore() error {
 	return err
 }
 
+// borrow returns a buffer for a frame of n bytes, and for what follows it if that
+// is a long one and memory is not scarce.
+func (r *reader) borrow(n int) []byte {
+	if n <= frameBuffer {
+		return borrow(n)
+	}
+	if r.large = r.large || r.c.memory.Take(largeBuffer); r.large {
+		return borrow(largeBuffer)
+	}
+	return make([]byte, 0, n)
+}
+
 func (r *reader) release() {
 	giveBack(r.buf)
 	r.buf, r.next = nil, 0
+	if r.large {
+		r.large = false
+		r.c.memory.Give(largeBuffer)
+	}
 }
 
 // drain discards what comes until the connection's end or its deadline.

@@ -167,11 +167,8 @@ func (c *Conn) closeStream(st *stream, how ending, err error) {
 // on st. The client is told in steps of a quarter of a window: with larger ones it
 // would have to wait for an update on its way, smaller ones would cost more writes.
 func (c *Conn) credit(st *stream, n int) {
-	if c.recvUnsent += int64(n); c.recvUnsent >= int64(c.limits.ConnWindow/4) && !c.closing {
-		c.room(frameHeader + 4)
-		c.out = appendWindowUpdate(c.out, 0, int(c.recvUnsent))
-		c.recvWindow += c.recvUnsent
-		c.recvUnsent = 0
+	if c.recvUnsent += int64(n); c.recvUnsent >= c.window/4 && !c.closing {
+		c.tellWindow()
 	}
 	if st == nil || st.recvEnded || st.err != nil {
 		return
@@ -181,6 +178,29 @@ func (c *Conn) credit(st *stream, n int) {
 		c.out = appendWindowUpdate(c.out, st.id, st.recvUnsent)
 		st.recvWindow += int64(st.recvUnsent)
 		st.recvUnsent = 0
+	}
+}
+
+// tellWindow tells the client that it may send recvUnsent bytes more.
+func (c *Conn) tellWindow() {
+	c.room(frameHeader + 4)
+	c.out = appendWindowUpdate(c.out, 0, int(c.recvUnsent))
+	c.recvWindow += c.recvUnsent
+	c.recvUnsent = 0
+}
+
+// widenWindow doubles the connection's window, up to its limit, when half of it was
+// used since the last time. If memory is scarce, the window stays as it is. The
+// client's TCP starts no faster than the window grows, so no upload waits for it.
+func (c *Conn) widenWindow() {
+	if c.received < c.window-firstWindow/2 {
+		return
+	}
+	more := min(c.window, int64(c.limits.ConnWindow)-c.window)
+	if more > 0 && !c.closing && c.memory.Take(int(more)) {
+		c.window += more
+		c.recvUnsent += more
+		c.tellWindow()
 	}
 }
 

@@ -60,11 +60,21 @@ func (c *Conn) stopWorking() {
 	}
 }
 
+// A request in progress takes about handlerMemory, so one client could take a lot.
+// If memory is scarce, a connection has freeHandlers of them at once.
+const (
+	handlerMemory = 24 << 10
+	freeHandlers  = 8
+)
+
 // take returns the request that has waited longest for a handler; nil = none waits, or
 // there are as many handlers as there may be.
 func (c *Conn) take() *stream {
 	if len(c.waiting) == 0 || c.handlers >= c.limits.Streams {
 		return nil
+	}
+	if c.handlers >= freeHandlers && !c.memory.Take(handlerMemory) {
+		return nil // whichever ends next makes room
 	}
 	st := c.waiting[0]
 	c.waiting = slices.Delete(c.waiting, 0, 1)
@@ -118,7 +128,9 @@ func (c *Conn) handlerDone(st *stream, returned bool) {
 	if st.hasBody {
 		c.credit(nil, st.body.discard())
 	}
-	c.handlers--
+	if c.handlers--; c.handlers >= freeHandlers {
+		c.memory.Give(handlerMemory)
+	}
 	flush := !c.flushing && len(c.out) > 0
 	if flush {
 		c.flushing = true // this goroutine has nothing better to do

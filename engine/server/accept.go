@@ -48,7 +48,7 @@ func (c *conn) handshake() bool {
 	if ok {
 		c.out.piece = recordBytes
 	} else if c.server.TLS != nil {
-		below := &batch{Conn: c.out}
+		below := &batch{Conn: c.out, memory: c.server.Memory}
 		secure = tls.Server(below, c.server.TLS)
 		c.rwc, c.batch = secure, below
 	} else {
@@ -73,7 +73,7 @@ func (c *conn) runHTTP2() {
 	defer c.server.ended(c)
 	l := c.server.Limits
 	served := h2.New(c.stream(), h2.Options{
-		Handler: c.server.Handler, Workers: &c.server.workers, TLS: c.tls, Log: c.server.ErrorLog, Refused: c.server.refusals.note, Paced: l.ProgressTimeout > 0,
+		Handler: c.server.Handler, Workers: &c.server.workers, TLS: c.tls, Log: c.server.ErrorLog, Memory: c.server.Memory, Refused: c.server.refusals.note, Paced: l.ProgressTimeout > 0,
 		Limits: h2.Limits{Streams: l.Streams, HeaderBytes: l.HeaderBytes, HeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, ProgressTimeout: l.ProgressTimeout},
 	})
 	c.mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"sync"
+
+	"detour/engine/memory"
 )
 
 // batch lies below TLS. While hold is set it gathers what is written, so that the
@@ -15,6 +17,7 @@ import (
 // larger pieces (this saves a tenth of its cost).
 type batch struct {
 	net.Conn
+	memory *memory.Budget
 
 	// TLS reads in one goroutine at a time.
 	fast  bool              // the last read was filled
@@ -52,7 +55,7 @@ func (b *batch) Read(p []byte) (int, error) {
 		switch {
 		case b.eager:
 			return 0, os.ErrDeadlineExceeded // TLS can go on after it
-		case !b.fast:
+		case !b.fast || !b.memory.Take(aheadBytes):
 			n, err := b.Conn.Read(p)
 			b.fast = n == len(p) && n >= recordBytes
 			return n, err
@@ -76,6 +79,7 @@ func (b *batch) Read(p []byte) (int, error) {
 // letGo gives the memory of ahead back.
 func (b *batch) letGo() {
 	aheadPool.Put(b.store)
+	b.memory.Give(aheadBytes)
 	b.store, b.ahead = nil, nil
 }
 
@@ -101,6 +105,10 @@ func (b *batch) Write(p []byte) (int, error) {
 		return b.Conn.Write(p)
 	}
 	if b.held == nil {
+		if !b.memory.Take(batchBytes) {
+			b.hold = false
+			return b.Conn.Write(p)
+		}
 		b.held = batchPool.Get().(*[]byte)
 	}
 	if len(*b.held)+len(p) > batchBytes {
@@ -135,6 +143,7 @@ func (b *batch) end() error {
 	err := b.send()
 	if b.held != nil {
 		batchPool.Put(b.held)
+		b.memory.Give(batchBytes)
 		b.held = nil
 	}
 	return err

@@ -16,6 +16,7 @@ import (
 
 	"detour/engine/accept"
 	"detour/engine/h2"
+	"detour/engine/memory"
 	"detour/engine/socket"
 	"detour/engine/workers"
 )
@@ -33,6 +34,7 @@ type Options struct {
 	TLS      *tls.Config
 	Limits   Limits
 	Limiter  *accept.Limiter // of open connections; nil = there is no limit
+	Memory   *memory.Budget  // of large buffers and windows; nil = there is no limit
 	ErrorLog *slog.Logger    // nil = silent
 }
 
