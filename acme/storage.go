@@ -33,6 +33,10 @@ type storage struct {
 	released chan struct{}     // one token: a lock was given back
 }
 
+// ownLockPoll is how soon an order learns that the one before it, which takes back
+// what it has begun, is over.
+const ownLockPoll = 100 * time.Millisecond
+
 var errClosed = errors.New("certificate storage is closed")
 
 func newStorage(dir string) *storage {
@@ -105,6 +109,13 @@ func (s *storage) Lock(ctx context.Context, name string) error {
 		return err
 	}
 	defer s.writing.Done()
+	for s.holds(name) {
+		select {
+		case <-time.After(ownLockPoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	s.dropLostLock(name)
 	err := s.FileStorage.Lock(ctx, name)
 	if err == nil {
@@ -119,6 +130,9 @@ func (s *storage) TryLock(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 	defer s.writing.Done()
+	if s.holds(name) {
+		return false, nil
+	}
 	s.dropLostLock(name)
 	ok, err := s.FileStorage.TryLock(ctx, name)
 	if ok && err == nil {
@@ -153,6 +167,14 @@ func (s *storage) Unlock(ctx context.Context, name string) error {
 	default:
 	}
 	return err
+}
+
+// holds reports whether a job of this process has the lock. Its file does not tell
+// in the seconds after the clock was set: the lock looks lost or stale then.
+func (s *storage) holds(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held[name]
 }
 
 func (s *storage) hold(name string) {

@@ -98,6 +98,31 @@ func TestDamagedCertificate(t *testing.T) {
 	}
 }
 
+// A lock of this process is its own until it is given back, whatever its file says
+// in the seconds after the clock was set.
+func TestOwnLock(t *testing.T) {
+	t.Parallel()
+	for name, years := range map[string]int{"back": 10, "forward": -10} {
+		s := newStorage(t.TempDir())
+		if err := s.Lock(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		updated := time.Now().AddDate(years, 0, 0).Format(time.RFC3339)
+		write(t, filepath.Join(s.Path, "locks", name+".lock"), fmt.Appendf(nil, `{"updated":%q}`, updated))
+		if ok, err := s.TryLock(t.Context(), name); ok || err != nil {
+			t.Errorf("TryLock() of a lock of ours, the clock set %s = %v, %v; want false", name, ok, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if err := s.Lock(ctx, name); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Lock() of a lock of ours, the clock set %s = %v; want it waited for", name, err)
+		}
+		cancel()
+		if err := errors.Join(s.Unlock(t.Context(), name), s.Lock(t.Context(), name), s.Unlock(t.Context(), name)); err != nil {
+			t.Errorf("a lock that was given back, the clock set %s: %v", name, err)
+		}
+	}
+}
+
 // A lock that a crash left damaged, or that was made when the clock was ahead, is
 // nobody's.
 func TestLostLock(t *testing.T) {
@@ -108,10 +133,11 @@ func TestLostLock(t *testing.T) {
 		"ahead":       fmt.Sprintf(`{"updated":%q}`, time.Now().AddDate(10, 0, 0).Format(time.RFC3339)),
 		"stale":       fmt.Sprintf(`{"updated":%q}`, time.Now().AddDate(-10, 0, 0).Format(time.RFC3339)),
 	} {
-		s := newStorage(t.TempDir())
-		if err := s.Lock(t.Context(), name); err != nil {
+		dead := newStorage(t.TempDir())
+		if err := dead.Lock(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
+		s := newStorage(dead.Path)
 		write(t, filepath.Join(s.Path, "locks", name+".lock"), []byte(content))
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
