@@ -110,7 +110,7 @@ func New(o Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{options: o, log: o.Log, storage: newStorage(o.Storage)}
-	m.zap = observeIssuers(o.Zap, m.issuerFailed)
+	m.zap = observeIssuers(o.Zap, m.issuerFailed, m.orderEnded)
 	m.local = newAuthority(o.leafLifetime)
 	if o.now != nil {
 		m.local.now = o.now

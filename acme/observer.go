@@ -10,22 +10,24 @@ import (
 
 // observeIssuers wraps certmagic's log. With several issuers, certmagic's event
 // cert_failed knows only the last one's error; the others appear in the log
-// alone. failed reports whether the error is told by itself: then it is not
-// logged here.
-func observeIssuers(log *zap.Logger, failed func(name, issuer string, err error) (told bool)) *zap.Logger {
+// alone. failed is told of each; ended is asked about an order that will be tried
+// again. They report whether the error is told by itself: then it is not logged here.
+func observeIssuers(log *zap.Logger, failed func(name, issuer string, err error) (told bool), ended func(err error) (told bool)) *zap.Logger {
 	return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
-		return issuerObserver{core, failed}
+		return issuerObserver{core, failed, ended}
 	}))
 }
 
 type issuerObserver struct {
 	zapcore.Core
 	failed func(name, issuer string, err error) (told bool)
+	ended  func(err error) (told bool)
 }
 
-// What certmagic says when one issuer failed, and when an order ended.
+// What certmagic says when one issuer failed, when an order did, and when its job ended.
 const (
 	messageIssuerFailed = "could not get certificate from issuer"
+	messageOrderFailed  = "will retry"
 	messageJobFailed    = "job failed"
 )
 
@@ -43,11 +45,12 @@ func (o issuerObserver) Enabled(l zapcore.Level) bool {
 }
 
 func (o issuerObserver) With(fields []zapcore.Field) zapcore.Core {
-	return issuerObserver{o.Core.With(fields), o.failed}
+	return issuerObserver{o.Core.With(fields), o.failed, o.ended}
 }
 
 func (o issuerObserver) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if e.Message == messageIssuerFailed || e.Message == messageJobFailed {
+	switch e.Message {
+	case messageIssuerFailed, messageOrderFailed, messageJobFailed:
 		return c.AddCore(e, o)
 	}
 	return o.Core.Check(e, c)
@@ -69,7 +72,14 @@ func (o issuerObserver) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	if errors.Is(err, context.Canceled) {
 		return nil // we took the order back ourselves
 	}
-	told := err != nil && e.Message == messageIssuerFailed && o.failed(name, issuer, err)
+	told := false
+	switch {
+	case err == nil:
+	case e.Message == messageIssuerFailed:
+		told = o.failed(name, issuer, err)
+	case e.Message == messageOrderFailed:
+		told = o.ended(err)
+	}
 	if told || !o.Core.Enabled(e.Level) {
 		return nil
 	}
@@ -85,4 +95,15 @@ func (m *Manager) issuerFailed(name, issuer string, err error) (told bool) {
 	}
 	s.issuerFailed(issuerLabel(issuer), explain(err))
 	return len(m.config.Load().Issuers) == 1
+}
+
+// orderEnded reports whether the event cert_failed has told err. It tells what the
+// issuers say; that a certificate could not be stored is in the log alone.
+func (m *Manager) orderEnded(err error) (told bool) {
+	for _, s := range m.table.Load().orders {
+		if s.told(err) {
+			return true
+		}
+	}
+	return false
 }

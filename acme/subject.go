@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -19,7 +20,8 @@ type subject struct {
 	busy     bool      // an order is on its way
 	failures int       // in a row
 	failed   time.Time // when the last one was
-	problem  string    // of the last one, in the operator's words; "" = none
+	cause    error     // of the last one, as certmagic has it
+	problem  string    // the same in the operator's words; "" = none
 	issuers  []string  // problems of the attempt that is on its way, one an issuer
 }
 
@@ -68,16 +70,23 @@ func (s *subject) issuerFailed(issuer, problem string) {
 
 // orderFailed notes that an order failed at all issuers and returns why, and
 // when the next one is due.
-func (s *subject) orderFailed(problem string) (string, time.Time) {
+func (s *subject) orderFailed(cause error) (string, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heard, s.busy, s.failed = time.Now(), false, time.Now()
 	s.failures++
-	s.problem = problem
+	s.cause, s.problem = cause, explain(cause)
 	if len(s.issuers) > 0 {
 		s.problem = strings.Join(s.issuers, "; ")
 	}
 	return s.problem, s.nextTry()
+}
+
+// told reports whether err is why the last order failed.
+func (s *subject) told(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause != nil && errors.Is(err, s.cause)
 }
 
 func (s *subject) failing() bool {

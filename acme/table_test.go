@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func TestSubjectSchedule(t *testing.T) {
 		if s.dead(now.Add(30 * time.Minute)) {
 			t.Error("dead while an order is on its way; want patience")
 		}
-		_, next := s.orderFailed("why")
+		_, next := s.orderFailed(errors.New("why"))
 		if got := time.Until(next); got > want || got < want-time.Second {
 			t.Errorf("failure %d: next try in %s; want %s", i+1, got, want)
 		}
@@ -69,7 +70,7 @@ func TestSubjectSchedule(t *testing.T) {
 		}
 	}
 	s.issuerFailed("one", "x")
-	if got, _ := s.orderFailed("y"); got != "one: x" {
+	if got, _ := s.orderFailed(errors.New("y")); got != "one: x" {
 		t.Errorf("problem = %q; want each issuer's", got)
 	}
 	s.fulfilled()

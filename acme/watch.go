@@ -222,7 +222,7 @@ func (m *Manager) event(ctx context.Context, event string, data map[string]any) 
 		if ctx.Err() != nil || errors.Is(err, context.Canceled) {
 			return nil // we took the order back ourselves
 		}
-		problem, next := s.orderFailed(explain(err))
+		problem, next := s.orderFailed(err)
 		m.log.Warn("certificate not obtained", "name", name, "error", problem, "next_try", next)
 	}
 	return nil
