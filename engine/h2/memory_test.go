@@ -154,3 +154,34 @@ func TestFewHandlersWithScarceMemory(t *testing.T) {
 		}
 	})
 }
+
+// A request that there was no memory for is served once there is, though none of those
+// before it ends.
+func TestHandlerWaitsForMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		var running atomic.Int64
+		budget := memory.NewBudget(8 * handlerMemory)
+		budget.Take(handlerMemory)
+		r, _ := pipe(t, func(w http.ResponseWriter, r *http.Request) {
+			running.Add(1)
+			<-release
+		}, Options{Memory: budget})
+		r.buffer().greet()
+		for i := range uint32(freeHandlers + 1) {
+			r.headers(2*i+1, get(), true)
+		}
+		time.Sleep(5 * memoryRetry)
+		synctest.Wait()
+		if n := running.Load(); n != freeHandlers {
+			t.Errorf("%d handlers run; want %d", n, freeHandlers)
+		}
+		budget.Give(handlerMemory)
+		time.Sleep(2 * memoryRetry)
+		synctest.Wait()
+		if n := running.Load(); n != freeHandlers+1 {
+			t.Errorf("%d handlers run; want the one that waited, too", n)
+		}
+	})
+}

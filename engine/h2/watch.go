@@ -37,6 +37,7 @@ func (c *Conn) watch() {
 	}
 	c.watchAt = next
 	c.watchdog.Reset(next.Sub(now))
+	c.wake() // take may have found no memory
 	c.kick()
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"time"
 )
 
 // wake makes a worker take the first of c.waiting, unless there is none or a worker is
@@ -65,6 +66,9 @@ func (c *Conn) stopWorking() {
 const (
 	handlerMemory = 24 << 10
 	freeHandlers  = 8
+
+	// memoryRetry is about as long as what takes memory lasts.
+	memoryRetry = time.Second
 )
 
 // take returns the request that has waited longest for a handler; nil = none waits, or
@@ -74,7 +78,10 @@ func (c *Conn) take() *stream {
 		return nil
 	}
 	if c.handlers >= freeHandlers && !c.memory.Take(handlerMemory) {
-		return nil // whichever ends next makes room
+		// Whichever ends next makes room. If none does, as event streams do not, there
+		// may be memory again.
+		c.watchBy(c.now().Add(memoryRetry))
+		return nil
 	}
 	st := c.waiting[0]
 	c.waiting = slices.Delete(c.waiting, 0, 1)
