@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"detour/engine/memory"
 )
@@ -23,6 +24,7 @@ type batch struct {
 	fast  bool              // the last read was filled
 	ahead []byte            // was read, and not asked for yet
 	store *[aheadBytes]byte // has ahead; nil = that is empty
+	taken atomic.Bool       // of memory, for store
 	eager bool              // Read does not wait
 	head  *conn             // whose time for a head begins when the network is asked for more; nil = none
 
@@ -60,6 +62,7 @@ func (b *batch) Read(p []byte) (int, error) {
 			b.fast = n == len(p) && n >= recordBytes
 			return n, err
 		}
+		b.taken.Store(true)
 		b.store = aheadPool.Get().(*[aheadBytes]byte)
 		n, err := b.Conn.Read(b.store[:])
 		b.fast = n == aheadBytes // otherwise the next read may wait, and keep the memory meanwhile
@@ -79,8 +82,23 @@ func (b *batch) Read(p []byte) (int, error) {
 // letGo gives the memory of ahead back.
 func (b *batch) letGo() {
 	aheadPool.Put(b.store)
-	b.memory.Give(aheadBytes)
 	b.store, b.ahead = nil, nil
+	b.forget()
+}
+
+// forget gives back what was taken for ahead. Nobody asks for the rest of that when
+// the connection has ended.
+func (b *batch) forget() {
+	if b.taken.Swap(false) {
+		b.memory.Give(aheadBytes)
+	}
+}
+
+// Close implements net.Conn for whoever took the connection over.
+func (b *batch) Close() error {
+	err := b.Conn.Close()
+	b.forget()
+	return err
 }
 
 // more reads, from the TLS connection above, the records that are in ahead, as long

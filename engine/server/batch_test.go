@@ -10,8 +10,12 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"testing"
+	"time"
+
+	"detour/engine/memory"
 )
 
 // recording counts the reads of a connection.
@@ -58,6 +62,59 @@ func TestBatchReadsAhead(t *testing.T) {
 	}
 }
 
+// What is left of a client's bytes when its connection ends takes nothing of the budget
+// any more, whoever ends it.
+func TestBatchGivesBackAtTheEnd(t *testing.T) {
+	for _, end := range []struct {
+		name string
+		of   func(w http.ResponseWriter)
+	}{
+		{"answered early", func(w http.ResponseWriter) { w.Header().Set("Connection", "close") }},
+		{"broken off", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }},
+		{"hijacked", func(w http.ResponseWriter) {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.CopyN(io.Discard, c, 1<<20)
+			_ = c.Close()
+		}},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			const size = 1 << 20
+			budget := memory.NewBudget(8 * size)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := New(Options{TLS: &tls.Config{Certificates: []tls.Certificate{ownCertificate(t)}}, Memory: budget, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.CopyN(io.Discard, r.Body, 1<<20)
+				end.of(w)
+			})})
+			go func() { _ = s.Serve(l) }()
+			defer s.Close()
+			for range 8 { // one may end with nothing left
+				c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8388608\r\n\r\n")
+				_, _ = c.Write(make([]byte, 8<<20)) // it may fail
+				_ = c.Close()
+			}
+			for deadline := time.Now().Add(10 * time.Second); !budget.Take(size); time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("something of the budget was not given back")
+				}
+			}
+			if budget.Take(1) {
+				t.Error("more was given back than taken")
+			}
+		})
+	}
+}
+
 // more gives whole records that are there, does not wait for the rest of the one
 // that is not, and loses nothing of that.
 func TestBatchMoreDoesNotWait(t *testing.T) {
@@ -65,17 +122,8 @@ func TestBatchMoreDoesNotWait(t *testing.T) {
 	defer client.Close()
 	defer server.Close()
 	below := &batch{Conn: server}
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
-	cert, err := x509.CreateCertificate(nil, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	secure := tls.Server(below, &tls.Config{
-		Certificates:           []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: key}},
+		Certificates:           []tls.Certificate{ownCertificate(t)},
 		SessionTicketsDisabled: true, // nobody would read them from the pipe
 	})
 	sender := tls.Client(client, &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true})
@@ -121,4 +169,18 @@ func TestBatchMoreDoesNotWait(t *testing.T) {
 	if n += m; err != nil || !bytes.Equal(got[:n], sent) {
 		t.Errorf("read %d bytes, %v; want the %d that were sent", n, err, len(sent))
 	}
+}
+
+func ownCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	cert, err := x509.CreateCertificate(nil, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{cert}, PrivateKey: key}
 }

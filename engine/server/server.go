@@ -235,6 +235,9 @@ func (s *Server) began(c *conn) {
 
 // ended forgets c: it is closed, or belongs to the handler.
 func (s *Server) ended(c *conn) {
+	if c.batch != nil {
+		c.batch.forget()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
