@@ -223,6 +223,7 @@ func (b *requestBody) reopen() bool {
 	if b.reading || b.begun && !b.keeps || b.err != nil {
 		return false
 	}
+	b.unwatch() // nobody has it while it waits for a connection
 	b.closed, b.given = false, 0
 	return true
 }
