@@ -240,7 +240,8 @@ func (f *forwarding) try(out *http.Request) (*http.Response, error) {
 		switch {
 		case err == nil:
 		case f.needsHTTP1(err):
-			res, err = f.member.http1.RoundTrip(out)
+			rt = f.member.http1 // which says nothing about transport
+			res, err = rt.RoundTrip(out)
 		case f.repeatable(out, err):
 			res, err = rt.RoundTrip(out)
 		}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -180,6 +181,33 @@ func TestReopenBesideRead(t *testing.T) {
 	}
 }
 
+// A body that an upstream did not take may wait for a connection for as long as it has to.
+func TestReopenedBodyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _, err := newRequestBody(&http.Request{Method: "POST", Body: io.NopCloser(strings.NewReader("form")), ContentLength: 4, ProtoMajor: 1}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stuck := false
+		b.keep()
+		b.limitPieces(time.Second, func() { stuck = true })
+		io.ReadAll(b)
+		b.Close()
+		if !b.reopen() {
+			t.Fatal("reopen() = false; want true of a form")
+		}
+		time.Sleep(time.Minute)
+		if stuck {
+			t.Error("a body that nobody has was found to be stuck")
+		}
+		io.ReadAll(b)
+		time.Sleep(time.Minute)
+		if !stuck {
+			t.Error("a body that was not taken the second time was not found")
+		}
+	})
+}
+
 // What an upstream may send ahead of a visitor who does not read is held in
 // memory.
 func TestWindowOfAnswers(t *testing.T) {
@@ -237,6 +265,48 @@ func TestUpstreamThatRequiresHTTP1(t *testing.T) {
 		if res.StatusCode != 200 || got != form {
 			t.Errorf("POST of %q = %d %q; want it back", form, res.StatusCode, got)
 		}
+	}
+}
+
+// One request that an upstream wants over HTTP/1.1 does not move the others there: a
+// gRPC call would fail.
+func TestOnlyWhatRequiresHTTP1GoesThere(t *testing.T) {
+	cert, _ := testCertificate()
+	var requests atomic.Int32
+	addr := startRawUpstream(t, func(conn net.Conn, _ *bufio.Reader) {
+		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}})
+		if secure.Handshake() != nil {
+			return
+		}
+		if secure.ConnectionState().NegotiatedProtocol == "h2" {
+			serveFrames(secure, func(fr *http2.Framer, f http2.Frame) bool {
+				if _, ok := f.(*http2.HeadersFrame); ok {
+					if requests.Add(1) == 1 {
+						fr.WriteRSTStream(f.Header().StreamID, http2.ErrCodeHTTP11Required)
+					} else {
+						frameAnswer(fr, f.Header().StreamID, "HTTP/2")
+					}
+				}
+				return true
+			})
+			return
+		}
+		for br := bufio.NewReader(secure); ; {
+			req, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, req.Body)
+			io.WriteString(secure, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nHTTP/1")
+		}
+	})
+	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "https", Address: addr, RootsPEM: testRootsPEM()}})
+	c := r.client(t, "h2")
+	if _, got := get(t, c, "https://"+host+"/login"); got != "HTTP/1" {
+		t.Errorf("the refused request went over %q; want HTTP/1", got)
+	}
+	if _, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader("form"))); got != "HTTP/2" {
+		t.Errorf("the next POST went over %q; want HTTP/2", got)
 	}
 }
 
