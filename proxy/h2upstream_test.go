@@ -234,6 +234,30 @@ func TestWindowOfAnswers(t *testing.T) {
 
 // An upstream that wants a request over HTTP/1.1 gets it so.
 func TestUpstreamThatRequiresHTTP1(t *testing.T) {
+	c := startHTTP1Requirer(t, func() bool { return true })
+	for _, form := range []string{"", "form"} {
+		res, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader(form)))
+		if want := "HTTP/1.1 " + form; res.StatusCode != 200 || got != want {
+			t.Errorf("POST of %q = %d %q; want %q", form, res.StatusCode, got, want)
+		}
+	}
+}
+
+// One request that an upstream wants over HTTP/1.1 does not move the others there: a
+// gRPC call would fail.
+func TestOnlyWhatRequiresHTTP1GoesThere(t *testing.T) {
+	var requests atomic.Int32
+	c := startHTTP1Requirer(t, func() bool { return requests.Add(1) == 1 })
+	for _, want := range []string{"HTTP/1.1 form", "HTTP/2"} {
+		if _, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader("form"))); got != want {
+			t.Errorf("POST was answered with %q; want %q", got, want)
+		}
+	}
+}
+
+// startHTTP1Requirer starts an upstream that refuses the requests over HTTP/2 that
+// requires picks. It answers with the protocol, and over HTTP/1.1 with the body, too.
+func startHTTP1Requirer(t *testing.T, requires func() bool) *http.Client {
 	cert, _ := testCertificate()
 	addr := startRawUpstream(t, func(conn net.Conn, _ *bufio.Reader) {
 		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}})
@@ -242,8 +266,13 @@ func TestUpstreamThatRequiresHTTP1(t *testing.T) {
 		}
 		if secure.ConnectionState().NegotiatedProtocol == "h2" {
 			serveFrames(secure, func(fr *http2.Framer, f http2.Frame) bool {
-				if _, ok := f.(*http2.HeadersFrame); ok {
+				if _, ok := f.(*http2.HeadersFrame); !ok {
+					return true
+				}
+				if requires() {
 					fr.WriteRSTStream(f.Header().StreamID, http2.ErrCodeHTTP11Required)
+				} else {
+					frameAnswer(fr, f.Header().StreamID, "HTTP/2")
 				}
 				return true
 			})
@@ -255,59 +284,11 @@ func TestUpstreamThatRequiresHTTP1(t *testing.T) {
 				return
 			}
 			body, _ := io.ReadAll(req.Body)
-			fmt.Fprintf(secure, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+			fmt.Fprintf(secure, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nHTTP/1.1 %s", len("HTTP/1.1 ")+len(body), body)
 		}
 	})
 	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "https", Address: addr, RootsPEM: testRootsPEM()}})
-	c := r.client(t, "h2")
-	for _, form := range []string{"", "form"} {
-		res, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader(form)))
-		if res.StatusCode != 200 || got != form {
-			t.Errorf("POST of %q = %d %q; want it back", form, res.StatusCode, got)
-		}
-	}
-}
-
-// One request that an upstream wants over HTTP/1.1 does not move the others there: a
-// gRPC call would fail.
-func TestOnlyWhatRequiresHTTP1GoesThere(t *testing.T) {
-	cert, _ := testCertificate()
-	var requests atomic.Int32
-	addr := startRawUpstream(t, func(conn net.Conn, _ *bufio.Reader) {
-		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}})
-		if secure.Handshake() != nil {
-			return
-		}
-		if secure.ConnectionState().NegotiatedProtocol == "h2" {
-			serveFrames(secure, func(fr *http2.Framer, f http2.Frame) bool {
-				if _, ok := f.(*http2.HeadersFrame); ok {
-					if requests.Add(1) == 1 {
-						fr.WriteRSTStream(f.Header().StreamID, http2.ErrCodeHTTP11Required)
-					} else {
-						frameAnswer(fr, f.Header().StreamID, "HTTP/2")
-					}
-				}
-				return true
-			})
-			return
-		}
-		for br := bufio.NewReader(secure); ; {
-			req, err := http.ReadRequest(br)
-			if err != nil {
-				return
-			}
-			io.Copy(io.Discard, req.Body)
-			io.WriteString(secure, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nHTTP/1")
-		}
-	})
-	r := newRig(t, nil, rigOptions{upstream: UpstreamOptions{Scheme: "https", Address: addr, RootsPEM: testRootsPEM()}})
-	c := r.client(t, "h2")
-	if _, got := get(t, c, "https://"+host+"/login"); got != "HTTP/1" {
-		t.Errorf("the refused request went over %q; want HTTP/1", got)
-	}
-	if _, got := do(t, c, newRequest(t, http.MethodPost, "https://"+host+"/", strings.NewReader("form"))); got != "HTTP/2" {
-		t.Errorf("the next POST went over %q; want HTTP/2", got)
-	}
+	return r.client(t, "h2")
 }
 
 // An upstream that stops but still listens is waited for, not run over.
