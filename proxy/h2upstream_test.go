@@ -188,21 +188,23 @@ func TestReopenedBodyWaits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stuck := false
+		var stuck atomic.Bool
 		b.keep()
-		b.limitPieces(time.Second, func() { stuck = true })
+		b.limitPieces(time.Second, func() { stuck.Store(true) })
 		io.ReadAll(b)
 		b.Close()
 		if !b.reopen() {
 			t.Fatal("reopen() = false; want true of a form")
 		}
 		time.Sleep(time.Minute)
-		if stuck {
+		synctest.Wait()
+		if stuck.Load() {
 			t.Error("a body that nobody has was found to be stuck")
 		}
 		io.ReadAll(b)
 		time.Sleep(time.Minute)
-		if !stuck {
+		synctest.Wait()
+		if !stuck.Load() {
 			t.Error("a body that was not taken the second time was not found")
 		}
 	})
