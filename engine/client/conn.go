@@ -11,6 +11,7 @@ import (
 // conn is a connection to the upstream. One exchange at a time has it.
 type conn struct {
 	nc     net.Conn
+	direct bool            // nc's Write does nothing but write to the socket
 	raw    syscall.RawConn // nil = it has none, and is used once
 	ready  func(fd uintptr) bool
 	abort  func()    // closes nc from another goroutine
@@ -30,7 +31,7 @@ type conn struct {
 
 func newConn(nc net.Conn) *conn {
 	nc = socket.Direct(nc)
-	c := &conn{nc: nc}
+	c := &conn{nc: nc, direct: socket.IsDirect(nc)}
 	c.abort = c.close
 	if sc, ok := nc.(syscall.Conn); ok && canProbe {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -82,13 +83,16 @@ func (c *conn) setDeadline(d time.Time) {
 	_ = c.nc.SetReadDeadline(d)
 }
 
+// noSocket stands for the descriptor of a connection when the poller did not say it.
+const noSocket = ^uintptr(0)
+
 // exchangeFirst sends x's request and waits for the first bytes of the answer. When a
 // deadline passes it returns, and may be called again to go on. errStale means that
 // nothing was sent.
 func (c *conn) exchangeFirst(x *exchange) (int, error) {
 	if c.raw == nil {
 		if !x.sent {
-			if err := x.send(); err != nil {
+			if err := x.send(noSocket); err != nil {
 				return 0, err
 			}
 		}

@@ -23,15 +23,20 @@ func (x *exchange) armDeadline(now time.Time) {
 	x.c.setDeadline(end)
 }
 
-// sendLarge is send for a head that the upstream may have to take a part of first.
-func (x *exchange) sendLarge() error {
-	end := x.start.Add(x.t.o.ResponseTimeout)
-	_ = x.c.nc.SetWriteDeadline(end)
-	err := x.sendNow()
-	if time.Now().Before(end) { // else the deadline stays: nothing may follow a part of a head
+// armWriteDeadline makes sure that writing a head that the upstream has to take a part
+// of first ends when the time for the response head is over.
+func (x *exchange) armWriteDeadline() {
+	if limit := x.t.o.ResponseTimeout; limit > 0 {
+		_ = x.c.nc.SetWriteDeadline(x.start.Add(limit))
+	}
+}
+
+// disarmWriteDeadline follows armWriteDeadline when the head is written. A deadline that
+// has passed stays: nothing may follow a part of a head.
+func (x *exchange) disarmWriteDeadline() {
+	if limit := x.t.o.ResponseTimeout; limit > 0 && time.Since(x.start) < limit {
 		_ = x.c.nc.SetWriteDeadline(time.Time{})
 	}
-	return err
 }
 
 // nextLook is headDeadline, or when to look whether the upstream is there at all.

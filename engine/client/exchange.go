@@ -189,30 +189,32 @@ func (x *exchange) firstByte() {
 }
 
 // send sends the request, or has the upload do that. The connection is sound. It must
-// not be closed here: the poller, which may be the caller, would wait for itself.
-func (x *exchange) send() error {
+// not be closed here: the poller, which may be the caller, would wait for itself. fd is
+// what the poller says, or noSocket.
+func (x *exchange) send(fd uintptr) error {
 	x.sent = true
 	if x.trace != nil && x.trace.GotConn != nil {
 		x.trace.GotConn(httptrace.GotConnInfo{Conn: x.c.nc, Reused: x.c.reused, WasIdle: x.c.reused})
 	}
-	if x.head > bufferSize && x.t.o.ResponseTimeout > 0 {
-		return x.sendLarge()
+	large := x.head > bufferSize // otherwise it fits into the socket's buffer
+	if large {
+		x.armWriteDeadline()
 	}
-	return x.sendNow() // it fits into the socket's buffer
-}
-
-func (x *exchange) sendNow() error {
-	if x.body == nil {
-		_, err := x.c.nc.Write(x.buf.b[:x.head])
-		return fatal(err)
-	}
-	x.body.prepare(x)
-	if x.expecting {
-		x.body.sendHead()
-	} else {
+	var err error
+	switch {
+	case x.body == nil:
+		err = fatal(x.c.write(fd, x.buf.b[:x.head]))
+	case x.expecting:
+		x.body.prepare(x)
+		x.body.sendHead() // of a failure the upload learns
+	default:
+		x.body.prepare(x)
 		x.startBody()
 	}
-	return nil // of a failure the upload learns
+	if large {
+		x.disarmWriteDeadline()
+	}
+	return err
 }
 
 // fatal is err, the failure of a write, or nil if the upstream may have answered and

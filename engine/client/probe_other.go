@@ -7,4 +7,9 @@ const canProbe = false
 
 func (c *conn) onReady(uintptr) bool { return true }
 
+func (c *conn) write(_ uintptr, p []byte) error {
+	_, err := c.nc.Write(p)
+	return err
+}
+
 func (c *conn) sound() bool { return false }

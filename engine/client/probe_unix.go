@@ -31,7 +31,7 @@ func (c *conn) onReady(fd uintptr) bool {
 			}
 			return true
 		}
-		c.n, c.err = 0, c.x.send()
+		c.n, c.err = 0, c.x.send(fd)
 		return c.err != nil
 	}
 	n, err := socket.Read(fd, c.x.buf.free())
@@ -40,6 +40,24 @@ func (c *conn) onReady(fd uintptr) bool {
 	}
 	c.n, c.err = n, readError(n, err)
 	return true
+}
+
+// write writes p. From within onReady it goes to the socket itself, which nearly always
+// takes all of it: through nc the way there is twice as deep, which made the stack of
+// every connection's goroutine grow, for as long as it lives.
+func (c *conn) write(fd uintptr, p []byte) error {
+	if c.direct && fd != noSocket {
+		n, err := socket.Write(fd, p)
+		switch {
+		case n == len(p):
+			return nil
+		case err != 0 && err != syscall.EAGAIN:
+			return os.NewSyscallError("write", err)
+		}
+		p = p[n:]
+	}
+	_, err := c.nc.Write(p)
+	return err
 }
 
 // firstWords is the error for a new connection that has ended, or has brought bytes,

@@ -35,6 +35,13 @@ func Direct(nc net.Conn) net.Conn {
 	return c
 }
 
+// IsDirect reports whether nc is what Direct makes of a connection, so that its Write
+// does no more than write to the socket.
+func IsDirect(nc net.Conn) bool {
+	_, ok := nc.(*conn)
+	return ok
+}
+
 // stream is what both have.
 type stream interface {
 	net.Conn
